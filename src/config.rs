@@ -1,0 +1,186 @@
+//! [`Config`], all that the builder was told, checked; and [`Expiry`], when a session ends.
+
+use std::time::Duration;
+
+use crate::cookie::CookieConfig;
+
+/// Longer is for ever: 100 years. It keeps every sum of times far from the limits of Redis and of `Instant`.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// Redis counts in milliseconds, and a time to live of none would end the session at once.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Brings a timeout into what a store can hold: at least 1 millisecond, at most 100 years.
+pub(crate) fn storable(timeout: Duration) -> Duration {
+    timeout.clamp(SHORTEST, LONGEST)
+}
+
+/// When a session ends; handed to each operation of a [`SessionStore`](crate::SessionStore).
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_redis_session::Expiry;
+///
+/// let minutes = |n: u64| Duration::from_secs(60 * n);
+/// let expiry = Expiry::new(minutes(15)).with_absolute_timeout(minutes(480));
+/// assert_eq!(expiry.time_to_live(None, Duration::ZERO), Some(minutes(15)));
+/// assert_eq!(expiry.time_to_live(None, minutes(470)), Some(minutes(10)));
+/// assert_eq!(expiry.time_to_live(None, minutes(480)), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    idle_timeout: Duration,
+    absolute_timeout: Option<Duration>,
+    refresh_interval: Duration,
+}
+
+impl Expiry {
+    /// A session ends this long after its last request.
+    #[must_use]
+    pub fn new(idle_timeout: Duration) -> Self {
+        Self {
+            idle_timeout: storable(idle_timeout),
+            absolute_timeout: None,
+            refresh_interval: Duration::ZERO,
+        }
+    }
+
+    /// It ends this long after its creation, whatever happens.
+    #[must_use]
+    pub fn with_absolute_timeout(mut self, timeout: Duration) -> Self {
+        self.absolute_timeout = Some(storable(timeout));
+        self
+    }
+
+    /// The time to live is refreshed only when it has aged by this much.
+    #[must_use]
+    pub fn with_refresh_interval(mut self, interval: Duration) -> Self {
+        self.refresh_interval = interval.min(LONGEST);
+        self
+    }
+
+    /// How long after its last request a session ends that has no timeout of its own.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    /// How long after its creation it ends, whatever happens.
+    #[must_use]
+    pub fn absolute_timeout(&self) -> Option<Duration> {
+        self.absolute_timeout
+    }
+
+    /// How much a time to live may age before it is refreshed.
+    #[must_use]
+    pub fn refresh_interval(&self) -> Duration {
+        self.refresh_interval
+    }
+
+    /// The full time to live of a session of this age, `None` where its absolute end has come.
+    ///
+    /// The refresh interval is added to the idle timeout: without it, a session whose last request came just before a
+    /// refresh was due would end too early. So it never ends before `idle_timeout` after its last request, and at
+    /// most `refresh_interval` later than that.
+    #[must_use]
+    pub fn time_to_live(&self, own_idle: Option<Duration>, age: Duration) -> Option<Duration> {
+        let idle = own_idle.map_or(self.idle_timeout, storable) + self.refresh_interval;
+        match self.absolute_timeout {
+            None => Some(idle),
+            Some(absolute) => {
+                let left = absolute.checked_sub(age).filter(|left| *left >= SHORTEST)?;
+                Some(idle.min(left))
+            }
+        }
+    }
+
+    /// Whether a time to live that should be `full` and is `left` has aged enough to be refreshed.
+    #[must_use]
+    pub fn is_due(&self, full: Duration, left: Duration) -> bool {
+        match full.checked_sub(left) {
+            Some(aged) => aged >= self.refresh_interval,
+            // Longer than it should be: the configuration changed, or another program set it.
+            None => true,
+        }
+    }
+}
+
+/// How long the browser keeps the cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CookieLifetime {
+    /// Until it is closed: no `Max-Age`, no `Expires`.
+    #[default]
+    Browser,
+    /// As long as the session lives: `Max-Age`, sent again whenever the time to live is refreshed.
+    Persistent,
+}
+
+/// What happens to a request when the store fails or does not answer in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStoreError {
+    /// The client gets a 503 with `Retry-After`; the inner service is not called.
+    #[default]
+    Reject,
+    /// The handler runs with [`Lookup::Unavailable`](crate::Lookup::Unavailable) and an empty session; where it
+    /// writes to it, the client gets a 503.
+    Continue,
+}
+
+/// Everything the builder was told, checked; shared behind one `Arc`.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) cookie: CookieConfig,
+    pub(crate) cookie_lifetime: CookieLifetime,
+    pub(crate) expiry: Expiry,
+    pub(crate) lazy: bool,
+    pub(crate) store_timeout: Duration,
+    pub(crate) on_store_error: OnStoreError,
+    pub(crate) save_on_server_error: bool,
+    pub(crate) cache_headers: bool,
+    pub(crate) max_session_bytes: usize,
+}
+
+impl Config {
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.cookie_lifetime == CookieLifetime::Persistent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_session_never_ends_before_the_idle_timeout_after_its_last_request() {
+        let expiry = Expiry::new(s(900)).with_refresh_interval(s(60));
+        let full = expiry.time_to_live(None, s(0)).unwrap_or_default();
+        // The last moment at which a request does not refresh leaves the whole idle timeout.
+        assert!(!expiry.is_due(full, s(901)));
+        assert!(expiry.is_due(full, s(900)));
+        assert_eq!(full, s(960));
+    }
+
+    #[test]
+    fn the_absolute_end_caps_every_time_to_live() {
+        let expiry = Expiry::new(s(900)).with_absolute_timeout(s(1000));
+        assert_eq!(expiry.time_to_live(None, s(500)), Some(s(500)));
+        assert_eq!(expiry.time_to_live(Some(s(5)), s(500)), Some(s(5)));
+        assert_eq!(expiry.time_to_live(Some(s(5000)), s(500)), Some(s(500)));
+        assert_eq!(expiry.time_to_live(None, s(1000)), None);
+        assert_eq!(expiry.time_to_live(None, s(2000)), None);
+    }
+
+    #[test]
+    fn no_time_to_live_is_zero_or_beyond_what_a_store_can_hold() {
+        let shortest = Expiry::new(Duration::from_nanos(1));
+        assert_eq!(shortest.idle_timeout(), Duration::from_millis(1));
+        let longest = Expiry::new(Duration::MAX).with_absolute_timeout(Duration::MAX);
+        assert_eq!(
+            longest.time_to_live(Some(Duration::MAX), s(0)),
+            Some(LONGEST)
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! The axum extractors (feature `axum`): [`Session`] and `Option<Session>`, and [`LazySession`].
+
+use axum_core::{
+    extract::{FromRequestParts, OptionalFromRequestParts},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+
+use crate::{
+    error::{Error, ErrorKind},
+    event,
+    session::{LazySession, Session},
+};
+
+/// The session that the layer put there, loaded now if the layer is lazy; `None` without a layer.
+async fn session(parts: &Parts) -> Result<Option<Session>, Error> {
+    if let Some(session) = parts.extensions.get::<Session>() {
+        return Ok(Some(session.clone()));
+    }
+    match parts.extensions.get::<LazySession>().cloned() {
+        Some(lazy) => lazy.load().await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn missing_layer() -> Error {
+    event::missing_layer();
+    Error::new(
+        ErrorKind::MissingLayer,
+        "the route is not inside a SessionLayer",
+    )
+}
+
+/// Of a lazy layer, too: the session is then loaded here.
+///
+/// # Errors
+///
+/// 500, and an event that says why, where the route is not inside a [`SessionLayer`](crate::SessionLayer); 503 where
+/// the layer is lazy and the store failed.
+impl<S: Sync> FromRequestParts<S> for Session {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        session(parts).await?.ok_or_else(missing_layer)
+    }
+}
+
+/// `None` where the route is not inside a [`SessionLayer`](crate::SessionLayer).
+impl<S: Sync> OptionalFromRequestParts<S> for Session {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Error> {
+        session(parts).await
+    }
+}
+
+/// For handlers that want the session only under some condition; without a lazy layer as [`Session`].
+impl<S: Sync> FromRequestParts<S> for LazySession {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        (parts.extensions.get::<Self>().cloned()).ok_or_else(missing_layer)
+    }
+}
+
+/// So that a handler can return it: 503 with `Retry-After` where the store is to blame, else 500; the body is empty,
+/// and the error is in the response's extensions for outer layers.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        if self.is_unavailable() {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            let seconds = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}

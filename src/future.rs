@@ -1,0 +1,247 @@
+//! [`ResponseFuture`]: one request's way through the layer, Load, Call, Commit.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use pin_project_lite::pin_project;
+use tokio::time::Timeout;
+use tower_service::Service;
+
+use crate::{
+    config::Config,
+    cookie::Presented,
+    error::Error,
+    headers,
+    session::{CookieAction, LazySession, Session, Shared, Writing, outcome, timed_out},
+    store::{BoxFuture, Found},
+};
+
+/// Seconds after which a client that got a 503 may try again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// The session of a request, as the layer keeps it while the handler runs.
+#[derive(Clone)]
+pub(crate) enum Handle {
+    Eager(Session),
+    Lazy(LazySession),
+}
+
+impl Handle {
+    /// `None` where no handler asked for the session.
+    fn session(self) -> Option<Session> {
+        match self {
+            Self::Eager(session) => Some(session),
+            Self::Lazy(lazy) => lazy.loaded(),
+        }
+    }
+}
+
+pin_project! {
+    /// The response of a [`SessionService`](crate::SessionService).
+    pub struct ResponseFuture<S, ReqBody>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        #[pin]
+        state: State<S, ReqBody, S::Future, S::Response>,
+        shared: Arc<Shared>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, ReqBody, F, R> {
+        // The store is asked for the session of the request's cookie.
+        Load {
+            #[pin]
+            found: Timeout<BoxFuture<Found>>,
+            presented: Presented,
+            // Both are there until the store has answered.
+            call: Option<(S, Request<ReqBody>)>,
+        },
+        // The inner service runs.
+        Call {
+            #[pin]
+            future: F,
+            // There until it has answered.
+            handle: Option<Handle>,
+        },
+        // What it changed is being written.
+        Commit {
+            #[pin]
+            writing: Writing,
+            // There until it is written.
+            answer: Option<(Session, R)>,
+        },
+        // The response is out.
+        Done,
+    }
+}
+
+impl<S, ReqBody> ResponseFuture<S, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    pub(crate) fn load(
+        service: S,
+        request: Request<ReqBody>,
+        presented: Presented,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let find = shared
+            .store
+            .clone()
+            .find(presented.ids, shared.config.expiry);
+        let state = State::Load {
+            found: tokio::time::timeout(shared.config.store_timeout, find),
+            presented,
+            call: Some((service, request)),
+        };
+        Self { state, shared }
+    }
+
+    pub(crate) fn call(future: S::Future, handle: Handle, shared: Arc<Shared>) -> Self {
+        let handle = Some(handle);
+        let state = State::Call { future, handle };
+        Self { state, shared }
+    }
+}
+
+impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Default,
+{
+    type Output = Result<Response<ResBody>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let config = &this.shared.config;
+        loop {
+            let (next, ready) = match this.state.as_mut().project() {
+                StateProj::Load {
+                    found,
+                    presented,
+                    call,
+                } => {
+                    let found = match ready!(found.poll(cx)) {
+                        Ok(found) => found,
+                        Err(_) => Err(timed_out(config.store_timeout)),
+                    };
+                    let opened = Session::opened(this.shared.clone(), *presented, found);
+                    match (opened, call.take()) {
+                        (Ok(session), Some((mut service, mut request))) => {
+                            request.extensions_mut().insert(session.clone());
+                            let future = service.call(request);
+                            let handle = Some(Handle::Eager(session));
+                            (State::Call { future, handle }, None)
+                        }
+                        (Err(error), _) => (State::Done, Some(unavailable(error))),
+                        (Ok(_), None) => (State::Done, None),
+                    }
+                }
+                StateProj::Call { future, handle } => {
+                    // An error of the inner service: nothing is written.
+                    let response = ready!(future.poll(cx))?;
+                    let session = handle.take().and_then(Handle::session);
+                    match session {
+                        None => (State::Done, Some(response)),
+                        Some(session) => finish(session, response, config),
+                    }
+                }
+                StateProj::Commit { writing, answer } => {
+                    let written = outcome(ready!(writing.poll(cx)), config.store_timeout);
+                    let response = answer.take().map(|(session, response)| match written {
+                        Ok(_) => committed(&session, response, config),
+                        Err(error) => unavailable(error),
+                    });
+                    (State::Done, response)
+                }
+                StateProj::Done => panic!("`ResponseFuture` polled after it was ready"),
+            };
+            this.state.set(next);
+            if let Some(response) = ready {
+                return Poll::Ready(Ok(response));
+            }
+        }
+    }
+}
+
+/// The next state, and the response where there is nothing left to wait for.
+type Step<S, ReqBody, F, R> = (State<S, ReqBody, F, R>, Option<R>);
+
+/// The inner service has answered: what the session needs is begun, or there is nothing to do.
+fn finish<S, ReqBody, F, ResBody: Default>(
+    session: Session,
+    response: Response<ResBody>,
+    config: &Config,
+) -> Step<S, ReqBody, F, Response<ResBody>> {
+    let status = response.status();
+    match session.finish(status.is_server_error(), is_not_modified(status)) {
+        Ok(None) => (State::Done, Some(committed(&session, response, config))),
+        Ok(Some(writing)) => {
+            let answer = Some((session, response));
+            (State::Commit { writing, answer }, None)
+        }
+        Err(error) => (State::Done, Some(unavailable(error))),
+    }
+}
+
+/// The response, once everything is written.
+fn committed<ResBody>(
+    session: &Session,
+    mut response: Response<ResBody>,
+    config: &Config,
+) -> Response<ResBody> {
+    let action = session.cookie(is_not_modified(response.status()));
+    let persistent = config.is_persistent();
+    let line = match action {
+        CookieAction::Nothing => None,
+        CookieAction::Set(id, left) => config.cookie.set(id, persistent.then_some(left)),
+        CookieAction::Clear => Some(config.cookie.cleared()),
+    };
+    let headers = response.headers_mut();
+    if config.cache_headers {
+        if line.is_some() {
+            headers::forbid_storing(headers);
+        }
+        if line.is_some() || session.is_touched() {
+            headers::vary_by_cookie(headers);
+        }
+    }
+    if let Some(line) = line {
+        headers.append(header::SET_COOKIE, line);
+    }
+    response
+}
+
+/// In place of a response whose session could not be loaded or written. The error is for outer layers.
+fn unavailable<ResBody: Default>(error: Error) -> Response<ResBody> {
+    let mut response = Response::new(ResBody::default());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, RETRY_AFTER);
+    response.extensions_mut().insert(error);
+    response
+}
+
+/// A 304 updates the headers of a response that the client has stored, so it carries no cookie that only got older.
+fn is_not_modified(status: StatusCode) -> bool {
+    status == StatusCode::NOT_MODIFIED
+}
+
+impl<S, ReqBody> fmt::Debug for ResponseFuture<S, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,133 @@
+//! [`SessionId`]: a version 4 UUID, shown in full only on purpose.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::OnceLock,
+};
+
+use uuid::{Uuid, Variant};
+
+/// The length of the canonical form: 32 hexadecimal digits and 4 hyphens.
+const LENGTH: usize = 36;
+
+/// The id of a session: a version 4 UUID ([RFC 9562, section 5.4]), 122 random bits of the operating system.
+///
+/// Whoever knows the id *is* the user, so only `Display` shows it. `Debug`, and with it every log line of
+/// this crate, shows a keyed hash: the same for the same id while the process lives, and useless elsewhere.
+///
+/// ```
+/// use tower_redis_session::SessionId;
+///
+/// let id = SessionId::random();
+/// assert_eq!(id.to_string().len(), 36);
+/// assert_eq!(id.to_string().parse::<SessionId>(), Ok(id));
+/// assert!(!format!("{id:?}").contains(&id.to_string()));
+/// ```
+///
+/// [RFC 9562, section 5.4]: https://www.rfc-editor.org/rfc/rfc9562#section-5.4
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// A new id from the operating system's random source.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// Reads the canonical form only: 36 bytes, lower case, hyphens, version 4, the variant of RFC 9562.
+    ///
+    /// A session has one spelling. If `{…}`, `urn:uuid:…` or upper case were taken for the same id, two cookies
+    /// that differ could name one session, and what a cache or a firewall in front compares would not be what we do.
+    pub(crate) fn from_canonical(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != LENGTH || bytes.iter().any(u8::is_ascii_uppercase) {
+            return None;
+        }
+        // At 36 bytes `uuid` takes the hyphenated form alone: the others are 32, 38 and 45 bytes long.
+        let uuid = Uuid::try_parse_ascii(bytes).ok()?;
+        (uuid.get_version_num() == 4 && uuid.get_variant() == Variant::RFC4122)
+            .then_some(Self(uuid))
+    }
+
+    /// Hands the canonical form to `use_it` without an allocation.
+    pub(crate) fn with_str<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
+        let mut buffer = [0; LENGTH];
+        use_it(self.0.as_hyphenated().encode_lower(&mut buffer))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with_str(|id| f.pad(id))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        static KEY: OnceLock<RandomState> = OnceLock::new();
+        let hash = KEY.get_or_init(RandomState::new).hash_one(self.0);
+        write!(f, "SessionId(#{hash:016x})")
+    }
+}
+
+impl std::str::FromStr for SessionId {
+    type Err = ParseSessionIdError;
+
+    /// Reads the canonical form (36 bytes, lower case, version 4); anything else is an error.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::from_canonical(text.as_bytes()).ok_or(ParseSessionIdError(()))
+    }
+}
+
+/// The text is not the canonical form of a [`SessionId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseSessionIdError(());
+
+impl fmt::Display for ParseSessionIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a version 4 UUID in its canonical form (36 bytes, lower case, hyphens)")
+    }
+}
+
+impl std::error::Error for ParseSessionIdError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_form_of_version_4_is_an_id() {
+        let good = "0b8f8b0e-6f5c-4d52-9d7a-2f5f3f0d9c11";
+        assert_eq!(
+            good.parse::<SessionId>()
+                .map(|id| id.to_string())
+                .as_deref(),
+            Ok(good)
+        );
+        for bad in [
+            "",
+            "0b8f8b0e6f5c4d529d7a2f5f3f0d9c11",
+            "0B8F8B0E-6F5C-4D52-9D7A-2F5F3F0D9C11",
+            "0b8f8b0e-6f5c-4d52-9d7a-2f5f3f0d9c1G",
+            "{0b8f8b0e-6f5c-4d52-9d7a-2f5f3f0d9c11}",
+            "urn:uuid:0b8f8b0e-6f5c-4d52-9d7a-2f5f3f0d9c11",
+            "00000000-0000-0000-0000-000000000000",
+            "01890f5e-7b1c-7cc0-98c4-dc0c0c07398f",
+            "0b8f8b0e-6f5c-4d52-0d7a-2f5f3f0d9c11",
+            "0b8f8b0e-6f5c-4d52-9d7a-2f5f3f0d9c11 ",
+            "0b8f8b0e-6f5c-4d529-d7a-2f5f3f0d9c11",
+        ] {
+            assert!(bad.parse::<SessionId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debug_is_stable_and_hides_the_id() {
+        let (a, b) = (SessionId::random(), SessionId::random());
+        assert_eq!(format!("{a:?}"), format!("{a:?}"));
+        assert_ne!(format!("{a:?}"), format!("{b:?}"));
+        let shown = format!("{a:?}");
+        assert!(a.to_string().split('-').all(|part| !shown.contains(part)));
+    }
+}

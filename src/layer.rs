@@ -1,0 +1,296 @@
+//! [`SessionLayer`] and its builder.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use cookie::SameSite;
+use tower_layer::Layer;
+
+use crate::{
+    config::{Config, CookieLifetime, Expiry, OnStoreError},
+    cookie::{Attributes, CookieConfig},
+    error::ConfigError,
+    service::SessionService,
+    session::Shared,
+    store::{ErasedStore, SessionStore},
+};
+
+/// Gives every request a [`Session`](crate::Session).
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_redis_session::{MemoryStore, SessionLayer};
+///
+/// // Cookie `session_id`, `Secure`, `HttpOnly`, `SameSite=Lax`; a session ends after 15 minutes without a request.
+/// let layer = SessionLayer::new(MemoryStore::new());
+/// let service = ServiceBuilder::new().layer(layer).service_fn(|request: http::Request<()>| async move {
+///     let session = request.extensions().get::<tower_redis_session::Session>().cloned();
+///     Ok::<_, std::convert::Infallible>(http::Response::new(()))
+/// });
+/// # let _ = service;
+/// ```
+///
+/// The response body must be `Default`: in place of a response whose session could not be written, the client gets a
+/// 503 with an empty body. Where it is not, map the body first, for instance with
+/// `tower_http::map_response_body::MapResponseBodyLayer` inside this layer.
+#[derive(Clone)]
+pub struct SessionLayer {
+    shared: Arc<Shared>,
+}
+
+impl SessionLayer {
+    /// A layer with the defaults, which the [builder](SessionLayerBuilder) lists.
+    #[must_use]
+    pub fn new(store: impl SessionStore) -> Self {
+        match Self::builder(store).build() {
+            Ok(layer) => layer,
+            // A test builds them.
+            Err(error) => unreachable!("the defaults: {error}"),
+        }
+    }
+
+    /// A layer of other than the defaults.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_redis_session::{MemoryStore, SameSite, SessionLayer};
+    ///
+    /// let layer = SessionLayer::builder(MemoryStore::new())
+    ///     .cookie_name("__Host-id")
+    ///     .same_site(SameSite::Strict)
+    ///     .idle_timeout(Duration::from_secs(30 * 60))
+    ///     .absolute_timeout(Duration::from_secs(8 * 60 * 60))
+    ///     .build()?;
+    /// # Ok::<_, tower_redis_session::ConfigError>(())
+    /// ```
+    pub fn builder(store: impl SessionStore) -> SessionLayerBuilder {
+        SessionLayerBuilder {
+            store: Arc::new(store),
+            cookie: Attributes {
+                name: "session_id".to_owned(),
+                path: "/".to_owned(),
+                domain: None,
+                secure: true,
+                http_only: true,
+                same_site: SameSite::Lax,
+                partitioned: false,
+            },
+            cookie_lifetime: CookieLifetime::Browser,
+            idle_timeout: Duration::from_secs(900),
+            absolute_timeout: None,
+            refresh_interval: Duration::ZERO,
+            lazy: false,
+            store_timeout: Duration::from_secs(1),
+            on_store_error: OnStoreError::Reject,
+            save_on_server_error: false,
+            cache_headers: true,
+            max_session_bytes: 64 * 1024,
+        }
+    }
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SessionService::new(inner, self.shared.clone())
+    }
+}
+
+impl fmt::Debug for SessionLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`SessionLayer`]; each method says its default.
+#[derive(Clone)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct SessionLayerBuilder {
+    store: Arc<dyn ErasedStore>,
+    cookie: Attributes,
+    cookie_lifetime: CookieLifetime,
+    idle_timeout: Duration,
+    absolute_timeout: Option<Duration>,
+    refresh_interval: Duration,
+    lazy: bool,
+    store_timeout: Duration,
+    on_store_error: OnStoreError,
+    save_on_server_error: bool,
+    cache_headers: bool,
+    max_session_bytes: usize,
+}
+
+impl SessionLayerBuilder {
+    /// The name of the cookie; `session_id` by default. With `__Host-` in front, browsers let no other domain, no other
+    /// path and no plain http set it: the best choice wherever the site has https.
+    pub fn cookie_name(mut self, name: impl Into<String>) -> Self {
+        self.cookie.name = name.into();
+        self
+    }
+
+    /// The path under which the browser sends the cookie; `/` by default.
+    pub fn cookie_path(mut self, path: impl Into<String>) -> Self {
+        self.cookie.path = path.into();
+        self
+    }
+
+    /// The domain, with all its subdomains, to which the browser sends the cookie; by default none: only the host that
+    /// set it. Every one of these hosts can then set the cookie, too.
+    pub fn cookie_domain(mut self, domain: impl Into<String>) -> Self {
+        self.cookie.domain = Some(domain.into());
+        self
+    }
+
+    /// Whether the browser sends the cookie over https only; `true` by default. Browsers take `http://localhost` for
+    /// secure; for plain http elsewhere it must be `false`, and then anybody on the way can read the id.
+    pub fn secure(mut self, secure: bool) -> Self {
+        self.cookie.secure = secure;
+        self
+    }
+
+    /// Whether scripts in the page cannot read the cookie; `true` by default.
+    pub fn http_only(mut self, http_only: bool) -> Self {
+        self.cookie.http_only = http_only;
+        self
+    }
+
+    /// With which requests from other sites the browser sends the cookie; `Lax` by default: only when the user follows
+    /// a link. `None` needs `secure`, and a defence of your own against forged requests.
+    pub fn same_site(mut self, same_site: SameSite) -> Self {
+        self.cookie.same_site = same_site;
+        self
+    }
+
+    /// Whether the browser keeps one cookie for each site in which yours is embedded (CHIPS); `false` by default.
+    pub fn partitioned(mut self, partitioned: bool) -> Self {
+        self.cookie.partitioned = partitioned;
+        self
+    }
+
+    /// How long the browser keeps the cookie; [`CookieLifetime::Browser`] by default.
+    pub fn cookie_lifetime(mut self, lifetime: CookieLifetime) -> Self {
+        self.cookie_lifetime = lifetime;
+        self
+    }
+
+    /// How long after its last request a session ends; 900 seconds by default. What is less than 1 millisecond counts
+    /// as that, what is more than 100 years as those, here and for the other times of a session.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// How long after its creation a session ends, whatever happens; by default never. Renewal does not reset it.
+    pub fn absolute_timeout(mut self, timeout: Duration) -> Self {
+        self.absolute_timeout = Some(timeout);
+        self
+    }
+
+    /// How much the time to live ages before it is refreshed, so that a busy session costs one write an interval; by
+    /// default zero: each request refreshes it. A session then ends between `idle_timeout` and `idle_timeout` plus
+    /// this after its last request.
+    pub fn refresh_interval(mut self, interval: Duration) -> Self {
+        self.refresh_interval = interval;
+        self
+    }
+
+    /// Whether the store is asked only when a handler wants the session; `false` by default. The extensions then hold
+    /// a [`LazySession`](crate::LazySession). For layers over routes that mostly ignore the session.
+    pub fn lazy(mut self, lazy: bool) -> Self {
+        self.lazy = lazy;
+        self
+    }
+
+    /// How long a request waits for the store, before the handler and again after it; 1 second by default.
+    pub fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.store_timeout = timeout;
+        self
+    }
+
+    /// What happens to a request when the store fails; [`OnStoreError::Reject`] by default.
+    pub fn on_store_error(mut self, policy: OnStoreError) -> Self {
+        self.on_store_error = policy;
+        self
+    }
+
+    /// Whether changes are written although the response is a server error (5xx); `false` by default.
+    pub fn save_on_server_error(mut self, save: bool) -> Self {
+        self.save_on_server_error = save;
+        self
+    }
+
+    /// Whether responses get the `Cache-Control` and `Vary` that keep caches from handing one user's page to another;
+    /// `true` by default.
+    pub fn cache_headers(mut self, cache_headers: bool) -> Self {
+        self.cache_headers = cache_headers;
+        self
+    }
+
+    /// How many bytes the names and stored texts of a session's fields may have together; 65,536 by default.
+    pub fn max_session_bytes(mut self, bytes: usize) -> Self {
+        self.max_session_bytes = bytes;
+        self
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] for each contradiction, so that nothing about the configuration can fail in a request.
+    ///
+    /// ```
+    /// use tower_redis_session::{ConfigError, MemoryStore, SessionLayer};
+    ///
+    /// let refused = SessionLayer::builder(MemoryStore::new()).cookie_name("__Host-id").secure(false).build();
+    /// assert_eq!(refused.unwrap_err(), ConfigError::PrefixWithoutSecure("__Host-id".into()));
+    /// ```
+    pub fn build(self) -> Result<SessionLayer, ConfigError> {
+        let cookie = CookieConfig::new(&self.cookie)?;
+        if self.idle_timeout.is_zero() {
+            return Err(ConfigError::ZeroIdleTimeout);
+        }
+        if self.store_timeout.is_zero() {
+            return Err(ConfigError::ZeroStoreTimeout);
+        }
+        if self.refresh_interval > self.idle_timeout {
+            return Err(ConfigError::RefreshLongerThanIdle);
+        }
+        let mut expiry =
+            Expiry::new(self.idle_timeout).with_refresh_interval(self.refresh_interval);
+        if let Some(absolute) = self.absolute_timeout {
+            if absolute.is_zero() {
+                return Err(ConfigError::ZeroAbsoluteTimeout);
+            }
+            if absolute < self.idle_timeout {
+                return Err(ConfigError::AbsoluteShorterThanIdle);
+            }
+            expiry = expiry.with_absolute_timeout(absolute);
+        }
+        let config = Config {
+            cookie,
+            cookie_lifetime: self.cookie_lifetime,
+            expiry,
+            lazy: self.lazy,
+            store_timeout: self.store_timeout,
+            on_store_error: self.on_store_error,
+            save_on_server_error: self.save_on_server_error,
+            cache_headers: self.cache_headers,
+            max_session_bytes: self.max_session_bytes,
+        };
+        let store = self.store;
+        Ok(SessionLayer {
+            shared: Arc::new(Shared { config, store }),
+        })
+    }
+}
+
+impl fmt::Debug for SessionLayerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayerBuilder")
+            .field("cookie", &self.cookie)
+            .field("idle_timeout", &self.idle_timeout)
+            .finish_non_exhaustive()
+    }
+}

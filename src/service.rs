@@ -1,0 +1,95 @@
+//! [`SessionService`], the request half: from `Cookie` headers to a session in the extensions.
+
+use std::{
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use crate::{
+    cookie,
+    future::{Handle, ResponseFuture},
+    session::{LazySession, Session, Shared},
+};
+
+/// What [`SessionLayer`](crate::SessionLayer) makes of a service; `Clone` where that is.
+///
+/// It is ready when the inner service is. A runtime of tokio's with its timer must be there for a request whose
+/// cookie is looked up or whose session is written.
+///
+/// ```
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_redis_session::{MemoryStore, Session, SessionLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let service = SessionLayer::new(MemoryStore::new()).layer(service_fn(|request: http::Request<()>| async move {
+///     let session = request.extensions().get::<Session>().unwrap();
+///     session.insert("user", "abdullah")?;
+///     Ok::<_, tower_redis_session::Error>(http::Response::new(()))
+/// }));
+/// let response = service.oneshot(http::Request::new(())).await.unwrap();
+/// assert!(response.headers().contains_key("set-cookie"));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SessionService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> SessionService<S> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SessionService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    ResBody: Default,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, ReqBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let config = &self.shared.config;
+        let presented = cookie::read(request.headers(), config.cookie.name());
+        if config.lazy {
+            let lazy = LazySession::new(self.shared.clone(), presented);
+            request.extensions_mut().insert(lazy.clone());
+            return ResponseFuture::call(
+                self.inner.call(request),
+                Handle::Lazy(lazy),
+                self.shared.clone(),
+            );
+        }
+        if !presented.has_id() {
+            let session = Session::new(self.shared.clone(), presented);
+            request.extensions_mut().insert(session.clone());
+            let handle = Handle::Eager(session);
+            return ResponseFuture::call(self.inner.call(request), handle, self.shared.clone());
+        }
+        // The service that is ready goes with the request, a clone that may not be stays for the next one:
+        // https://docs.rs/tower-service/latest/tower_service/trait.Service.html#be-careful-when-cloning-inner-services
+        let clone = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, clone);
+        ResponseFuture::load(ready, request, presented, self.shared.clone())
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for SessionService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionService")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

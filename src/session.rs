@@ -1,0 +1,517 @@
+//! [`Session`], the handle that a handler works with. All of it is synchronous; the layer does the rest.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    config::{Config, OnStoreError, storable},
+    cookie::Presented,
+    error::{Error, ErrorKind},
+    event,
+    id::SessionId,
+    store::{ErasedStore, Found, Written},
+    value,
+};
+
+mod lazy;
+mod state;
+mod write;
+
+pub use lazy::LazySession;
+pub(crate) use state::CookieAction;
+pub use state::Lookup;
+use state::State;
+pub(crate) use write::{Writing, in_time, outcome, timed_out};
+
+/// What all sessions of a layer share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn ErasedStore>,
+}
+
+/// An example inside a handler; `session` is that of a request without a cookie.
+macro_rules! example {
+    ($($code:literal)+) => {
+        concat!(
+            "```\n",
+            "# use tower::{Layer, ServiceExt, service_fn};\n",
+            "# use tower_redis_session::*;\n",
+            "# #[tokio::main(flavor = \"current_thread\")]\n",
+            "# async fn main() {\n",
+            "# let handler = service_fn(|request: http::Request<()>| async move {\n",
+            "# let session = request.extensions().get::<Session>().cloned().unwrap();\n",
+            $($code, "\n",)+
+            "# Ok::<_, Error>(http::Response::new(()))\n",
+            "# });\n",
+            "# let layer = SessionLayer::new(MemoryStore::new());\n",
+            "# layer.layer(handler).oneshot(http::Request::new(())).await.unwrap();\n",
+            "# }\n",
+            "```\n"
+        )
+    };
+}
+
+/// The session of a request.
+///
+/// It is loaded before the handler runs and written after it, so everything here is synchronous, and a `get` cannot
+/// fail because of the store. Clones share one state. An axum handler takes it as an argument (feature `axum`);
+/// elsewhere it is in the request's extensions:
+///
+#[doc = example!(
+    "let session = request.extensions().get::<Session>().cloned().unwrap();"
+    "session.insert(\"user\", \"abdullah\")?;"
+    "session.increment(\"visits\", 1)?;"
+    "assert_eq!(session.get::<String>(\"user\")?.as_deref(), Some(\"abdullah\"));"
+)]
+///
+/// # What is written
+///
+/// Only what changed: two requests at once that change different fields both keep their change, two increments both
+/// count, and a session that was logged out or renewed meanwhile stays so. A field that is set to the value that it
+/// has is no change. When the handler answers with a server error (5xx), changes are dropped, see
+/// [`save_on_server_error`](crate::SessionLayerBuilder::save_on_server_error); [`destroy`](Self::destroy) happens
+/// anyway.
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+    /// Held by the write under way.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Session {
+    /// The session of a request whose cookies name nothing that could be looked up.
+    pub(crate) fn new(shared: Arc<Shared>, presented: Presented) -> Self {
+        let state = Mutex::new(State::new(presented));
+        let turn = tokio::sync::Mutex::new(());
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                state,
+                turn,
+            }),
+        }
+    }
+
+    /// The session of a request whose ids were looked up.
+    pub(crate) fn opened(
+        shared: Arc<Shared>,
+        presented: Presented,
+        found: Result<Found, Error>,
+    ) -> Result<Self, Error> {
+        let policy = shared.config.on_store_error;
+        let session = Self::new(shared, presented);
+        match found {
+            Ok(found) => {
+                match found {
+                    Found::Nothing => event::rejected(),
+                    Found::Ambiguous => event::ambiguous(),
+                    Found::One(..) => {}
+                }
+                session.inner.state().found(found);
+            }
+            Err(error) => {
+                event::unavailable(&error);
+                match policy {
+                    OnStoreError::Reject => return Err(error),
+                    OnStoreError::Continue => session.inner.state().unavailable(error),
+                }
+            }
+        }
+        Ok(session)
+    }
+
+    /// What the request brought. "Not logged in" and "the store is down" are different answers:
+    ///
+    #[doc = example!(
+        "match session.lookup() {"
+        "    Lookup::Found => { /* a live session */ }"
+        "    Lookup::NoCookie => { /* a new visitor */ }"
+        "    Lookup::NotFound => { /* expired, logged out, or made up */ }"
+        "    Lookup::Unavailable => { /* with `OnStoreError::Continue`: nobody knows */ }"
+        "}"
+        "assert_eq!(session.lookup(), Lookup::NoCookie);"
+    )]
+    #[must_use]
+    pub fn lookup(&self) -> Lookup {
+        self.read(|state| state.lookup)
+    }
+
+    /// The id that the client holds or will hold; `None` for an empty session and after [`destroy`](Self::destroy).
+    ///
+    #[doc = example!(
+        "assert_eq!(session.id(), None);"
+        "session.insert(\"user\", \"abdullah\")?;"
+        "assert!(session.id().is_some());"
+    )]
+    #[must_use]
+    pub fn id(&self) -> Option<SessionId> {
+        self.read(State::id)
+    }
+
+    /// The value of a field; `None` where there is no such field.
+    ///
+    /// A value reads back as the type that was written; other programs' text reads as `String`, and as anything else
+    /// if it is its JSON.
+    ///
+    #[doc = example!(
+        "session.insert(\"tries\", 3)?;"
+        "assert_eq!(session.get(\"tries\")?, Some(3));"
+        "assert_eq!(session.get::<String>(\"user\")?, None);"
+    )]
+    /// # Errors
+    ///
+    /// [`ErrorKind::Deserialize`] where the field holds something else, [`ErrorKind::NotUtf8`] where it is not text.
+    pub fn get<T: DeserializeOwned>(&self, field: &str) -> Result<Option<T>, Error> {
+        let Some(text) = self.get_bytes(field) else {
+            return Ok(None);
+        };
+        decode(field, &text).map(Some)
+    }
+
+    /// The stored text of a field, which another program may have made anything but UTF-8.
+    ///
+    #[doc = example!(
+        "session.insert(\"tries\", 3)?;"
+        "assert_eq!(session.get_bytes(\"tries\").as_deref(), Some(&b\"3\"[..]));"
+    )]
+    #[must_use]
+    pub fn get_bytes(&self, field: &str) -> Option<Bytes> {
+        self.read(|state| state.data.get(field))
+    }
+
+    /// Whether there is such a field.
+    ///
+    #[doc = example!(
+        "assert!(!session.contains(\"user\"));"
+        "session.insert(\"user\", \"abdullah\")?;"
+        "assert!(session.contains(\"user\"));"
+    )]
+    #[must_use]
+    pub fn contains(&self, field: &str) -> bool {
+        self.get_bytes(field).is_some()
+    }
+
+    /// Whether there is no field at all.
+    ///
+    #[doc = example!("assert!(session.is_empty());")]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.read(|state| state.data.is_empty())
+    }
+
+    /// All fields with their stored texts, without the layer's own. Bytes that are not UTF-8 show as `U+FFFD`.
+    ///
+    #[doc = example!(
+        "session.insert(\"user\", \"abdullah\")?;"
+        "session.insert(\"tries\", 3)?;"
+        "assert_eq!(session.entries()[\"tries\"], \"3\");"
+    )]
+    #[must_use]
+    pub fn entries(&self) -> BTreeMap<String, String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.read(|state| {
+            let entries = state.data.entries();
+            entries
+                .map(|(name, value)| (text(name), text(&value)))
+                .collect()
+        })
+    }
+
+    /// Sets a field. A value that serializes to a string is stored as that text, everything else as JSON.
+    ///
+    #[doc = example!(
+        "session.insert(\"user\", \"abdullah\")?;"
+        "session.insert(\"cart\", vec![3, 5])?;"
+        "assert_eq!(session.entries()[\"cart\"], \"[3,5]\");"
+    )]
+    /// # Errors
+    ///
+    /// [`ErrorKind::ReservedField`] for a name that begins with `@`, [`ErrorKind::Serialize`] for a value that cannot
+    /// be stored, [`ErrorKind::TooLarge`] where the session would have more than `max_session_bytes`. The session is
+    /// then as before.
+    pub fn insert(&self, field: &str, value: impl Serialize) -> Result<(), Error> {
+        let text = value::encode(&value).map_err(|source| {
+            let message = format!("the value for field {field:?} cannot be stored");
+            Error::new(ErrorKind::Serialize, message).with_source(source)
+        })?;
+        let limit = self.inner.shared.config.max_session_bytes;
+        self.change(|state| state.data.set(field, text, limit))?;
+        Ok(())
+    }
+
+    /// Removes a field; whether it was there. With the last field the session itself goes, and its cookie.
+    ///
+    #[doc = example!(
+        "session.insert(\"user\", \"abdullah\")?;"
+        "assert!(session.remove(\"user\"));"
+        "assert!(!session.remove(\"user\"));"
+    )]
+    pub fn remove(&self, field: &str) -> bool {
+        self.change(|state| state.data.remove(field)).is_some()
+    }
+
+    /// Removes a field and gives its value.
+    ///
+    #[doc = example!(
+        "session.insert(\"notice\", \"Saved.\")?;"
+        "assert_eq!(session.take::<String>(\"notice\")?.as_deref(), Some(\"Saved.\"));"
+        "assert!(!session.contains(\"notice\"));"
+    )]
+    /// # Errors
+    ///
+    /// As [`get`](Self::get); the field is then still there.
+    pub fn take<T: DeserializeOwned>(&self, field: &str) -> Result<Option<T>, Error> {
+        self.change(|state| {
+            let Some(text) = state.data.get(field) else {
+                return Ok(None);
+            };
+            let value = decode(field, &text)?;
+            state.data.remove(field);
+            Ok(Some(value))
+        })
+    }
+
+    /// Removes every field that this request knows of, and with them the session and its cookie.
+    ///
+    /// A field that another request sets meanwhile stays; [`destroy`](Self::destroy) ends the session whatever
+    /// happens elsewhere.
+    ///
+    #[doc = example!(
+        "session.insert(\"user\", \"abdullah\")?;"
+        "session.clear();"
+        "assert!(session.is_empty());"
+    )]
+    pub fn clear(&self) {
+        self.change(|state| state.data.clear());
+    }
+
+    /// Adds to a number, absent counting as 0, and gives the sum as this request sees it. Increments of parallel
+    /// requests all count: the addition is the store's.
+    ///
+    #[doc = example!(
+        "assert_eq!(session.increment(\"visits\", 1)?, 1);"
+        "assert_eq!(session.increment(\"visits\", 2)?, 3);"
+    )]
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotAnInteger`], [`ErrorKind::Overflow`], and as [`insert`](Self::insert). The session is then as
+    /// before.
+    pub fn increment(&self, field: &str, by: i64) -> Result<i64, Error> {
+        let limit = self.inner.shared.config.max_session_bytes;
+        self.change(|state| state.data.increment(field, by, limit))
+    }
+
+    /// Keeps the data and gives it a new id; the old one is then no session any more.
+    ///
+    /// Call it at every login and every other change of rights, or whoever planted the old id shares the session
+    /// (OWASP: session fixation). On a new session it does nothing: that gets a new id anyway.
+    ///
+    #[doc = example!(
+        "session.renew();"
+        "session.insert(\"user\", \"abdullah\")?;"
+    )]
+    pub fn renew(&self) {
+        self.change(State::renew);
+    }
+
+    /// Deletes the session and clears the cookie. An `insert` after it starts a new session with a new id.
+    ///
+    #[doc = example!(
+        "session.insert(\"user\", \"abdullah\")?;"
+        "session.destroy();"
+        "assert!(session.is_empty());"
+    )]
+    pub fn destroy(&self) {
+        self.change(State::destroy);
+    }
+
+    /// From now on this session ends so long after its last request ("remember me"); kept with the session, whatever
+    /// the layer's `idle_timeout` is. At least 1 millisecond, at most 100 years, and never beyond the
+    /// `absolute_timeout`. A session without a field is not stored, so it has no timeout either.
+    ///
+    #[doc = example!(
+        "use std::time::Duration;"
+        "session.insert(\"user\", \"abdullah\")?;"
+        "session.set_idle_timeout(Duration::from_secs(30 * 24 * 60 * 60));"
+    )]
+    pub fn set_idle_timeout(&self, timeout: Duration) {
+        self.change(|state| state.data.set_idle_timeout(storable(timeout)));
+    }
+
+    /// Writes what has changed so far, for handlers that must do so before they answer: a long stream, a WebSocket.
+    ///
+    /// Once the response head is out no cookie can follow, so a session cannot be created or renewed any more. The
+    /// write goes on if the caller stops waiting. What could not be written is still pending: a second `save`, or the
+    /// end of the request, tries again. An increment whose write timed out may then count twice.
+    ///
+    #[doc = example!(
+        "session.insert(\"job\", \"started\")?;"
+        "session.save().await?;"
+    )]
+    /// # Errors
+    ///
+    /// [`ErrorKind::Gone`] where the session went away meanwhile, and nothing was written;
+    /// [`ErrorKind::ResponseStarted`]; [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed.
+    pub async fn save(&self) -> Result<(), Error> {
+        let config = &self.inner.shared.config;
+        {
+            let state = self.inner.state();
+            if let Some(error) = state.refusal() {
+                return Err(error);
+            }
+            if state.head_out && state.needs_cookie() {
+                let message = "the response head is out, so the session can get no new cookie";
+                return Err(Error::new(ErrorKind::ResponseStarted, message));
+            }
+            if !state.is_pending() {
+                return Ok(());
+            }
+        }
+        let writing = self.inner.write(false);
+        match outcome(writing.await, config.store_timeout)? {
+            Written::Gone => {
+                let message = "the session went away while the request ran";
+                Err(Error::new(ErrorKind::Gone, message))
+            }
+            Written::Kept(_) | Written::Emptied => Ok(()),
+        }
+    }
+
+    /// Loads the fields anew, under what this request changed and has not saved.
+    ///
+    /// For handlers that run long, or must not act on what was true when the request came in. Where the session has
+    /// gone meanwhile, [`lookup`](Self::lookup) is then [`Lookup::NotFound`], and unsaved changes are void.
+    ///
+    #[doc = example!(
+        "session.reload().await?;"
+        "if session.lookup() != Lookup::Found { /* logged out */ }"
+    )]
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed; all is then as before.
+    pub async fn reload(&self) -> Result<(), Error> {
+        let Shared { config, store } = &*self.inner.shared;
+        let _turn = self.inner.turn.lock().await;
+        let (current, presented) = {
+            let state = self.inner.state();
+            let unasked = state.lookup == Lookup::Unavailable;
+            (state.current(), unasked.then_some(state.presented))
+        };
+        if let Some(presented) = presented {
+            let find = store.clone().find(presented.ids, config.expiry);
+            let found = in_time(config.store_timeout, find).await?;
+            self.inner.state().found(found);
+        } else if let Some(id) = current {
+            let load = store.clone().load(id, config.expiry, false);
+            let record = in_time(config.store_timeout, load).await?;
+            let mut state = self.inner.state();
+            match record {
+                Some(record) => state
+                    .data
+                    .replace_stored(record.fields, record.idle_timeout),
+                None => state.lost(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the request: the head of its response is made. What it needs of the store, if anything, is under way in
+    /// the [`Writing`]; [`cookie`](Self::cookie) is right once that has ended.
+    pub(crate) fn finish(
+        &self,
+        server_error: bool,
+        not_modified: bool,
+    ) -> Result<Option<Writing>, Error> {
+        let config = &self.inner.shared.config;
+        let keep = !server_error || config.save_on_server_error;
+        let mut state = self.inner.state();
+        state.head_out = true;
+        if !keep {
+            state.drop_changes();
+        } else if let Some(refusal) = state.refusal() {
+            return Err(refusal);
+        }
+        // Before a cookie is sent again that nothing else was written for, the store is asked whether its session
+        // still lives: were it renewed meanwhile, the old id would take the place of the new one.
+        let touch = !not_modified && state.is_cookie_refresh(config.is_persistent());
+        let pending = state.is_pending();
+        drop(state);
+        Ok((pending || touch).then(|| self.inner.write(touch)))
+    }
+
+    /// What the client has to be told.
+    pub(crate) fn cookie(&self, not_modified: bool) -> CookieAction {
+        let persistent = self.inner.shared.config.is_persistent();
+        self.inner.state().cookie(persistent && !not_modified)
+    }
+
+    /// Whether the handler read or wrote the session.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.inner.state().touched
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.inner.state();
+        state.touched = true;
+        look(&mut state)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.inner.state();
+        state.mark_written();
+        change(&mut state)
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A value's `Deserialize` may panic in `take`, which has not changed anything by then.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.is_forgotten() {
+            event::unsaved();
+        }
+    }
+}
+
+/// Neither the id nor a value.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.inner.state();
+        f.debug_struct("Session")
+            .field("lookup", &state.lookup)
+            .field("id", &state.current())
+            .finish_non_exhaustive()
+    }
+}
+
+fn decode<T: DeserializeOwned>(field: &str, text: &Bytes) -> Result<T, Error> {
+    let text = std::str::from_utf8(text).map_err(|source| {
+        let message = format!("field {field:?} is not UTF-8");
+        Error::new(ErrorKind::NotUtf8, message).with_source(source)
+    })?;
+    value::decode(text).map_err(|source| {
+        let message = format!(
+            "field {field:?} does not hold a {}",
+            std::any::type_name::<T>()
+        );
+        Error::new(ErrorKind::Deserialize, message).with_source(source)
+    })
+}

@@ -1,0 +1,103 @@
+//! [`LazySession`], what the extensions hold where the layer is lazy.
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::OnceCell;
+
+use super::{Session, Shared, in_time};
+use crate::{cookie::Presented, error::Error};
+
+/// A session that is loaded only when a handler asks for it; see [`lazy`](crate::SessionLayerBuilder::lazy).
+///
+/// A route that does not ask costs nothing, does not refresh the time to live, and survives an outage. The axum
+/// extractor of [`Session`] loads by itself; elsewhere:
+///
+/// ```
+/// # use tower::{Layer, ServiceExt, service_fn};
+/// use tower_redis_session::{LazySession, MemoryStore, SessionLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let handler = service_fn(|request: http::Request<()>| async move {
+///     let lazy = request.extensions().get::<LazySession>().cloned().unwrap();
+///     let session = lazy.load().await?;
+///     session.insert("user", "abdullah")?;
+///     Ok::<_, tower_redis_session::Error>(http::Response::new(()))
+/// });
+/// let layer = SessionLayer::builder(MemoryStore::new()).lazy(true).build().unwrap();
+/// # let response = layer.layer(handler).oneshot(http::Request::new(())).await.unwrap();
+/// # assert!(response.headers().contains_key("set-cookie"));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LazySession {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    presented: Presented,
+    session: OnceCell<Session>,
+}
+
+impl LazySession {
+    pub(crate) fn new(shared: Arc<Shared>, presented: Presented) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                presented,
+                session: OnceCell::new(),
+            }),
+        }
+    }
+
+    /// The session, loaded by whoever asks first and shared by all clones.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or [`ErrorKind::Timeout`](crate::ErrorKind::Timeout)
+    /// where the store failed, with [`OnStoreError::Reject`](crate::OnStoreError::Reject); the next call tries again.
+    pub async fn load(&self) -> Result<Session, Error> {
+        let Inner {
+            shared,
+            presented,
+            session,
+        } = &*self.inner;
+        let open = async || {
+            let (shared, presented) = (shared.clone(), *presented);
+            if !presented.has_id() {
+                return Ok(Session::new(shared, presented));
+            }
+            let find = shared
+                .store
+                .clone()
+                .find(presented.ids, shared.config.expiry);
+            let found = in_time(shared.config.store_timeout, find).await;
+            Session::opened(shared, presented, found)
+        };
+        session.get_or_try_init(open).await.cloned()
+    }
+
+    /// The session that the layer has to write in the end: one that was loaded, or one that needed no store.
+    pub(crate) fn loaded(&self) -> Option<Session> {
+        let Inner {
+            shared,
+            presented,
+            session,
+        } = &*self.inner;
+        if let Some(session) = session.get() {
+            return Some(session.clone());
+        }
+        // A malformed cookie names no live session, whatever the store holds: it is cleared unasked.
+        (presented.any && !presented.has_id()).then(|| Session::new(shared.clone(), *presented))
+    }
+}
+
+/// Neither the id nor a value.
+impl fmt::Debug for LazySession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LazySession")
+            .field("session", &self.inner.session.get())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,285 @@
+//! What one request knows of its session: which it is, what was changed, and what follows for store and cookie.
+//! No input or output.
+
+use std::time::Duration;
+
+use crate::{
+    changes::{Changes, Data},
+    cookie::Presented,
+    error::{Error, ErrorKind},
+    id::SessionId,
+    store::{Found, Written},
+};
+
+/// What the request brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// No cookie of the layer's name.
+    NoCookie,
+    /// A cookie, but no such live session: expired, logged out, malformed, or two live ones at once.
+    NotFound,
+    /// A live session.
+    Found,
+    /// The store could not be asked; only with [`OnStoreError::Continue`](crate::OnStoreError::Continue).
+    Unavailable,
+}
+
+/// What to tell the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CookieAction {
+    Nothing,
+    Set(SessionId, Duration),
+    Clear,
+}
+
+/// What to do in the store.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) delete: Option<SessionId>,
+    pub(crate) write: Option<Write>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Write {
+    Create(SessionId, Changes),
+    Update(SessionId, Changes),
+    Renew(SessionId, SessionId, Changes),
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) lookup: Lookup,
+    pub(crate) presented: Presented,
+    pub(crate) data: Data,
+    /// Why the store could not be asked.
+    pub(crate) unavailable: Option<Error>,
+    /// The session was read or written through the handle, so the response depends on the cookie.
+    pub(crate) touched: bool,
+    /// The response head is made: no cookie can follow.
+    pub(crate) head_out: bool,
+    /// Something was changed after that.
+    changed_late: bool,
+    /// Something was to be written although the store could not be asked.
+    refused: bool,
+    /// Several live sessions were presented: none is trusted, and none of their cookies cleared.
+    ambiguous: bool,
+    /// The live session that the client's cookie names.
+    held: Option<SessionId>,
+    /// The session in the store that this request works on.
+    current: Option<SessionId>,
+    /// Where `current` is none, the id of the session to be created; else the one that it is renewed to.
+    fresh: Option<SessionId>,
+    /// A destroyed session that is still to be deleted.
+    doomed: Option<SessionId>,
+    /// The session went away while the request ran.
+    gone: bool,
+    time_to_live: Duration,
+    refreshed: bool,
+}
+
+impl State {
+    pub(crate) fn new(presented: Presented) -> Self {
+        Self {
+            lookup: if presented.any {
+                Lookup::NotFound
+            } else {
+                Lookup::NoCookie
+            },
+            presented,
+            data: Data::default(),
+            unavailable: None,
+            touched: false,
+            head_out: false,
+            changed_late: false,
+            refused: false,
+            ambiguous: false,
+            held: None,
+            current: None,
+            fresh: None,
+            doomed: None,
+            gone: false,
+            time_to_live: Duration::ZERO,
+            refreshed: false,
+        }
+    }
+
+    pub(crate) fn found(&mut self, found: Found) {
+        self.unavailable = None;
+        match found {
+            Found::Nothing => self.lookup = Lookup::NotFound,
+            Found::Ambiguous => {
+                self.lookup = Lookup::NotFound;
+                self.ambiguous = true;
+            }
+            Found::One(id, record) => {
+                self.lookup = Lookup::Found;
+                (self.held, self.current) = (Some(id), Some(id));
+                self.time_to_live = record.time_to_live;
+                self.refreshed = record.refreshed;
+                self.data.replace_stored(record.fields, record.idle_timeout);
+            }
+        }
+    }
+
+    pub(crate) fn unavailable(&mut self, error: Error) {
+        self.lookup = Lookup::Unavailable;
+        self.unavailable = Some(error);
+    }
+
+    /// A reload found that the session is no more: what was to be changed in it is void.
+    pub(crate) fn lost(&mut self) {
+        self.lookup = Lookup::NotFound;
+        self.data = Data::default();
+        (self.current, self.fresh) = (None, None);
+        self.gone = true;
+    }
+
+    pub(crate) fn current(&self) -> Option<SessionId> {
+        self.current
+    }
+
+    /// The id that the client holds or will hold.
+    pub(crate) fn id(&mut self) -> Option<SessionId> {
+        if self.data.is_empty() {
+            return None;
+        }
+        match (self.fresh, self.current) {
+            (None, None) => Some(*self.fresh.insert(SessionId::random())),
+            (fresh, current) => fresh.or(current),
+        }
+    }
+
+    pub(crate) fn mark_written(&mut self) {
+        self.touched = true;
+        self.changed_late |= self.head_out;
+        self.refused |= self.lookup == Lookup::Unavailable;
+    }
+
+    pub(crate) fn renew(&mut self) {
+        if self.current.is_some() {
+            self.fresh.get_or_insert_with(SessionId::random);
+        }
+    }
+
+    pub(crate) fn destroy(&mut self) {
+        self.doomed = self.current.take().or(self.doomed);
+        self.fresh = None;
+        self.gone = false;
+        self.data = Data::default();
+    }
+
+    /// The error that stands in the way of any write.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.refused.then(|| {
+            let message = "the session could not be loaded, so it cannot be written";
+            let error = Error::new(ErrorKind::Unavailable, message);
+            match self.unavailable.clone() {
+                Some(cause) => error.with_source(cause),
+                None => error,
+            }
+        })
+    }
+
+    /// Forgets what was changed, other than that a session was destroyed.
+    pub(crate) fn drop_changes(&mut self) {
+        self.data.drop_pending();
+        self.fresh = None;
+    }
+
+    /// Whether something waits to be written.
+    pub(crate) fn is_pending(&self) -> bool {
+        let changed = match self.current {
+            Some(_) => self.data.is_changed() || self.fresh.is_some(),
+            None => !self.data.is_empty(),
+        };
+        changed || self.doomed.is_some()
+    }
+
+    /// Whether something that was changed after the head was out still waits to be written.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.changed_late && self.is_pending()
+    }
+
+    /// Whether what waits to be written gives the client another id.
+    pub(crate) fn needs_cookie(&self) -> bool {
+        match self.current {
+            Some(_) => self.fresh.is_some(),
+            None => !self.data.is_empty(),
+        }
+    }
+
+    /// Starts a write; [`end`](Self::end) ends it. `touch`: the time to live is set anew in any case.
+    pub(crate) fn begin(&mut self, touch: bool) -> Plan {
+        let write = match (self.current, self.fresh) {
+            (None, _) if self.data.is_empty() => None,
+            (None, fresh) => {
+                let id = fresh.unwrap_or_else(SessionId::random);
+                Some(Write::Create(id, self.data.begin_create()))
+            }
+            (Some(old), Some(new)) => Some(Write::Renew(old, new, self.data.begin_write())),
+            (Some(id), None) if touch || self.data.is_changed() => {
+                Some(Write::Update(id, self.data.begin_write()))
+            }
+            (Some(_), None) => None,
+        };
+        Plan {
+            delete: self.doomed,
+            write,
+        }
+    }
+
+    pub(crate) fn deleted(&mut self, id: SessionId) {
+        if self.doomed == Some(id) {
+            self.doomed = None;
+        }
+    }
+
+    /// `id` is the session after the write, `written` how it ended.
+    pub(crate) fn end(&mut self, id: SessionId, written: &Result<Written, Error>) {
+        match written {
+            Ok(Written::Kept(time_to_live)) => {
+                self.data.written();
+                (self.current, self.fresh, self.gone) = (Some(id), None, false);
+                self.time_to_live = *time_to_live;
+                self.refreshed = true;
+            }
+            Ok(Written::Emptied) => {
+                self.data.replace_stored(Default::default(), None);
+                (self.current, self.fresh) = (None, None);
+            }
+            Ok(Written::Gone) => {
+                self.data = Data::default();
+                self.fresh = None;
+                self.gone = true;
+            }
+            Err(_) => {
+                self.data.not_written();
+                // It may have been created all the same, unseen: the next attempt takes another id.
+                if self.current.is_none() {
+                    self.fresh = None;
+                }
+            }
+        }
+    }
+
+    /// What the client has to be told, once everything is written. `persistent`: its cookie has an age.
+    pub(crate) fn cookie(&self, persistent: bool) -> CookieAction {
+        if self.lookup == Lookup::Unavailable {
+            return CookieAction::Nothing;
+        }
+        match self.current {
+            // A cookie for a dead id would take the place of the one that a renewal elsewhere gave the client.
+            _ if self.gone => CookieAction::Nothing,
+            Some(id) if self.held != Some(id) => CookieAction::Set(id, self.time_to_live),
+            Some(id) if persistent && self.refreshed => CookieAction::Set(id, self.time_to_live),
+            Some(_) => CookieAction::Nothing,
+            None if self.ambiguous || !self.presented.any => CookieAction::Nothing,
+            None => CookieAction::Clear,
+        }
+    }
+
+    /// Whether only the cookie's age makes a cookie necessary, so that nothing shows whether the session still lives.
+    pub(crate) fn is_cookie_refresh(&self, persistent: bool) -> bool {
+        persistent && self.refreshed && self.current.is_some() && self.held == self.current
+    }
+}

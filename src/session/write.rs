@@ -1,0 +1,92 @@
+//! From a session's state to the store and back.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{task::JoinHandle, time::Timeout};
+
+use super::{
+    Inner,
+    state::{Plan, Write},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    event,
+    id::SessionId,
+    store::Written,
+};
+
+/// A write under way in a task of its own, awaited for at most the store timeout.
+pub(crate) type Writing = Timeout<JoinHandle<Result<Written, Error>>>;
+
+impl Inner {
+    /// Writes what is pending, in a task: nobody has to wait for the end. `touch` as in
+    /// [`State::begin`](super::state::State::begin).
+    pub(super) fn write(self: &Arc<Self>, touch: bool) -> Writing {
+        let task = tokio::spawn(self.clone().write_all(touch));
+        tokio::time::timeout(self.shared.config.store_timeout, task)
+    }
+
+    async fn write_all(self: Arc<Self>, touch: bool) -> Result<Written, Error> {
+        // One write of a session after the other, or a `save` could update what another is still creating.
+        let _turn = self.turn.lock().await;
+        let plan = self.state().begin(touch);
+        // Together: they are about different sessions.
+        let Plan { delete, write } = plan;
+        let (deleted, written) = tokio::join!(self.delete(delete), self.perform(write));
+        deleted.and(written)
+    }
+
+    async fn delete(&self, id: Option<SessionId>) -> Result<(), Error> {
+        let Some(id) = id else { return Ok(()) };
+        self.shared.store.clone().delete(id).await?;
+        self.state().deleted(id);
+        event::destroyed(id);
+        Ok(())
+    }
+
+    async fn perform(&self, write: Option<Write>) -> Result<Written, Error> {
+        let (store, expiry) = (self.shared.store.clone(), self.shared.config.expiry);
+        let (before, after, written) = match write {
+            None => return Ok(Written::Kept(Duration::ZERO)),
+            Some(Write::Create(id, changes)) => (None, id, store.create(id, changes, expiry).await),
+            Some(Write::Update(id, changes)) => {
+                (Some(id), id, store.update(id, changes, expiry).await)
+            }
+            Some(Write::Renew(old, new, changes)) => {
+                (Some(old), new, store.renew(old, new, changes, expiry).await)
+            }
+        };
+        self.state().end(after, &written);
+        event::written(before, after, &written);
+        written
+    }
+}
+
+/// What came of waiting for a [`Writing`].
+pub(crate) fn outcome<E>(
+    result: Result<Result<Result<Written, Error>, tokio::task::JoinError>, E>,
+    timeout: Duration,
+) -> Result<Written, Error> {
+    match result {
+        Ok(Ok(written)) => written,
+        // The runtime is being shut down, or the store panicked.
+        Ok(Err(stopped)) => Err(Error::unavailable(stopped)),
+        Err(_) => Err(timed_out(timeout)),
+    }
+}
+
+/// Bounds what the store may take.
+pub(crate) async fn in_time<T>(
+    timeout: Duration,
+    operation: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(timeout, operation).await {
+        Ok(result) => result,
+        Err(_) => Err(timed_out(timeout)),
+    }
+}
+
+pub(crate) fn timed_out(timeout: Duration) -> Error {
+    let message = format!("the session store did not answer within {timeout:?}");
+    Error::new(ErrorKind::Timeout, message)
+}

@@ -1,0 +1,272 @@
+//! [`SessionStore`], what a backend implements, and its private twin behind which the layer forgets the type.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use crate::{
+    changes::{Changes, Fields},
+    config::Expiry,
+    cookie::MOST_IDS,
+    error::Error,
+    id::SessionId,
+};
+
+mod memory;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+mod redis;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
+
+/// A session as a store found it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Record {
+    /// The fields, without the layer's own.
+    pub fields: Fields,
+    /// The session's own idle timeout, where it has one.
+    pub idle_timeout: Option<Duration>,
+    /// The time it still has.
+    pub time_to_live: Duration,
+    /// Whether this operation set the time to live anew.
+    pub refreshed: bool,
+}
+
+impl Record {
+    /// A session that has this long to live.
+    #[must_use]
+    pub fn new(fields: Fields, time_to_live: Duration) -> Self {
+        Self {
+            fields,
+            idle_timeout: None,
+            time_to_live,
+            refreshed: false,
+        }
+    }
+}
+
+/// How a write to an existing session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Written; the session has this long to live.
+    Kept(Duration),
+    /// Written, and no field was left, so the session was deleted.
+    Emptied,
+    /// There is no such session any more; nothing was written.
+    Gone,
+}
+
+/// What a backend implements: five operations, each one atomic step.
+///
+/// No operation may bring a session to life that is not there, other than `create` and, for its new id, `renew`; and
+/// no session may be stored without an end. The layer bounds each operation by its `store_timeout`; a write goes on
+/// after that, so a backend should bound its own time as well.
+///
+/// [`MemoryStore`] is the model to follow. The futures need not be boxed:
+///
+/// ```
+/// use tower_redis_session::{Changes, Error, Expiry, MemoryStore, Record, SessionId, SessionStore, Written};
+///
+/// /// Counts what a request costs.
+/// #[derive(Debug, Default)]
+/// struct Counting(MemoryStore, std::sync::atomic::AtomicU64);
+///
+/// impl Counting {
+///     fn count(&self) -> &MemoryStore {
+///         self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+///         &self.0
+///     }
+/// }
+///
+/// impl SessionStore for Counting {
+///     async fn load(&self, id: SessionId, expiry: Expiry, refresh: bool) -> Result<Option<Record>, Error> {
+///         self.count().load(id, expiry, refresh).await
+///     }
+///     async fn create(&self, id: SessionId, changes: &Changes, expiry: Expiry) -> Result<Written, Error> {
+///         self.count().create(id, changes, expiry).await
+///     }
+///     async fn update(&self, id: SessionId, changes: &Changes, expiry: Expiry) -> Result<Written, Error> {
+///         self.count().update(id, changes, expiry).await
+///     }
+///     async fn renew(
+///         &self, old: SessionId, new: SessionId, changes: &Changes, expiry: Expiry,
+///     ) -> Result<Written, Error> {
+///         self.count().renew(old, new, changes, expiry).await
+///     }
+///     async fn delete(&self, id: SessionId) -> Result<(), Error> {
+///         self.count().delete(id).await
+///     }
+/// }
+/// # let _ = tower_redis_session::SessionLayer::new(Counting::default());
+/// ```
+pub trait SessionStore: Send + Sync + 'static {
+    /// Reads a session and, where `refresh` says so and [`Expiry::is_due`], sets its time to live anew.
+    /// `None` where there is none, or where its absolute end has come.
+    fn load(
+        &self,
+        id: SessionId,
+        expiry: Expiry,
+        refresh: bool,
+    ) -> impl Future<Output = Result<Option<Record>, Error>> + Send;
+
+    /// Stores a new session; each of `changes` is a [`Set`](crate::Change::Set). An id that is taken is an error.
+    fn create(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> impl Future<Output = Result<Written, Error>> + Send;
+
+    /// Changes a session and sets its time to live anew, or only the latter where there are no changes.
+    fn update(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> impl Future<Output = Result<Written, Error>> + Send;
+
+    /// Moves a session to the id `new` and changes it; its age goes with it. `old` is then no session any more.
+    fn renew(
+        &self,
+        old: SessionId,
+        new: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> impl Future<Output = Result<Written, Error>> + Send;
+
+    /// Deletes a session. One that is not there is no error.
+    fn delete(&self, id: SessionId) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+/// What the ids of a request led to.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// No live session.
+    Nothing,
+    /// Just one.
+    One(SessionId, Record),
+    /// Two or more: a sibling domain may have planted one, and nobody can tell which.
+    Ambiguous,
+}
+
+/// Looks up several ids. Nothing is refreshed before it is clear which one is meant.
+async fn find_among<S: SessionStore>(
+    store: &S,
+    ids: [Option<SessionId>; MOST_IDS],
+    expiry: Expiry,
+) -> Result<Found, Error> {
+    let peek = async |id: Option<SessionId>| match id {
+        Some(id) => Ok(store.load(id, expiry, false).await?.map(|_| id)),
+        None => Ok(None),
+    };
+    let [a, b, c, d] = ids;
+    let (a, b, c, d) = tokio::join!(peek(a), peek(b), peek(c), peek(d));
+    let live: Vec<SessionId> = [a?, b?, c?, d?].into_iter().flatten().collect();
+    match live[..] {
+        [] => Ok(Found::Nothing),
+        [id] => Ok(one(id, store.load(id, expiry, true).await?)),
+        _ => Ok(Found::Ambiguous),
+    }
+}
+
+fn one(id: SessionId, record: Option<Record>) -> Found {
+    record.map_or(Found::Nothing, |record| Found::One(id, record))
+}
+
+/// [`SessionStore`] without its type, so that neither the layer nor a handler is generic over it. It takes all by
+/// value, so that an operation can outlive the request that asked for it.
+pub(crate) trait ErasedStore: Send + Sync {
+    fn find(
+        self: Arc<Self>,
+        ids: [Option<SessionId>; MOST_IDS],
+        expiry: Expiry,
+    ) -> BoxFuture<Found>;
+    fn load(
+        self: Arc<Self>,
+        id: SessionId,
+        expiry: Expiry,
+        refresh: bool,
+    ) -> BoxFuture<Option<Record>>;
+    fn create(
+        self: Arc<Self>,
+        id: SessionId,
+        changes: Changes,
+        expiry: Expiry,
+    ) -> BoxFuture<Written>;
+    fn update(
+        self: Arc<Self>,
+        id: SessionId,
+        changes: Changes,
+        expiry: Expiry,
+    ) -> BoxFuture<Written>;
+    fn renew(
+        self: Arc<Self>,
+        old: SessionId,
+        new: SessionId,
+        changes: Changes,
+        expiry: Expiry,
+    ) -> BoxFuture<Written>;
+    fn delete(self: Arc<Self>, id: SessionId) -> BoxFuture<()>;
+}
+
+impl<S: SessionStore> ErasedStore for S {
+    fn find(
+        self: Arc<Self>,
+        ids: [Option<SessionId>; MOST_IDS],
+        expiry: Expiry,
+    ) -> BoxFuture<Found> {
+        Box::pin(async move {
+            match ids {
+                [Some(id), None, ..] => {
+                    Ok(one(id, SessionStore::load(&*self, id, expiry, true).await?))
+                }
+                // Rare, so that its size does not count for every request.
+                several => Box::pin(find_among(&*self, several, expiry)).await,
+            }
+        })
+    }
+
+    fn load(
+        self: Arc<Self>,
+        id: SessionId,
+        expiry: Expiry,
+        refresh: bool,
+    ) -> BoxFuture<Option<Record>> {
+        Box::pin(async move { SessionStore::load(&*self, id, expiry, refresh).await })
+    }
+
+    fn create(
+        self: Arc<Self>,
+        id: SessionId,
+        changes: Changes,
+        expiry: Expiry,
+    ) -> BoxFuture<Written> {
+        Box::pin(async move { SessionStore::create(&*self, id, &changes, expiry).await })
+    }
+
+    fn update(
+        self: Arc<Self>,
+        id: SessionId,
+        changes: Changes,
+        expiry: Expiry,
+    ) -> BoxFuture<Written> {
+        Box::pin(async move { SessionStore::update(&*self, id, &changes, expiry).await })
+    }
+
+    fn renew(
+        self: Arc<Self>,
+        old: SessionId,
+        new: SessionId,
+        changes: Changes,
+        expiry: Expiry,
+    ) -> BoxFuture<Written> {
+        Box::pin(async move { SessionStore::renew(&*self, old, new, &changes, expiry).await })
+    }
+
+    fn delete(self: Arc<Self>, id: SessionId) -> BoxFuture<()> {
+        Box::pin(async move { SessionStore::delete(&*self, id).await })
+    }
+}

@@ -1,0 +1,526 @@
+//! [`RedisStore`]: one hash a session. The only file that knows the client, fred.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fred::{
+    clients::{Client, Pool},
+    interfaces::{ClientLike, HashesInterface, KeysInterface, LuaInterface},
+    types::{
+        Key, Value,
+        config::{
+            Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig,
+            UnresponsiveConfig,
+        },
+    },
+};
+
+use self::script::{CREATE, DELETE_IF_SAME, LOAD, RENEW, Script, UPDATE};
+use super::{Record, SessionStore, Written};
+use crate::{
+    changes::{Change, Changes, Fields, is_reserved},
+    config::Expiry,
+    error::{Error, ErrorKind},
+    id::SessionId,
+};
+
+mod script;
+
+/// A command that has no answer after this long fails, and is not sent later.
+const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
+/// `connect` gives up after this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How often a renewal on a cluster starts anew because other requests keep writing to the session.
+const RENEWAL_ATTEMPTS: u32 = 16;
+
+/// Sessions in Redis: one hash a session, readable and writable by any other program.
+///
+/// The key is the prefix (`session:`) and the id; each field of the session is a field of the hash. Clones share the
+/// connection.
+///
+/// ```no_run
+/// use tower_redis_session::{RedisStore, SessionLayer};
+///
+/// # async fn connect() -> Result<(), tower_redis_session::Error> {
+/// let store = RedisStore::connect("redis://127.0.0.1:6379").await?;
+/// let layer = SessionLayer::new(store);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What an operation sends
+///
+/// | operation | commands |
+/// | --- | --- |
+/// | load | `HGETALL` and `EXPIRE` (`PEXPIRE` where the idle timeout is not whole seconds), in one round trip |
+/// | load, with `absolute_timeout` or `refresh_interval` | one script |
+/// | create, update, renew | one script |
+/// | delete | `UNLINK` |
+///
+/// A session with an idle timeout of its own is recognised by its `@idle` field, so the first one that a process loads
+/// costs a `PEXPIRE` more, which undoes the `EXPIRE` that was already sent. From then on this process loads by script.
+///
+/// # Access control
+///
+/// Every key begins with the prefix. The commands are `HGETALL`, `EXPIRE`, `PEXPIRE`, `UNLINK`, `EVALSHA`, `EVAL`
+/// and, inside scripts, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL`, `RENAME` and
+/// `TIME`; on connecting `PING`, `INFO`, `CLIENT`, and `SCRIPT LOAD`, which may be refused.
+#[derive(Clone)]
+pub struct RedisStore {
+    pool: Pool,
+    prefix: Arc<str>,
+    /// Whether this process has met a session with an idle timeout of its own; see [`RedisStore::load_plain`].
+    own_idle_seen: Arc<AtomicBool>,
+}
+
+impl RedisStore {
+    /// Connects to `redis://[[user:]password@]host[:port][/database]`, and to a cluster or a Sentinel with
+    /// `redis-cluster://` or `redis-sentinel://` as [fred](https://docs.rs/fred) reads them. A user name or password
+    /// is percent-encoded where it holds characters that mean something in a URL.
+    ///
+    /// The connection is built for a service that must answer in time: a command fails after half a second, at once
+    /// while there is no connection, and is never sent again; reconnecting goes on for ever. It must be called inside
+    /// a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidUrl`] for a URL that cannot be used, [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`],
+    /// within 5 seconds, for a server that is not there or refuses the login. Neither shows the password.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let pool = pool(url)?;
+        let connected = async {
+            pool.init().await?;
+            // A server that refuses commands before a login takes the connection all the same.
+            pool.ping::<Value>(None).await
+        };
+        let error = match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
+            Ok(Ok(_)) => {
+                script::load_all(&pool).await;
+                return Ok(Self::from_pool(pool));
+            }
+            Ok(Err(error)) => refused("cannot connect to Redis", error),
+            Err(_) => {
+                let message = format!(
+                    "Redis did not answer within {} s",
+                    CONNECT_TIMEOUT.as_secs()
+                );
+                Error::new(ErrorKind::Timeout, message)
+            }
+        };
+        // Ends the tasks of the client, which would go on trying to connect.
+        let _ = tokio::time::timeout(Duration::from_millis(100), pool.quit()).await;
+        Err(error)
+    }
+
+    /// Uses a pool of the caller's, which must be connected.
+    ///
+    /// fred's defaults have neither a timeout nor a reconnect policy: set `default_command_timeout` below the layer's
+    /// `store_timeout`, `max_command_attempts` to 1, `tcp.nodelay` to true, and a policy. RESP2 and RESP3 both work.
+    ///
+    /// ```no_run
+    /// use fred::prelude::*;
+    /// use tower_redis_session::RedisStore;
+    ///
+    /// # async fn connect() -> Result<(), Error> {
+    /// let pool = Builder::from_config(Config::from_url("redis://127.0.0.1:6379")?)
+    ///     .set_policy(ReconnectPolicy::new_exponential(0, 10, 1000, 2))
+    ///     .with_performance_config(|it| it.default_command_timeout = std::time::Duration::from_millis(500))
+    ///     .with_connection_config(|it| {
+    ///         it.max_command_attempts = 1;
+    ///         it.tcp.nodelay = Some(true);
+    ///     })
+    ///     .build_pool(1)?;
+    /// pool.init().await?;
+    /// let store = RedisStore::from_pool(pool).with_prefix("shop:session:");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn from_pool(pool: Pool) -> Self {
+        Self {
+            pool,
+            prefix: Arc::from("session:"),
+            own_idle_seen: Arc::default(),
+        }
+    }
+
+    /// What each key begins with, `session:` by default.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.prefix = Arc::from(prefix.as_ref());
+        self
+    }
+
+    fn key(&self, id: SessionId) -> Key {
+        id.with_str(|id| {
+            let mut key = String::with_capacity(self.prefix.len() + id.len());
+            key.push_str(&self.prefix);
+            key.push_str(id);
+            key.into()
+        })
+    }
+
+    /// A client with a connection. Without one a command would wait in the client's queue, and may run long after
+    /// its caller was told that it failed.
+    fn client(&self) -> Result<&Client, Error> {
+        let client = self.pool.next_connected();
+        if client.is_connected() {
+            Ok(client)
+        } else {
+            Err(Error::new(
+                ErrorKind::Unavailable,
+                "there is no connection to Redis",
+            ))
+        }
+    }
+
+    /// `HGETALL` and `EXPIRE` together: the least that a read with a refresh can cost.
+    ///
+    /// Whether a session has a timeout of its own is known only with the answer, when it has already got the common
+    /// one. That is put right at once; but a crash in between would leave a long session with a short time to live.
+    /// So a process that has met such a session loads by script from then on.
+    async fn load_plain(&self, id: SessionId, expiry: Expiry) -> Result<Option<Record>, Error> {
+        let client = self.client()?;
+        let (key, full) = (self.key(id), expiry.idle_timeout());
+        let (hash, expired) = tokio::join!(
+            client.hgetall::<Fields, _>(key.clone()),
+            expire(client, key.clone(), full)
+        );
+        let Some(fields) = hash_or_none(hash)? else {
+            return Ok(None);
+        };
+        expired.map_err(failed)?;
+        let mut record = record(fields, full);
+        record.refreshed = true;
+        if let Some(own) = record.idle_timeout {
+            self.own_idle_seen.store(true, Ordering::Relaxed);
+            if own != full {
+                expire(client, key, own).await.map_err(failed)?;
+                record.time_to_live = own;
+            }
+        }
+        Ok(Some(record))
+    }
+
+    async fn load_by_script(
+        &self,
+        id: SessionId,
+        expiry: Expiry,
+        refresh: bool,
+    ) -> Result<Option<Record>, Error> {
+        let mut args = expiry_args(expiry);
+        args.push(Value::from(i64::from(refresh)));
+        let answer = self.run(&LOAD, vec![self.key(id)], args).await?;
+        if answer.is_null() {
+            return Ok(None);
+        }
+        let (left, refreshed, fields) = answer.convert::<(i64, i64, Fields)>().map_err(failed)?;
+        let mut record = record(fields, milliseconds(left));
+        record.refreshed = refreshed == 1;
+        if record.idle_timeout.is_some() {
+            self.own_idle_seen.store(true, Ordering::Relaxed);
+        }
+        Ok(Some(record))
+    }
+
+    async fn write(
+        &self,
+        script: &'static Script,
+        keys: Vec<Key>,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        if changes.idle_timeout().is_some() {
+            self.own_idle_seen.store(true, Ordering::Relaxed);
+        }
+        let answer = self.run(script, keys, write_args(changes, expiry)).await?;
+        match answer.as_i64() {
+            Some(left) if left >= 0 => Ok(Written::Kept(milliseconds(left))),
+            Some(-1) => Ok(Written::Gone),
+            Some(-2) => Ok(Written::Emptied),
+            Some(-3) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "the session id is taken",
+            )),
+            _ => Err(Error::new(
+                ErrorKind::Unavailable,
+                "Redis gave an answer of another kind",
+            )),
+        }
+    }
+
+    /// The two keys live in different slots, so no script can move the session. It is copied, changed, and the old
+    /// key deleted if it still holds what was copied: a write that came in between is not lost, but copied as well.
+    /// After a crash at any point one of the ids still works.
+    async fn renew_on_cluster(
+        &self,
+        old: SessionId,
+        new: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        for _ in 0..RENEWAL_ATTEMPTS {
+            let client = self.client()?;
+            let hash = hash_or_none(client.hgetall::<Fields, _>(self.key(old)).await)?;
+            let Some(copied) = hash else {
+                return Ok(Written::Gone);
+            };
+            let mut fields = copied.clone();
+            changes.apply(&mut fields)?;
+            let sets: Changes = (fields.into_iter())
+                .map(|(name, text)| (name, Change::Set(text)))
+                .collect();
+            let written = if sets.fields().all(|(name, _)| is_reserved(name)) {
+                Written::Emptied
+            } else {
+                let keys = vec![self.key(new)];
+                let mut args = write_args(&sets, expiry);
+                if let (Some(own), Some(slot)) = (changes.idle_timeout(), args.get_mut(3)) {
+                    *slot = whole_milliseconds(own).into();
+                }
+                match self.run(&CREATE, keys, args).await?.as_i64() {
+                    Some(left) if left >= 0 => Written::Kept(milliseconds(left)),
+                    Some(-1) => Written::Gone,
+                    _ => {
+                        return Err(Error::new(
+                            ErrorKind::Unavailable,
+                            "the session id is taken",
+                        ));
+                    }
+                }
+            };
+            let held = copied.into_iter().flat_map(|(name, text)| [name, text]);
+            let held = held.map(Value::from).collect();
+            let deleted = self.run(&DELETE_IF_SAME, vec![self.key(old)], held).await?;
+            if deleted.as_i64() == Some(1) {
+                return Ok(written);
+            }
+            self.delete(new).await?;
+        }
+        let message = "the session changed all the time while it was to be renewed";
+        Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    async fn run(
+        &self,
+        script: &'static Script,
+        keys: Vec<Key>,
+        args: Vec<Value>,
+    ) -> Result<Value, Error> {
+        let client = self.client()?;
+        match client
+            .evalsha::<Value, _, _, _>(script.sha1(), keys.clone(), args.clone())
+            .await
+        {
+            // The server restarted, or its scripts were flushed. It has not run, so it can be sent again, this time
+            // with its text, which the server keeps.
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                client.eval(script.lua(), keys, args).await.map_err(failed)
+            }
+            answer => answer.map_err(failed),
+        }
+    }
+}
+
+impl SessionStore for RedisStore {
+    async fn load(
+        &self,
+        id: SessionId,
+        expiry: Expiry,
+        refresh: bool,
+    ) -> Result<Option<Record>, Error> {
+        let plain = refresh
+            && expiry.absolute_timeout().is_none()
+            && expiry.refresh_interval().is_zero()
+            && !self.own_idle_seen.load(Ordering::Relaxed);
+        if plain {
+            self.load_plain(id, expiry).await
+        } else {
+            self.load_by_script(id, expiry, refresh).await
+        }
+    }
+
+    async fn create(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        self.write(&CREATE, vec![self.key(id)], changes, expiry)
+            .await
+    }
+
+    async fn update(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        self.write(&UPDATE, vec![self.key(id)], changes, expiry)
+            .await
+    }
+
+    async fn renew(
+        &self,
+        old: SessionId,
+        new: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        if self.pool.is_clustered() {
+            return self.renew_on_cluster(old, new, changes, expiry).await;
+        }
+        let keys = vec![self.key(old), self.key(new)];
+        self.write(&RENEW, keys, changes, expiry).await
+    }
+
+    async fn delete(&self, id: SessionId) -> Result<(), Error> {
+        let client = self.client()?;
+        client.unlink::<(), _>(self.key(id)).await.map_err(failed)
+    }
+}
+
+/// The password is in the pool's configuration.
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One client is enough: it sends what many tasks ask for in one write. The figures are those at which it answered in
+/// time through kills and stops of the server.
+fn pool(url: &str) -> Result<Pool, Error> {
+    let invalid = |message: &'static str| Error::new(ErrorKind::InvalidUrl, message);
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    match scheme.map(str::to_ascii_lowercase).as_deref() {
+        Some("redis" | "redis-cluster" | "redis-sentinel") => {}
+        Some("valkey" | "valkey-cluster" | "valkey-sentinel") => {}
+        Some(scheme) if scheme.starts_with("rediss") || scheme.starts_with("valkeys") => {
+            return Err(invalid("the Redis URL asks for TLS, which is not built in"));
+        }
+        _ => return Err(invalid("the Redis URL must begin with redis://")),
+    }
+    let config = Config::from_url(url)
+        .map_err(|error| invalid("the Redis URL cannot be used").with_source(error))?;
+    let performance = PerformanceConfig {
+        default_command_timeout: COMMAND_TIMEOUT,
+        ..PerformanceConfig::default()
+    };
+    let connection = ConnectionConfig {
+        connection_timeout: COMMAND_TIMEOUT,
+        internal_command_timeout: COMMAND_TIMEOUT,
+        max_command_attempts: 1,
+        unresponsive: UnresponsiveConfig {
+            max_timeout: Some(Duration::from_secs(1)),
+            interval: Duration::from_millis(250),
+        },
+        tcp: TcpConfig {
+            nodelay: Some(true),
+            ..TcpConfig::default()
+        },
+        ..ConnectionConfig::default()
+    };
+    let mut policy = ReconnectPolicy::new_exponential(0, 10, 1000, 2);
+    policy.set_jitter(10);
+    Pool::new(config, Some(performance), Some(connection), Some(policy), 1)
+        .map_err(|error| invalid("the Redis URL cannot be used").with_source(error))
+}
+
+async fn expire(client: &Client, key: Key, after: Duration) -> Result<(), fred::error::Error> {
+    if after.subsec_nanos() == 0 {
+        let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
+        client.expire(key, seconds, None).await
+    } else {
+        client.pexpire(key, whole_milliseconds(after), None).await
+    }
+}
+
+/// `None` where there is no hash under the key. A key of another type is not ours.
+fn hash_or_none(hash: Result<Fields, fred::error::Error>) -> Result<Option<Fields>, Error> {
+    match hash {
+        Ok(fields) => Ok((!fields.is_empty()).then_some(fields)),
+        Err(error) if error.details().starts_with("WRONGTYPE") => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Takes the layer's own fields out of what was stored.
+fn record(mut fields: Fields, time_to_live: Duration) -> Record {
+    let own = fields.get(&b"@idle"[..]).and_then(|text| {
+        let own: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+        (own > 0).then(|| crate::config::storable(milliseconds(own)))
+    });
+    fields.retain(|name, _| !is_reserved(name));
+    let mut record = Record::new(fields, time_to_live);
+    record.idle_timeout = own;
+    record
+}
+
+fn milliseconds(count: i64) -> Duration {
+    Duration::from_millis(u64::try_from(count).unwrap_or(0))
+}
+
+/// Rounded up, so that no time to live becomes zero.
+fn whole_milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}
+
+/// `ARGV` 1 to 3 of each script; see `common.lua`.
+fn expiry_args(expiry: Expiry) -> Vec<Value> {
+    let absolute = expiry.absolute_timeout().map_or(0, whole_milliseconds);
+    vec![
+        whole_milliseconds(expiry.idle_timeout()).into(),
+        absolute.into(),
+        whole_milliseconds(expiry.refresh_interval()).into(),
+    ]
+}
+
+/// `ARGV` of the scripts that write; see `write.lua`.
+fn write_args(changes: &Changes, expiry: Expiry) -> Vec<Value> {
+    let (mut sets, mut removes, mut increments) = (Vec::new(), Vec::new(), Vec::new());
+    let value = |bytes: &Bytes| Value::Bytes(bytes.clone());
+    for (name, change) in changes.fields() {
+        match change {
+            Change::Set(text) => sets.extend([value(name), value(text)]),
+            Change::Remove => removes.push(value(name)),
+            Change::Increment(by) => increments.extend([value(name), Value::from(*by)]),
+        }
+    }
+    let mut args = expiry_args(expiry);
+    args.push(match changes.idle_timeout() {
+        Some(own) => whole_milliseconds(crate::config::storable(own)).into(),
+        None => Value::from_static_str(""),
+    });
+    for count in [sets.len() / 2, removes.len(), increments.len() / 2] {
+        args.push(Value::from(i64::try_from(count).unwrap_or(i64::MAX)));
+    }
+    args.extend(sets.into_iter().chain(removes).chain(increments));
+    args
+}
+
+fn failed(error: fred::error::Error) -> Error {
+    refused("Redis could not do the operation", error)
+}
+
+fn refused(message: &'static str, error: fred::error::Error) -> Error {
+    let details = error.details();
+    let kind = if *error.kind() == fred::error::ErrorKind::Timeout {
+        ErrorKind::Timeout
+    } else if details.starts_with("INCREMENT") && details.contains("overflow") {
+        ErrorKind::Overflow
+    } else if details.starts_with("INCREMENT") {
+        ErrorKind::NotAnInteger
+    } else {
+        ErrorKind::Unavailable
+    };
+    Error::new(kind, message).with_source(error)
+}

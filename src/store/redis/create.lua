@@ -1,0 +1,5 @@
+-- KEYS: 1 the session. Answers as `write` does, or -3 where the key is taken.
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return -3
+end
+return write(KEYS[1])

@@ -1,0 +1,22 @@
+-- KEYS: 1 the session. ARGV: as in common.lua, 4 whether to refresh ('1' or '0').
+-- Answers nil where there is no session, else: time to live in milliseconds, 1 where it was refreshed, the hash.
+local key = KEYS[1]
+if not is_session(key) then
+  return false
+end
+local refreshes = ARGV[4] == '1'
+local full = time_to_live(key, refreshes)
+if not full then
+  if refreshes then
+    redis.call('UNLINK', key)
+  end
+  return false
+end
+local left = redis.call('PTTL', key)
+local refreshed = 0
+-- Below 0: another program made the session without an end.
+if refreshes and (left < 0 or left > full or full - left >= tonumber(ARGV[3])) then
+  redis.call('PEXPIRE', key, string.format('%.0f', full))
+  left, refreshed = full, 1
+end
+return { left, refreshed, redis.call('HGETALL', key) }

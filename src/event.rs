@@ -66,6 +66,6 @@ pub(crate) fn missing_layer() {
     tracing::error!(
         target: TARGET,
         event = "missing_layer",
-        "a handler asks for the session, but its route is not inside a SessionLayer: add `.layer(SessionLayer::new(store))`"
+        "a handler asks for the session, but its route is not inside a SessionLayer (for a LazySession, a lazy one): add `.layer(SessionLayer::new(store))`"
     );
 }

@@ -1,4 +1,167 @@
-//! Sessions in Redis for tower, hyper and axum.
+//! Sessions in Redis for tower, hyper and axum: loaded before the handler, written after it.
+//!
+//! A [`SessionLayer`] wraps any service of [`http::Request`]s. It reads the session's cookie, loads the session,
+//! refreshes its time to live, and runs the handler, which works with a [`Session`]. Then it writes what the handler
+//! changed and sets or clears the cookie. All input and output happens in the layer, so a handler never awaits a `get`,
+//! and no `get` fails because of the store.
+//!
+//! # A first app
+//!
+//! With axum (feature `axum`), a handler takes the session as an argument:
+//!
+#![cfg_attr(feature = "axum", doc = "```")]
+#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+//! use axum::{Router, http::StatusCode, routing::{get, post}};
+//! use tower_redis_session::{Error, MemoryStore, Session, SessionLayer};
+//!
+//! async fn login(session: Session, name: String) -> Result<(), Error> {
+//!     session.renew(); // a new id at every login
+//!     session.insert("user", name)
+//! }
+//!
+//! async fn profile(session: Session) -> Result<String, StatusCode> {
+//!     let user = session.get("user").map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+//!     user.ok_or(StatusCode::FORBIDDEN)
+//! }
+//!
+//! async fn logout(session: Session) {
+//!     session.destroy();
+//! }
+//!
+//! // In production: `RedisStore::connect("redis://127.0.0.1:6379").await?`.
+//! let store = MemoryStore::new();
+//! let app = Router::new()
+//!     .route("/login", post(login))
+//!     .route("/profile", get(profile))
+//!     .route("/logout", post(logout))
+//!     .layer(SessionLayer::new(store)); // cookie `session_id`, 15 minutes
+//! # use axum::{body::Body, http::Request};
+//! # use tower::ServiceExt;
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let request = Request::post("/login").body(Body::from("abdullah")).unwrap();
+//! # let answer = app.clone().oneshot(request).await.unwrap();
+//! # let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+//! # assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Secure; Path=/"), "{cookie}");
+//! # let (cookie, _) = cookie.split_once(';').unwrap();
+//! # let request = Request::get("/profile").header("cookie", cookie).body(Body::empty()).unwrap();
+//! # let answer = app.oneshot(request).await.unwrap();
+//! # assert_eq!(answer.status(), 200);
+//! # });
+//! ```
+//!
+//! Elsewhere the session is in the request's extensions. Here is a service as hyper takes it, without a framework:
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//! use tower_redis_session::{Error, MemoryStore, Session, SessionLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! async fn visits(request: Request<()>) -> Result<Response<String>, Error> {
+//!     let session = request.extensions().get::<Session>().cloned().expect("inside a SessionLayer");
+//!     let visits = session.increment("visits", 1)?;
+//!     Ok(Response::new(format!("visit {visits}")))
+//! }
+//!
+//! let mut service = SessionLayer::new(MemoryStore::new()).layer(service_fn(visits));
+//! let answer = service.ready().await.unwrap().call(Request::new(())).await.unwrap();
+//! assert_eq!(answer.body(), "visit 1");
+//!
+//! let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+//! let again = Request::builder().header("cookie", cookie).body(()).unwrap();
+//! let answer = service.ready().await.unwrap().call(again).await.unwrap();
+//! assert_eq!(answer.body(), "visit 2");
+//! # }
+//! ```
+//!
+//! # What a request costs
+//!
+//! | request | before the handler | after it |
+//! | --- | --- | --- |
+//! | without a cookie, or with a malformed one | nothing | nothing; a script where a session is started |
+//! | with the cookie of a session | `HGETALL` and `EXPIRE` in one round trip | nothing |
+//! | … that changes it | the same | one script |
+//! | … that renews its id (login) | the same | one script |
+//! | … that destroys it (logout) | the same | `UNLINK` |
+//! | in a [lazy](SessionLayerBuilder::lazy) layer, session not used | nothing | nothing |
+//!
+//! Two live sessions cannot be told apart, so a request that presents several well-formed ids has each of them looked
+//! up, at most four, before the only live one is loaded: two round trips. [`RedisStore`] says what absolute timeouts,
+//! refresh intervals and timeouts of single sessions cost.
+//!
+//! # What is guaranteed
+//!
+//! - **Parallel requests.** Only what changed is written, in one atomic step. Two requests that change different
+//!   fields both keep their change, two [increments](Session::increment) both count, a field that one removes stays
+//!   removed.
+//! - **Logout is final.** A slow request that writes to a session which was meanwhile destroyed, renewed or expired
+//!   writes nothing, and its response sets no cookie.
+//! - **An outage logs nobody out.** While the store cannot be asked, no cookie is set or cleared, and nothing is
+//!   overwritten later. The client gets a 503 with `Retry-After`, or, with [`OnStoreError::Continue`], what the handler
+//!   makes of [`Lookup::Unavailable`]. A response whose session could not be written never looks like success.
+//! - **Ids are the server's.** An id that names no live session is never adopted. Only the canonical form of a version
+//!   4 UUID is looked up; names are compared byte for byte; of two live sessions none is trusted.
+//! - **Server errors undo.** Where the handler answers 5xx or fails, its changes are dropped; a logout is not.
+//! - **Every session ends**: `idle_timeout` after its last request, and at the latest `absolute_timeout` after its
+//!   creation.
+//! - **Caches.** A response with a cookie of ours is `Cache-Control: no-store`; one that depends on the session has
+//!   `Vary: Cookie`.
+//!
+//! # Errors
+//!
+//! What a handler can do wrong, and what it can run into, is an [`Error`] with a [kind](ErrorKind). With feature `axum`
+//! it is a response, too: 503 where the store is to blame, else 500. Where the layer itself answers 503, the error is
+//! in the response's extensions, so that a layer outside can log it or make a page of it:
+//!
+//! ```
+//! # use http::{Response, StatusCode};
+//! # fn log(error: &tower_redis_session::Error) {}
+//! fn on_response(response: &Response<String>) {
+//!     if let Some(error) = response.extensions().get::<tower_redis_session::Error>() {
+//!         log(error);
+//!     }
+//! }
+//! # on_response(&Response::new(String::new()));
+//! ```
+//!
+//! Events are logged through [`tracing`], target `tower_redis_session`, with a field `event`: `created`, `renewed`,
+//! `destroyed`, `updated`, `rejected`, `ambiguous`, `gone`, `unsaved`, `unavailable`, `missing_layer`. They show ids
+//! only as [`SessionId`]'s `Debug` does.
+//!
+//! # Tests of an app
+//!
+//! [`MemoryStore`] behaves as [`RedisStore`] does, and goes by tokio's clock:
+//!
+//! ```
+//! # use http::{Request, Response};
+//! # use tower::{Layer, ServiceExt, service_fn};
+//! # use std::time::Duration;
+//! use tower_redis_session::{MemoryStore, Session, SessionLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! # tokio::time::pause();
+//! let store = MemoryStore::new();
+//! let layer = SessionLayer::new(store.clone());
+//! # let service = layer.layer(service_fn(|request: Request<()>| async move {
+//! #     request.extensions().get::<Session>().unwrap().insert("a", 1)?;
+//! #     Ok::<_, tower_redis_session::Error>(Response::new(()))
+//! # }));
+//! // … requests that log in …
+//! # service.oneshot(Request::new(())).await.unwrap();
+//! assert_eq!(store.len(), 1);
+//! tokio::time::advance(Duration::from_secs(900)).await;
+//! assert!(store.is_empty());
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | brings |
+//! | --- | --- | --- |
+//! | `redis` | yes | [`RedisStore`], on fred |
+//! | `axum` | no | the extractors of [`Session`] and [`LazySession`], and [`Error`] as a response, on axum-core |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod changes;
@@ -33,3 +196,8 @@ pub use self::{
 };
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
+
+/// The README's examples are compiled and run.
+#[cfg(all(doctest, feature = "axum", feature = "redis"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

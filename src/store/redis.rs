@@ -69,8 +69,8 @@ const RENEWAL_ATTEMPTS: u32 = 16;
 ///
 /// # Access control
 ///
-/// Every key begins with the prefix. The commands are `HGETALL`, `EXPIRE`, `PEXPIRE`, `UNLINK`, `EVALSHA`, `EVAL`
-/// and, inside scripts, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL`, `RENAME` and
+/// Every key begins with the prefix. The commands are `HGETALL`, `EXPIRE`, `PEXPIRE`, `PERSIST`, `UNLINK`, `EVALSHA`,
+/// `EVAL` and, inside scripts, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL`, `RENAME` and
 /// `TIME`; on connecting `PING`, `INFO`, `CLIENT`, and `SCRIPT LOAD`, which may be refused.
 #[derive(Clone)]
 pub struct RedisStore {
@@ -193,6 +193,11 @@ impl RedisStore {
             client.hgetall::<Fields, _>(key.clone()),
             expire(client, key.clone(), full)
         );
+        if is_wrong_type(&hash) {
+            // Not ours, but the `EXPIRE` has given it an end: take that back.
+            client.persist::<(), _>(key).await.map_err(failed)?;
+            return Ok(None);
+        }
         let Some(fields) = hash_or_none(hash)? else {
             return Ok(None);
         };
@@ -444,11 +449,16 @@ async fn expire(client: &Client, key: Key, after: Duration) -> Result<(), fred::
     }
 }
 
-/// `None` where there is no hash under the key. A key of another type is not ours.
+/// A key of another type is not ours.
+fn is_wrong_type(hash: &Result<Fields, fred::error::Error>) -> bool {
+    matches!(hash, Err(error) if error.details().starts_with("WRONGTYPE"))
+}
+
+/// `None` where there is no hash under the key.
 fn hash_or_none(hash: Result<Fields, fred::error::Error>) -> Result<Option<Fields>, Error> {
     match hash {
         Ok(fields) => Ok((!fields.is_empty()).then_some(fields)),
-        Err(error) if error.details().starts_with("WRONGTYPE") => Ok(None),
+        wrong if is_wrong_type(&wrong) => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }

@@ -11,16 +11,15 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    config::{Config, OnStoreError, storable},
-    cookie::Presented,
+    config::{Config, storable},
     error::{Error, ErrorKind},
-    event,
     id::SessionId,
-    store::{ErasedStore, Found, Written},
+    store::{ErasedStore, Written},
     value,
 };
 
 mod lazy;
+mod request;
 mod state;
 mod write;
 
@@ -91,47 +90,6 @@ struct Inner {
 }
 
 impl Session {
-    /// The session of a request whose cookies name nothing that could be looked up.
-    pub(crate) fn new(shared: Arc<Shared>, presented: Presented) -> Self {
-        let state = Mutex::new(State::new(presented));
-        let turn = tokio::sync::Mutex::new(());
-        Self {
-            inner: Arc::new(Inner {
-                shared,
-                state,
-                turn,
-            }),
-        }
-    }
-
-    /// The session of a request whose ids were looked up.
-    pub(crate) fn opened(
-        shared: Arc<Shared>,
-        presented: Presented,
-        found: Result<Found, Error>,
-    ) -> Result<Self, Error> {
-        let policy = shared.config.on_store_error;
-        let session = Self::new(shared, presented);
-        match found {
-            Ok(found) => {
-                match found {
-                    Found::Nothing => event::rejected(),
-                    Found::Ambiguous => event::ambiguous(),
-                    Found::One(..) => {}
-                }
-                session.inner.state().found(found);
-            }
-            Err(error) => {
-                event::unavailable(&error);
-                match policy {
-                    OnStoreError::Reject => return Err(error),
-                    OnStoreError::Continue => session.inner.state().unavailable(error),
-                }
-            }
-        }
-        Ok(session)
-    }
-
     /// What the request brought. "Not logged in" and "the store is down" are different answers:
     ///
     #[doc = example!(
@@ -427,41 +385,6 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the request: the head of its response is made. What it needs of the store, if anything, is under way in
-    /// the [`Writing`]; [`cookie`](Self::cookie) is right once that has ended.
-    pub(crate) fn finish(
-        &self,
-        server_error: bool,
-        not_modified: bool,
-    ) -> Result<Option<Writing>, Error> {
-        let config = &self.inner.shared.config;
-        let keep = !server_error || config.save_on_server_error;
-        let mut state = self.inner.state();
-        state.head_out = true;
-        if !keep {
-            state.drop_changes();
-        } else if let Some(refusal) = state.refusal() {
-            return Err(refusal);
-        }
-        // Before a cookie is sent again that nothing else was written for, the store is asked whether its session
-        // still lives: were it renewed meanwhile, the old id would take the place of the new one.
-        let touch = !not_modified && state.is_cookie_refresh(config.is_persistent());
-        let pending = state.is_pending();
-        drop(state);
-        Ok((pending || touch).then(|| self.inner.write(touch)))
-    }
-
-    /// What the client has to be told.
-    pub(crate) fn cookie(&self, not_modified: bool) -> CookieAction {
-        let persistent = self.inner.shared.config.is_persistent();
-        self.inner.state().cookie(persistent && !not_modified)
-    }
-
-    /// Whether the handler read or wrote the session.
-    pub(crate) fn is_touched(&self) -> bool {
-        self.inner.state().touched
-    }
-
     fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.inner.state();
         state.touched = true;
@@ -479,15 +402,6 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         // A value's `Deserialize` may panic in `take`, which has not changed anything by then.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if state.is_forgotten() {
-            event::unsaved();
-        }
     }
 }
 

@@ -6,23 +6,21 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
-use bytes::Bytes;
 use fred::{
     clients::{Client, Pool},
     interfaces::{ClientLike, HashesInterface, KeysInterface, LuaInterface},
-    types::{
-        Key, Value,
-        config::{
-            Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig,
-            UnresponsiveConfig,
-        },
-    },
+    types::{Key, Value},
 };
 
-use self::script::{CREATE, DELETE_IF_SAME, LOAD, RENEW, Script, UPDATE};
+use self::{
+    script::{CREATE, DELETE_IF_SAME, LOAD, RENEW, Script, UPDATE},
+    wire::{
+        expire, expiry_args, failed, hash_or_none, is_wrong_type, milliseconds, record,
+        whole_milliseconds, write_args,
+    },
+};
 use super::{Record, SessionStore, Written};
 use crate::{
     changes::{Change, Changes, Fields, is_reserved},
@@ -31,12 +29,10 @@ use crate::{
     id::SessionId,
 };
 
+mod connect;
 mod script;
+mod wire;
 
-/// A command that has no answer after this long fails, and is not sent later.
-const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
-/// `connect` gives up after this long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often a renewal on a cluster starts anew because other requests keep writing to the session.
 const RENEWAL_ATTEMPTS: u32 = 16;
 
@@ -94,29 +90,7 @@ impl RedisStore {
     /// [`ErrorKind::InvalidUrl`] for a URL that cannot be used, [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`],
     /// within 5 seconds, for a server that is not there or refuses the login. Neither shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let pool = pool(url)?;
-        let connected = async {
-            pool.init().await?;
-            // A server that refuses commands before a login takes the connection all the same.
-            pool.ping::<Value>(None).await
-        };
-        let error = match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
-            Ok(Ok(_)) => {
-                script::load_all(&pool).await;
-                return Ok(Self::from_pool(pool));
-            }
-            Ok(Err(error)) => refused("cannot connect to Redis", error),
-            Err(_) => {
-                let message = format!(
-                    "Redis did not answer within {} s",
-                    CONNECT_TIMEOUT.as_secs()
-                );
-                Error::new(ErrorKind::Timeout, message)
-            }
-        };
-        // Ends the tasks of the client, which would go on trying to connect.
-        let _ = tokio::time::timeout(Duration::from_millis(100), pool.quit()).await;
-        Err(error)
+        connect::connect(url).await.map(Self::from_pool)
     }
 
     /// Uses a pool of the caller's, which must be connected.
@@ -399,138 +373,4 @@ impl fmt::Debug for RedisStore {
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }
-}
-
-/// One client is enough: it sends what many tasks ask for in one write. The figures are those at which it answered in
-/// time through kills and stops of the server.
-fn pool(url: &str) -> Result<Pool, Error> {
-    let invalid = |message: &'static str| Error::new(ErrorKind::InvalidUrl, message);
-    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
-    match scheme.map(str::to_ascii_lowercase).as_deref() {
-        Some("redis" | "redis-cluster" | "redis-sentinel") => {}
-        Some("valkey" | "valkey-cluster" | "valkey-sentinel") => {}
-        Some(scheme) if scheme.starts_with("rediss") || scheme.starts_with("valkeys") => {
-            return Err(invalid("the Redis URL asks for TLS, which is not built in"));
-        }
-        _ => return Err(invalid("the Redis URL must begin with redis://")),
-    }
-    let config = Config::from_url(url)
-        .map_err(|error| invalid("the Redis URL cannot be used").with_source(error))?;
-    let performance = PerformanceConfig {
-        default_command_timeout: COMMAND_TIMEOUT,
-        ..PerformanceConfig::default()
-    };
-    let connection = ConnectionConfig {
-        connection_timeout: COMMAND_TIMEOUT,
-        internal_command_timeout: COMMAND_TIMEOUT,
-        max_command_attempts: 1,
-        unresponsive: UnresponsiveConfig {
-            max_timeout: Some(Duration::from_secs(1)),
-            interval: Duration::from_millis(250),
-        },
-        tcp: TcpConfig {
-            nodelay: Some(true),
-            ..TcpConfig::default()
-        },
-        ..ConnectionConfig::default()
-    };
-    let mut policy = ReconnectPolicy::new_exponential(0, 10, 1000, 2);
-    policy.set_jitter(10);
-    Pool::new(config, Some(performance), Some(connection), Some(policy), 1)
-        .map_err(|error| invalid("the Redis URL cannot be used").with_source(error))
-}
-
-async fn expire(client: &Client, key: Key, after: Duration) -> Result<(), fred::error::Error> {
-    if after.subsec_nanos() == 0 {
-        let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
-        client.expire(key, seconds, None).await
-    } else {
-        client.pexpire(key, whole_milliseconds(after), None).await
-    }
-}
-
-/// A key of another type is not ours.
-fn is_wrong_type(hash: &Result<Fields, fred::error::Error>) -> bool {
-    matches!(hash, Err(error) if error.details().starts_with("WRONGTYPE"))
-}
-
-/// `None` where there is no hash under the key.
-fn hash_or_none(hash: Result<Fields, fred::error::Error>) -> Result<Option<Fields>, Error> {
-    match hash {
-        Ok(fields) => Ok((!fields.is_empty()).then_some(fields)),
-        wrong if is_wrong_type(&wrong) => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
-}
-
-/// Takes the layer's own fields out of what was stored.
-fn record(mut fields: Fields, time_to_live: Duration) -> Record {
-    let own = fields.get(&b"@idle"[..]).and_then(|text| {
-        let own: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-        (own > 0).then(|| crate::config::storable(milliseconds(own)))
-    });
-    fields.retain(|name, _| !is_reserved(name));
-    let mut record = Record::new(fields, time_to_live);
-    record.idle_timeout = own;
-    record
-}
-
-fn milliseconds(count: i64) -> Duration {
-    Duration::from_millis(u64::try_from(count).unwrap_or(0))
-}
-
-/// Rounded up, so that no time to live becomes zero.
-fn whole_milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
-}
-
-/// `ARGV` 1 to 3 of each script; see `common.lua`.
-fn expiry_args(expiry: Expiry) -> Vec<Value> {
-    let absolute = expiry.absolute_timeout().map_or(0, whole_milliseconds);
-    vec![
-        whole_milliseconds(expiry.idle_timeout()).into(),
-        absolute.into(),
-        whole_milliseconds(expiry.refresh_interval()).into(),
-    ]
-}
-
-/// `ARGV` of the scripts that write; see `write.lua`.
-fn write_args(changes: &Changes, expiry: Expiry) -> Vec<Value> {
-    let (mut sets, mut removes, mut increments) = (Vec::new(), Vec::new(), Vec::new());
-    let value = |bytes: &Bytes| Value::Bytes(bytes.clone());
-    for (name, change) in changes.fields() {
-        match change {
-            Change::Set(text) => sets.extend([value(name), value(text)]),
-            Change::Remove => removes.push(value(name)),
-            Change::Increment(by) => increments.extend([value(name), Value::from(*by)]),
-        }
-    }
-    let mut args = expiry_args(expiry);
-    args.push(match changes.idle_timeout() {
-        Some(own) => whole_milliseconds(crate::config::storable(own)).into(),
-        None => Value::from_static_str(""),
-    });
-    for count in [sets.len() / 2, removes.len(), increments.len() / 2] {
-        args.push(Value::from(i64::try_from(count).unwrap_or(i64::MAX)));
-    }
-    args.extend(sets.into_iter().chain(removes).chain(increments));
-    args
-}
-
-fn failed(error: fred::error::Error) -> Error {
-    refused("Redis could not do the operation", error)
-}
-
-fn refused(message: &'static str, error: fred::error::Error) -> Error {
-    let details = error.details();
-    let kind = if *error.kind() == fred::error::ErrorKind::Timeout {
-        ErrorKind::Timeout
-    } else if details.starts_with("INCREMENT") && details.contains("overflow") {
-        ErrorKind::Overflow
-    } else if details.starts_with("INCREMENT") {
-        ErrorKind::NotAnInteger
-    } else {
-        ErrorKind::Unavailable
-    };
-    Error::new(kind, message).with_source(error)
 }

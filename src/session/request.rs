@@ -1,0 +1,97 @@
+//! The layer's side of a [`Session`]: how it begins and ends with its request.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{
+    Inner, Session, Shared,
+    state::{CookieAction, State},
+    write::Writing,
+};
+use crate::{config::OnStoreError, cookie::Presented, error::Error, event, store::Found};
+
+impl Session {
+    /// The session of a request whose cookies name nothing that could be looked up.
+    pub(crate) fn new(shared: Arc<Shared>, presented: Presented) -> Self {
+        let state = Mutex::new(State::new(presented));
+        let turn = tokio::sync::Mutex::new(());
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                state,
+                turn,
+            }),
+        }
+    }
+
+    /// The session of a request whose ids were looked up.
+    pub(crate) fn opened(
+        shared: Arc<Shared>,
+        presented: Presented,
+        found: Result<Found, Error>,
+    ) -> Result<Self, Error> {
+        let policy = shared.config.on_store_error;
+        let session = Self::new(shared, presented);
+        match found {
+            Ok(found) => {
+                match found {
+                    Found::Nothing => event::rejected(),
+                    Found::Ambiguous => event::ambiguous(),
+                    Found::One(..) => {}
+                }
+                session.inner.state().found(found);
+            }
+            Err(error) => {
+                event::unavailable(&error);
+                match policy {
+                    OnStoreError::Reject => return Err(error),
+                    OnStoreError::Continue => session.inner.state().unavailable(error),
+                }
+            }
+        }
+        Ok(session)
+    }
+
+    /// Ends the request: the head of its response is made. What it needs of the store, if anything, is under way in
+    /// the [`Writing`]; [`cookie`](Self::cookie) is right once that has ended.
+    pub(crate) fn finish(
+        &self,
+        server_error: bool,
+        not_modified: bool,
+    ) -> Result<Option<Writing>, Error> {
+        let config = &self.inner.shared.config;
+        let keep = !server_error || config.save_on_server_error;
+        let mut state = self.inner.state();
+        state.head_out = true;
+        if !keep {
+            state.drop_changes();
+        } else if let Some(refusal) = state.refusal() {
+            return Err(refusal);
+        }
+        // Before a cookie is sent again that nothing else was written for, the store is asked whether its session
+        // still lives: were it renewed meanwhile, the old id would take the place of the new one.
+        let touch = !not_modified && state.is_cookie_refresh(config.is_persistent());
+        let pending = state.is_pending();
+        drop(state);
+        Ok((pending || touch).then(|| self.inner.write(touch)))
+    }
+
+    /// What the client has to be told.
+    pub(crate) fn cookie(&self, not_modified: bool) -> CookieAction {
+        let persistent = self.inner.shared.config.is_persistent();
+        self.inner.state().cookie(persistent && !not_modified)
+    }
+
+    /// Whether the handler read or wrote the session.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.inner.state().touched
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.is_forgotten() {
+            event::unsaved();
+        }
+    }
+}

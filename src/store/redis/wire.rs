@@ -1,0 +1,118 @@
+//! Between the layer's types and what goes over the wire.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::{
+    clients::Client,
+    interfaces::KeysInterface,
+    types::{Key, Value},
+};
+
+use crate::{
+    changes::{Change, Changes, Fields, is_reserved},
+    config::{Expiry, storable},
+    error::{Error, ErrorKind},
+    store::Record,
+};
+
+pub(super) async fn expire(
+    client: &Client,
+    key: Key,
+    after: Duration,
+) -> Result<(), fred::error::Error> {
+    if after.subsec_nanos() == 0 {
+        let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
+        client.expire(key, seconds, None).await
+    } else {
+        client.pexpire(key, whole_milliseconds(after), None).await
+    }
+}
+
+/// A key of another type is not ours.
+pub(super) fn is_wrong_type(hash: &Result<Fields, fred::error::Error>) -> bool {
+    matches!(hash, Err(error) if error.details().starts_with("WRONGTYPE"))
+}
+
+/// `None` where there is no hash under the key.
+pub(super) fn hash_or_none(
+    hash: Result<Fields, fred::error::Error>,
+) -> Result<Option<Fields>, Error> {
+    match hash {
+        Ok(fields) => Ok((!fields.is_empty()).then_some(fields)),
+        wrong if is_wrong_type(&wrong) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Takes the layer's own fields out of what was stored.
+pub(super) fn record(mut fields: Fields, time_to_live: Duration) -> Record {
+    let own = fields.get(&b"@idle"[..]).and_then(|text| {
+        let own: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+        (own > 0).then(|| storable(milliseconds(own)))
+    });
+    fields.retain(|name, _| !is_reserved(name));
+    let mut record = Record::new(fields, time_to_live);
+    record.idle_timeout = own;
+    record
+}
+
+pub(super) fn milliseconds(count: i64) -> Duration {
+    Duration::from_millis(u64::try_from(count).unwrap_or(0))
+}
+
+/// Rounded up, so that no time to live becomes zero.
+pub(super) fn whole_milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}
+
+/// `ARGV` 1 to 3 of each script; see `common.lua`.
+pub(super) fn expiry_args(expiry: Expiry) -> Vec<Value> {
+    let absolute = expiry.absolute_timeout().map_or(0, whole_milliseconds);
+    vec![
+        whole_milliseconds(expiry.idle_timeout()).into(),
+        absolute.into(),
+        whole_milliseconds(expiry.refresh_interval()).into(),
+    ]
+}
+
+/// `ARGV` of the scripts that write; see `write.lua`.
+pub(super) fn write_args(changes: &Changes, expiry: Expiry) -> Vec<Value> {
+    let (mut sets, mut removes, mut increments) = (Vec::new(), Vec::new(), Vec::new());
+    let value = |bytes: &Bytes| Value::Bytes(bytes.clone());
+    for (name, change) in changes.fields() {
+        match change {
+            Change::Set(text) => sets.extend([value(name), value(text)]),
+            Change::Remove => removes.push(value(name)),
+            Change::Increment(by) => increments.extend([value(name), Value::from(*by)]),
+        }
+    }
+    let mut args = expiry_args(expiry);
+    args.push(match changes.idle_timeout() {
+        Some(own) => whole_milliseconds(storable(own)).into(),
+        None => Value::from_static_str(""),
+    });
+    for count in [sets.len() / 2, removes.len(), increments.len() / 2] {
+        args.push(Value::from(i64::try_from(count).unwrap_or(i64::MAX)));
+    }
+    args.extend(sets.into_iter().chain(removes).chain(increments));
+    args
+}
+
+pub(super) fn failed(error: fred::error::Error) -> Error {
+    refused("Redis could not do the operation", error)
+}
+
+pub(super) fn refused(message: &'static str, error: fred::error::Error) -> Error {
+    let details = error.details();
+    let kind = if *error.kind() == fred::error::ErrorKind::Timeout {
+        ErrorKind::Timeout
+    } else if details.starts_with("INCREMENT") && details.contains("overflow") {
+        ErrorKind::Overflow
+    } else if details.starts_with("INCREMENT") {
+        ErrorKind::NotAnInteger
+    } else {
+        ErrorKind::Unavailable
+    };
+    Error::new(kind, message).with_source(error)
+}

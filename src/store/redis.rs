@@ -278,10 +278,15 @@ impl RedisStore {
             let held = copied.into_iter().flat_map(|(name, text)| [name, text]);
             let held = held.map(Value::from).collect();
             let deleted = self.run(&DELETE_IF_SAME, vec![self.key(old)], held).await?;
-            if deleted.as_i64() == Some(1) {
-                return Ok(written);
+            match deleted.as_i64() {
+                Some(1) => return Ok(written),
+                // Logged out, expired or renewed elsewhere.
+                Some(-1) => {
+                    self.delete(new).await?;
+                    return Ok(Written::Gone);
+                }
+                _ => self.delete(new).await?,
             }
-            self.delete(new).await?;
         }
         let message = "the session changed all the time while it was to be renewed";
         Err(Error::new(ErrorKind::Unavailable, message))

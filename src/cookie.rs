@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(ids(&[b"a=b", pair.as_bytes()]), [ID]);
         assert_eq!(
             ids(&[
-                format!("a=\u{fc}\n").as_bytes(),
+                "a=\u{fc}\n".as_bytes(),
                 &[b"a=\xff; ", pair.as_bytes()].concat()
             ]),
             [ID]

@@ -62,6 +62,7 @@ pub(crate) fn unsaved() {
     );
 }
 
+#[cfg(feature = "axum")]
 pub(crate) fn missing_layer() {
     tracing::error!(
         target: TARGET,

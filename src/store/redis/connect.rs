@@ -6,7 +6,7 @@ use fred::{
     clients::Pool,
     interfaces::ClientLike,
     types::{
-        Value,
+        ClientState, Value,
         config::{
             Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig,
             UnresponsiveConfig,
@@ -25,13 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// A pool with a connection, which knows the scripts; see [`RedisStore::connect`](super::RedisStore::connect).
 pub(super) async fn connect(url: &str) -> Result<Pool, Error> {
     let pool = pool(url)?;
-    let connected = async {
-        pool.init().await?;
-        // A server that refuses commands before a login takes the connection all the same.
-        pool.ping::<Value>(None).await
-    };
-    let error = match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
-        Ok(Ok(_)) => {
+    let error = match tokio::time::timeout(CONNECT_TIMEOUT, first_answer(&pool)).await {
+        Ok(Ok(())) => {
             script::load_all(&pool).await;
             return Ok(pool);
         }
@@ -44,15 +39,27 @@ pub(super) async fn connect(url: &str) -> Result<Pool, Error> {
             Error::new(ErrorKind::Timeout, message)
         }
     };
-    // Ends the tasks of the client, which would go on trying to connect.
-    let _ = tokio::time::timeout(Duration::from_millis(100), pool.quit()).await;
+    // A client that failed to connect has ended by itself; one that did, or is still trying, has not.
+    if pool.state() != ClientState::Disconnected {
+        let _ = tokio::time::timeout(Duration::from_millis(100), pool.quit()).await;
+    }
     Err(error)
+}
+
+async fn first_answer(pool: &Pool) -> Result<(), fred::error::Error> {
+    pool.init().await?;
+    // A server that refuses commands before a login takes the connection all the same.
+    pool.ping::<Value>(None).await.map(drop)
 }
 
 /// One client is enough: it sends what many tasks ask for in one write. The figures are those at which it answered in
 /// time through kills and stops of the server.
 fn pool(url: &str) -> Result<Pool, Error> {
     let invalid = |message: &'static str| Error::new(ErrorKind::InvalidUrl, message);
+    let unusable = |error: fred::error::Error| {
+        let message = format!("the Redis URL cannot be used: {}", error.details());
+        Error::new(ErrorKind::InvalidUrl, message).with_source(error)
+    };
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme.map(str::to_ascii_lowercase).as_deref() {
         Some("redis" | "redis-cluster" | "redis-sentinel") => {}
@@ -62,8 +69,7 @@ fn pool(url: &str) -> Result<Pool, Error> {
         }
         _ => return Err(invalid("the Redis URL must begin with redis://")),
     }
-    let config = Config::from_url(url)
-        .map_err(|error| invalid("the Redis URL cannot be used").with_source(error))?;
+    let config = Config::from_url(url).map_err(unusable)?;
     let performance = PerformanceConfig {
         default_command_timeout: COMMAND_TIMEOUT,
         ..PerformanceConfig::default()
@@ -84,6 +90,5 @@ fn pool(url: &str) -> Result<Pool, Error> {
     };
     let mut policy = ReconnectPolicy::new_exponential(0, 10, 1000, 2);
     policy.set_jitter(10);
-    Pool::new(config, Some(performance), Some(connection), Some(policy), 1)
-        .map_err(|error| invalid("the Redis URL cannot be used").with_source(error))
+    Pool::new(config, Some(performance), Some(connection), Some(policy), 1).map_err(unusable)
 }

@@ -114,5 +114,15 @@ pub(super) fn refused(message: &'static str, error: fred::error::Error) -> Error
     } else {
         ErrorKind::Unavailable
     };
+    let message = format!("{message}: {}", readable(details));
     Error::new(kind, message).with_source(error)
+}
+
+/// fred shows an error of the operating system as `Os { code: 111, kind: …, message: "Connection refused" }`.
+fn readable(details: &str) -> &str {
+    let quoted = |text: &'static str| {
+        let (_, from) = details.split_once(text)?;
+        from.split_once('"').map(|(text, _)| text)
+    };
+    (quoted("message: \"").or_else(|| quoted("error: \""))).unwrap_or(details)
 }

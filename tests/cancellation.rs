@@ -1,0 +1,344 @@
+//! The client goes away: before the handler has ended, and between its answer and the end of the
+//! write. Over both stores, each write held inside the store.
+
+#[path = "races/app.rs"]
+mod app;
+mod common;
+#[path = "races/events.rs"]
+mod events;
+#[path = "races/world.rs"]
+mod world;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use app::{App, id, run, start};
+use common::{Client, Gate, HANG};
+use events::Events;
+use tower_redis_session::{
+    Changes, Error, Expiry, Record, SessionId, SessionLayer, SessionStore, Written,
+};
+use world::{World, over_both_stores};
+
+/// A store whose writes are held: each passes one gate before it and one after it.
+struct Gated<S> {
+    inner: Arc<S>,
+    before: Gate,
+    after: Gate,
+}
+
+impl<S> Gated<S> {
+    async fn held<T>(&self, write: impl Future<Output = T>) -> T {
+        self.before.pass().await;
+        let written = write.await;
+        self.after.pass().await;
+        written
+    }
+}
+
+impl<S: SessionStore> SessionStore for Gated<S> {
+    async fn load(
+        &self,
+        id: SessionId,
+        expiry: Expiry,
+        refresh: bool,
+    ) -> Result<Option<Record>, Error> {
+        self.inner.load(id, expiry, refresh).await
+    }
+
+    async fn create(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        self.held(self.inner.create(id, changes, expiry)).await
+    }
+
+    async fn update(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        self.held(self.inner.update(id, changes, expiry)).await
+    }
+
+    async fn renew(
+        &self,
+        old: SessionId,
+        new: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        self.held(self.inner.renew(old, new, changes, expiry)).await
+    }
+
+    async fn delete(&self, id: SessionId) -> Result<(), Error> {
+        self.held(self.inner.delete(id)).await
+    }
+}
+
+/// An app whose writes are held, and one over the same sessions whose writes are not.
+struct Scene<W> {
+    world: W,
+    free: App,
+    held: App,
+    before: Gate,
+    after: Gate,
+    events: Events,
+}
+
+impl<W: World> Scene<W> {
+    async fn new() -> Self {
+        Self::with_store_timeout(HANG).await
+    }
+
+    async fn with_store_timeout(timeout: Duration) -> Self {
+        let events = Events::listen();
+        let world = W::new().await;
+        let (before, after) = (Gate::new(), Gate::new());
+        let store = Gated {
+            inner: Arc::new(world.store().await),
+            before: before.clone(),
+            after: after.clone(),
+        };
+        let held = SessionLayer::builder(store)
+            .store_timeout(timeout)
+            .build()
+            .unwrap();
+        let held = App::start(&held).await;
+        let free = SessionLayer::builder(world.store().await).store_timeout(HANG);
+        let free = App::start(&free.build().unwrap()).await;
+        Self {
+            world,
+            free,
+            held,
+            before,
+            after,
+            events,
+        }
+    }
+
+    /// A browser at the app whose writes are held, with the session that these steps have made.
+    async fn browser(&self, steps: &str) -> Client {
+        let browser = self.free.browser();
+        run(&browser, steps).await;
+        self.held.browser_of(&browser)
+    }
+
+    fn warned(&self) -> bool {
+        let names = self.events.names();
+        ["unsaved", "unavailable", "gone"]
+            .iter()
+            .any(|bad| names.iter().any(|name| name == bad))
+    }
+}
+
+fn texts(pairs: &[(&str, &str)]) -> Option<world::Texts> {
+    Some(
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect(),
+    )
+}
+
+async fn a_handler_that_had_not_finished_leaves_no_trace<W: World>(mut scene: Scene<W>) {
+    let steps = [
+        "set a 1",
+        "add n 1; remove user",
+        "renew",
+        "destroy",
+        "destroy; set a 1",
+        "clear",
+        "idle 5000",
+    ];
+    for (round, step) in steps.into_iter().enumerate() {
+        let browser = scene.browser("set user ada").await;
+        let name = format!("slow{round}");
+        let request = start(&browser, &format!("{step}; wait {name}"));
+        scene.held.gate(&name).arrived().await;
+        request.abort();
+        scene.held.gate(&name).abandoned().await;
+        // The layer's own future is dropped with the handler's.
+        scene.held.gate("ended").abandoned_n(2 * round + 1).await;
+        // Whatever it had left behind would run before this next request is through.
+        assert_eq!(
+            run(&browser, "").await.json()["fields"]["user"],
+            "ada",
+            "{step}"
+        );
+        scene.held.gate("ended").abandoned_n(2 * round + 2).await;
+        assert_eq!(scene.before.arrivals(), 0, "{step}: nothing is written");
+        assert_eq!(
+            scene.world.fields(&id(&browser)).await,
+            texts(&[("user", "ada")])
+        );
+    }
+    assert!(!scene.warned(), "{:?}", scene.events.names());
+}
+
+async fn a_new_session_of_a_handler_that_had_not_finished_is_never_made<W: World>(
+    mut scene: Scene<W>,
+) {
+    let request = start(&scene.held.browser(), "set user ada; wait slow");
+    scene.held.gate("slow").arrived().await;
+    request.abort();
+    scene.held.gate("ended").abandoned().await;
+    run(&scene.held.browser(), "").await;
+    assert_eq!(scene.before.arrivals(), 0);
+    assert_eq!(scene.world.count().await, 0);
+    assert!(!scene.warned());
+}
+
+/// Sends a request, and leaves while its write is held.
+async fn leave_during_the_write<W: World>(
+    scene: &Scene<W>,
+    browser: &Client,
+    steps: &str,
+    writes: usize,
+) {
+    let request = start(browser, steps);
+    scene.before.arrived_n(writes).await;
+    request.abort();
+    scene.held.gate("ended").abandoned().await;
+    assert_eq!(scene.after.arrivals(), 0, "nothing is written yet");
+    scene.before.open();
+    scene.after.arrived_n(writes).await;
+    scene.after.open();
+}
+
+async fn a_session_is_created_although_nobody_waits<W: World>(mut scene: Scene<W>) {
+    leave_during_the_write(&scene, &scene.held.browser(), "set user ada", 1).await;
+    assert_eq!(scene.world.count().await, 1);
+    scene.world.all_end().await;
+    assert!(!scene.warned());
+}
+
+async fn a_change_is_written_although_nobody_waits<W: World>(mut scene: Scene<W>) {
+    let browser = scene.browser("set user ada; add n 1").await;
+    leave_during_the_write(&scene, &browser, "set a 1; add n 1; remove user", 1).await;
+    assert_eq!(
+        scene.world.fields(&id(&browser)).await,
+        texts(&[("a", "1"), ("n", "2")])
+    );
+    assert!(!scene.warned());
+}
+
+async fn a_session_is_renewed_although_nobody_waits<W: World>(mut scene: Scene<W>) {
+    let browser = scene.browser("set user ada").await;
+    leave_during_the_write(&scene, &browser, "renew; set a 1", 1).await;
+    assert_eq!(scene.world.fields(&id(&browser)).await, None);
+    assert_eq!(scene.world.count().await, 1);
+    scene.world.all_end().await;
+}
+
+async fn a_session_is_ended_although_nobody_waits<W: World>(mut scene: Scene<W>) {
+    let browser = scene.browser("set user ada").await;
+    leave_during_the_write(&scene, &browser, "destroy", 1).await;
+    assert_eq!(scene.world.count().await, 0);
+    assert!(!scene.warned());
+}
+
+async fn a_session_is_replaced_although_nobody_waits<W: World>(mut scene: Scene<W>) {
+    let browser = scene.browser("set user ada").await;
+    // Both at once: they are about different sessions.
+    leave_during_the_write(&scene, &browser, "destroy; set user bo", 2).await;
+    assert_eq!(scene.world.fields(&id(&browser)).await, None);
+    assert_eq!(scene.world.count().await, 1);
+}
+
+async fn a_save_is_written_although_its_handler_is_gone<W: World>(mut scene: Scene<W>) {
+    let browser = scene.browser("set user ada").await;
+    leave_during_the_write(&scene, &browser, "set a 1; save; set b 1", 1).await;
+    let saved = texts(&[("a", "1"), ("user", "ada")]);
+    assert_eq!(scene.world.fields(&id(&browser)).await, saved);
+    assert!(!scene.warned());
+}
+
+async fn two_saves_of_a_new_session_make_one_session<W: World>(mut scene: Scene<W>) {
+    let browser = scene.held.browser();
+    let request = start(&browser, "set a 1; save-with b 1; set c 1");
+    scene.before.arrived().await;
+    scene.before.open();
+    scene.after.open();
+    let answer = request.await.unwrap();
+    assert_eq!(answer.json()["errors"], serde_json::json!([]));
+    assert_eq!(scene.world.count().await, 1);
+    let all = texts(&[("a", "1"), ("b", "1"), ("c", "1")]);
+    assert_eq!(scene.world.fields(&id(&browser)).await, all);
+}
+
+async fn a_write_that_takes_too_long_is_no_success_and_still_ends<W: World>(_: Scene<W>) {
+    let mut scene = Scene::<W>::with_store_timeout(Duration::from_millis(100)).await;
+    let browser = scene.browser("set user ada").await;
+    let old = id(&browser);
+    let answer = run(&browser, "renew; set a 1").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(answer.set_cookies(), [""; 0]);
+    assert_eq!(scene.world.fields(&old).await, texts(&[("user", "ada")]));
+    scene.before.open();
+    scene.after.arrived().await;
+    scene.after.open();
+    assert_eq!(scene.world.fields(&old).await, None);
+    assert_eq!(scene.world.count().await, 1);
+    scene.world.all_end().await;
+}
+
+async fn two_hundred_requests_whose_client_left_give_nobody_anothers_data<W: World>(
+    mut scene: Scene<W>,
+) {
+    const USERS: usize = 10;
+    scene.before.open();
+    scene.after.open();
+    let mut users = Vec::new();
+    for user in 0..USERS {
+        users.push(scene.browser(&format!("set user number-{user}")).await);
+    }
+    for round in 0..200 {
+        let leaver = users[round % USERS].clone();
+        let other = (round + 1 + round / USERS) % USERS;
+        let steps = ["", "set left 1", "add n 1", "remove left"][round % 4];
+        let request = start(&leaver, steps);
+        // It leaves a little further on its way each time.
+        for _ in 0..round % 23 {
+            tokio::task::yield_now().await;
+        }
+        request.abort();
+        let seen = run(&users[other], "").await.json();
+        assert_eq!(
+            seen["fields"]["user"],
+            format!("number-{other}"),
+            "round {round}"
+        );
+        assert_eq!(seen["id"], id(&users[other]), "round {round}");
+    }
+    for (user, browser) in users.iter().enumerate() {
+        let fields = scene.world.fields(&id(browser)).await.expect("a session");
+        assert_eq!(fields["user"], format!("number-{user}"));
+        let known = ["user", "left", "n"];
+        assert!(
+            fields.keys().all(|name| known.contains(&name.as_str())),
+            "{fields:?}"
+        );
+    }
+    assert_eq!(scene.world.count().await, USERS);
+    scene.world.all_end().await;
+}
+
+over_both_stores! {
+    a_handler_that_had_not_finished_leaves_no_trace
+    a_new_session_of_a_handler_that_had_not_finished_is_never_made
+    a_session_is_created_although_nobody_waits
+    a_change_is_written_although_nobody_waits
+    a_session_is_renewed_although_nobody_waits
+    a_session_is_ended_although_nobody_waits
+    a_session_is_replaced_although_nobody_waits
+    a_save_is_written_although_its_handler_is_gone
+    two_saves_of_a_new_session_make_one_session
+    a_write_that_takes_too_long_is_no_success_and_still_ends
+    two_hundred_requests_whose_client_left_give_nobody_anothers_data
+}

@@ -1,0 +1,298 @@
+//! What a request costs: the commands that Redis is asked, as `MONITOR` shows them.
+#![cfg(feature = "redis")]
+
+#[path = "races/acl.rs"]
+mod acl;
+#[path = "races/app.rs"]
+mod app;
+mod common;
+#[path = "races/expiries.rs"]
+mod expiries;
+#[path = "races/proxy.rs"]
+mod proxy;
+#[path = "races/watched.rs"]
+mod watched;
+
+use app::{App, id, run};
+use proxy::Proxy;
+use tower_redis_session::{RedisStore, SessionLayer};
+use watched::Watched;
+
+const UNKNOWN: &str = "0b8f8b0e-6f5c-4d52-9d7a-2f5f3f0d9c11";
+/// What every request with a live session costs.
+const LOAD: [&str; 2] = ["HGETALL A", "EXPIRE A 900"];
+
+#[tokio::test]
+async fn a_request_without_a_cookie_costs_nothing() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.app.browser();
+    for steps in [
+        "ignore",
+        "",
+        "remove a; clear; renew",
+        "destroy",
+        "set a 1; remove a",
+        "reload; save",
+    ] {
+        assert_eq!(watched.cost(&browser, steps).await, [""; 0], "{steps}");
+    }
+    browser.set_cookie("other", UNKNOWN);
+    assert_eq!(watched.cost(&browser, "").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_malformed_id_costs_nothing() {
+    let mut watched = Watched::new(|it| it).await;
+    for value in [
+        "",
+        "x",
+        &UNKNOWN.to_uppercase(),
+        &format!("{{{UNKNOWN}}}"),
+        "*",
+        "0b8f8b0e-6f5c-1d52-9d7a-2f5f3f0d9c11",
+    ] {
+        let browser = watched.app.browser();
+        browser.set_cookie("session_id", value);
+        assert_eq!(watched.cost(&browser, "").await, [""; 0], "{value}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_id_costs_a_load_and_brings_nothing_to_life() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.app.browser();
+    browser.set_cookie("session_id", UNKNOWN);
+    assert_eq!(watched.cost(&browser, "").await, LOAD);
+    assert_eq!(browser.cookie("session_id"), None);
+    browser.set_cookie("session_id", UNKNOWN);
+    let cost = watched.cost(&browser, "set a 1").await;
+    assert_eq!(cost, [&LOAD[..], &["create B"]].concat());
+    assert_ne!(id(&browser), UNKNOWN);
+    assert_eq!(watched.redis("DBSIZE").int(), 1);
+}
+
+#[tokio::test]
+async fn a_live_session_that_is_read_or_ignored_costs_a_load() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.logged_in().await;
+    for steps in [
+        "ignore",
+        "",
+        "set user ada",
+        "remove nothing",
+        "set a 1; remove a",
+        "set user bo; set user ada",
+        "add n 1; remove n",
+        "status 500; set user bo",
+        "status 500; renew",
+    ] {
+        assert_eq!(watched.cost(&browser, steps).await, LOAD, "{steps}");
+    }
+}
+
+#[tokio::test]
+async fn a_load_is_one_round_trip() {
+    let watched = Watched::new(|it| it).await;
+    let proxy = Proxy::bind().await;
+    proxy.serve(watched.server.addr());
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let store = RedisStore::connect(&url).await.expect("a connection");
+    let app = App::start(&SessionLayer::new(store)).await;
+    let browser = app.browser();
+    run(&browser, "set user ada").await;
+    // A client that waited for the fields first would wait for ever.
+    proxy.hold_answers_until("EXPIRE");
+    let answer = run(&browser, "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["fields"]["user"], "ada");
+    assert!(!proxy.holds_answers());
+}
+
+#[tokio::test]
+async fn a_login_costs_one_script_and_so_does_each_change() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.app.browser();
+    assert_eq!(
+        watched
+            .cost(&browser, "renew; set user ada; set status active")
+            .await,
+        ["create A"]
+    );
+    let key = format!("session:{}", id(&browser));
+    let fields = watched.redis(&format!("HGETALL {key}")).map();
+    let pairs: Vec<_> = fields
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    assert_eq!(pairs, [("status", "active"), ("user", "ada")]);
+    assert_eq!(watched.redis(&format!("TTL {key}")).int(), 900);
+    for steps in [
+        "set a 1",
+        "set a 2; add n 1; remove status",
+        "add n 1",
+        "remove a",
+        "idle 900000",
+    ] {
+        let cost = watched.cost(&browser, steps).await;
+        // A session with an idle timeout of its own is loaded by script from then on.
+        assert_eq!(cost, [&LOAD[..], &["update A"]].concat(), "{steps}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_refreshes_the_time_to_live_once_more() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.logged_in().await;
+    let key = format!("session:{}", id(&browser));
+    let gate = watched.app.gate("slow");
+    let slow = app::start(&browser, "set a 1; wait slow");
+    gate.arrived().await;
+    watched.redis(&format!("EXPIRE {key} 5"));
+    gate.open();
+    assert_eq!(slow.await.unwrap().status, 200);
+    assert_eq!(watched.redis(&format!("TTL {key}")).int(), 900);
+    watched.redis(&format!("EXPIRE {key} 5"));
+    run(&browser, "ignore").await;
+    assert_eq!(watched.redis(&format!("TTL {key}")).int(), 900);
+}
+
+#[tokio::test]
+async fn a_write_sends_only_what_changed() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.app.browser();
+    run(&browser, "set user ada; set big text; add n 5; set old 1").await;
+    watched.monitor.all();
+    run(&browser, "set user bo; add n 2; remove old; set big text").await;
+    let asked = watched.monitor.all();
+    let inside: Vec<_> = asked.iter().filter(|command| command.lua).collect();
+    let key = format!("session:{}", id(&browser));
+    let writes: Vec<_> = (inside.iter())
+        .filter(|c| c.name().starts_with('H') && !["HGET", "HMGET", "HKEYS"].contains(&&*c.name()))
+        .map(|c| c.args.join(" "))
+        .collect();
+    assert_eq!(
+        writes,
+        [
+            format!("HINCRBY {key} n 2"),
+            format!("HSET {key} user bo"),
+            format!("HDEL {key} old")
+        ]
+    );
+    assert!(
+        inside
+            .iter()
+            .any(|c| c.args.join(" ") == format!("PEXPIRE {key} 900000"))
+    );
+}
+
+#[tokio::test]
+async fn a_renewal_costs_one_script() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.logged_in().await;
+    for steps in ["renew", "renew; set a 1; add n 1"] {
+        let cost = watched.cost(&browser, steps).await;
+        assert_eq!(cost, [&LOAD[..], &["renew A B"]].concat());
+    }
+    assert_eq!(watched.redis("DBSIZE").int(), 1);
+}
+
+#[tokio::test]
+async fn a_logout_costs_one_unlink() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.logged_in().await;
+    let cost = watched.cost(&browser, "set a 1; destroy").await;
+    assert_eq!(cost, [&LOAD[..], &["UNLINK A"]].concat());
+    let browser = watched.logged_in().await;
+    let cost = watched.cost(&browser, "destroy; status 500").await;
+    assert_eq!(cost, [&LOAD[..], &["UNLINK A"]].concat());
+    let browser = watched.logged_in().await;
+    let cost = watched.cost(&browser, "destroy; set user bo").await;
+    assert_eq!(cost, [&LOAD[..], &["UNLINK A", "create B"]].concat());
+    assert_eq!(watched.redis("DBSIZE").int(), 1);
+}
+
+#[tokio::test]
+async fn the_last_field_costs_one_script_that_deletes_the_session() {
+    let mut watched = Watched::new(|it| it).await;
+    for steps in ["remove user", "clear", "clear; renew"] {
+        let browser = watched.logged_in().await;
+        let script = if steps.ends_with("renew") {
+            "renew A B"
+        } else {
+            "update A"
+        };
+        let cost = watched.cost(&browser, steps).await;
+        assert_eq!(cost, [&LOAD[..], &[script]].concat(), "{steps}");
+        assert_eq!(watched.redis("DBSIZE").int(), 0, "{steps}");
+        assert_eq!(browser.cookie("session_id"), None, "{steps}");
+    }
+}
+
+#[tokio::test]
+async fn several_ids_are_looked_at_before_one_is_refreshed() {
+    let mut watched = Watched::new(|it| it).await;
+    let (one, two) = (watched.logged_in().await, watched.logged_in().await);
+    let several = |ids: &[&str]| {
+        let pairs: Vec<_> = ids.iter().map(|id| format!("session_id={id}")).collect();
+        http::Request::post("/")
+            .header("cookie", pairs.join("; "))
+            .body("")
+            .unwrap()
+    };
+    let (one, two) = (id(&one), id(&two));
+    let browser = watched.app.browser();
+    watched.monitor.all();
+    browser.request(several(&[UNKNOWN, &one])).await;
+    assert_eq!(
+        watched.seen(),
+        ["load A", "load B", "HGETALL B", "EXPIRE B 900"]
+    );
+    let inside = watched.inside();
+    assert!(!inside.iter().any(|c| c.contains("EXPIRE")), "{inside:?}");
+    browser.request(several(&[&two, &one])).await;
+    assert_eq!(watched.seen(), ["load A", "load B"]);
+    let inside = watched.inside();
+    assert!(
+        !inside.iter().any(|c| c.contains("EXPIRE") || c == "HSET"),
+        "{inside:?}"
+    );
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_has_lost_are_sent_again() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.app.browser();
+    watched.redis("SCRIPT FLUSH");
+    assert_eq!(
+        watched.cost(&browser, "set user ada").await,
+        ["create A", "EVAL create A"]
+    );
+    assert_eq!(
+        watched.cost(&watched.app.browser(), "set user ada").await,
+        ["create A"]
+    );
+    watched.redis("SCRIPT FLUSH");
+    let cost = watched.cost(&browser, "set a 1").await;
+    assert_eq!(cost, [&LOAD[..], &["update A", "EVAL update A"]].concat());
+    let cost = watched.cost(&browser, "renew").await;
+    assert_eq!(cost, [&LOAD[..], &["renew A B", "EVAL renew A B"]].concat());
+    let all = serde_json::json!({"a": "1", "user": "ada"});
+    assert_eq!(run(&browser, "").await.json()["fields"], all);
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_left_alone() {
+    let hour = std::time::Duration::from_secs(3600);
+    let mut watched = Watched::new(|it| it).await;
+    // The one asks with plain commands, the other by script.
+    let second = watched.process(|it| it.absolute_timeout(hour)).await;
+    watched.redis(&format!("SETEX session:{UNKNOWN} 100 text"));
+    for browser in [watched.app.browser(), second.browser()] {
+        browser.set_cookie("session_id", UNKNOWN);
+        let answer = run(&browser, "set a 1").await;
+        assert_eq!(answer.json()["lookup"], "NotFound");
+        assert_ne!(id(&browser), UNKNOWN);
+    }
+    let text = watched.redis(&format!("GET session:{UNKNOWN}")).text();
+    assert_eq!(text, "text");
+}

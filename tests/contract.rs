@@ -1,0 +1,288 @@
+//! What the types promise to those who build on them: auto traits, `Clone`, `Debug`, and an error
+//! that can be acted on where a response body is not `Default`.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::fmt::Debug;
+use std::fs;
+use std::hash::Hash;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tower::{Layer, Service, ServiceExt, service_fn};
+#[cfg(feature = "redis")]
+use tower_redis_session::RedisStore;
+use tower_redis_session::{
+    Change, Changes, ConfigError, CookieLifetime, Error, ErrorKind, Expiry, LazySession, Lookup,
+    MemoryStore, OnStoreError, ParseSessionIdError, Record, ResponseFuture, SameSite, Session,
+    SessionId, SessionLayer, SessionLayerBuilder, SessionService, SessionStore, Written,
+};
+
+fn shared<T: Send + Sync + Unpin + Clone + Debug + 'static>() {}
+fn copied<T: Send + Sync + Unpin + Copy + Debug + PartialEq + 'static>() {}
+fn error<T: StdError + Send + Sync + Clone + 'static>() {}
+fn sent<T: Send + Debug>(value: T) -> T {
+    value
+}
+
+#[test]
+fn every_type_can_be_shared_between_tasks() {
+    shared::<Session>();
+    shared::<LazySession>();
+    shared::<SessionLayer>();
+    shared::<SessionLayerBuilder>();
+    shared::<MemoryStore>();
+    #[cfg(feature = "redis")]
+    shared::<RedisStore>();
+    shared::<Record>();
+    shared::<Changes>();
+    shared::<Change>();
+    copied::<SessionId>();
+    copied::<Lookup>();
+    copied::<Written>();
+    copied::<Expiry>();
+    copied::<CookieLifetime>();
+    copied::<OnStoreError>();
+    copied::<ErrorKind>();
+    error::<Error>();
+    error::<ConfigError>();
+    error::<ParseSessionIdError>();
+    fn key<T: Hash + Ord>() {}
+    key::<SessionId>();
+    fn store<T: SessionStore>() {}
+    store::<MemoryStore>();
+    #[cfg(feature = "redis")]
+    store::<RedisStore>();
+}
+
+/// Neither `Clone` nor `Debug` nor `Sync`.
+struct Plain(std::cell::Cell<()>);
+
+impl Service<Request<()>> for Plain {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        std::future::ready(Ok(Response::new(())))
+    }
+}
+
+/// Says whether a type is `Clone`: an inherent method goes before one of a trait.
+struct IsClone<T>(std::marker::PhantomData<T>);
+
+trait OtherwiseNot {
+    fn is_clone(&self) -> bool {
+        false
+    }
+}
+
+impl<T> OtherwiseNot for IsClone<T> {}
+
+impl<T: Clone> IsClone<T> {
+    fn is_clone(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_service_is_clone_when_the_inner_one_is() {
+    let layer = SessionLayer::new(MemoryStore::new());
+    // Any service can be wrapped; whether it can be called is another matter.
+    let service: SessionService<Plain> = layer.layer(Plain(std::cell::Cell::new(())));
+    drop(service);
+    assert!(!IsClone::<SessionService<Plain>>(Default::default()).is_clone());
+    assert!(IsClone::<SessionService<fn()>>(Default::default()).is_clone());
+    fn sync<T: Send + Sync>() {}
+    sync::<SessionService<fn()>>();
+    fn sends<T: Send>() {}
+    sends::<SessionService<Plain>>();
+}
+
+#[tokio::test]
+async fn the_response_future_is_send_and_shows_nothing() {
+    let inner = service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(())));
+    let mut service = SessionLayer::new(MemoryStore::new()).layer(inner);
+    let future: ResponseFuture<_, String> =
+        sent(service.ready().await.unwrap().call(Request::default()));
+    assert_eq!(format!("{future:?}"), "ResponseFuture { .. }");
+    assert_eq!(tokio::spawn(future).await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn the_layer_is_one_type_whatever_the_store() {
+    /// A store of somebody else's.
+    struct Other;
+
+    impl SessionStore for Other {
+        async fn load(&self, _: SessionId, _: Expiry, _: bool) -> Result<Option<Record>, Error> {
+            Ok(None)
+        }
+        async fn create(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
+            Err(Error::unavailable(std::io::Error::other("full")))
+        }
+        async fn update(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
+            Ok(Written::Gone)
+        }
+        async fn renew(
+            &self,
+            _: SessionId,
+            _: SessionId,
+            _: &Changes,
+            _: Expiry,
+        ) -> Result<Written, Error> {
+            Ok(Written::Gone)
+        }
+        async fn delete(&self, _: SessionId) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    let layers: [SessionLayer; 2] = [
+        SessionLayer::new(MemoryStore::new()),
+        SessionLayer::new(Other),
+    ];
+    let mut statuses = Vec::new();
+    for layer in layers {
+        let inner = service_fn(async |request: Request<()>| {
+            let session = request.extensions().get::<Session>().expect("a session");
+            session.insert("user", "ada")?;
+            Ok::<_, Error>(Response::new(()))
+        });
+        let response = layer
+            .layer(inner)
+            .oneshot(Request::default())
+            .await
+            .unwrap();
+        let cause = response
+            .extensions()
+            .get::<Error>()
+            .and_then(StdError::source);
+        statuses.push((response.status().as_u16(), cause.map(ToString::to_string)));
+    }
+    assert_eq!(statuses, [(200, None), (503, Some("full".to_owned()))]);
+}
+
+#[test]
+fn the_builder_has_every_option() {
+    let layer = SessionLayer::builder(MemoryStore::new())
+        .cookie_name("id")
+        .cookie_path("/app")
+        .cookie_domain("example.org")
+        .secure(true)
+        .http_only(false)
+        .same_site(SameSite::None)
+        .partitioned(true)
+        .cookie_lifetime(CookieLifetime::Persistent)
+        .idle_timeout(Duration::from_secs(60))
+        .absolute_timeout(Duration::from_secs(600))
+        .refresh_interval(Duration::from_secs(6))
+        .lazy(true)
+        .store_timeout(Duration::from_millis(300))
+        .on_store_error(OnStoreError::Continue)
+        .save_on_server_error(true)
+        .cache_headers(false)
+        .max_session_bytes(1000);
+    let shown = format!("{:?}", layer.clone().build().expect("a layer"));
+    for part in [
+        "\"id\"",
+        "Path=/app",
+        "Domain=example.org",
+        "Persistent",
+        "idle_timeout: 60s",
+        "absolute_timeout: Some(600s)",
+        "refresh_interval: 6s",
+        "lazy: true",
+        "store_timeout: 300ms",
+        "on_store_error: Continue",
+        "save_on_server_error: true",
+        "cache_headers: false",
+        "max_session_bytes: 1000",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+/// What somebody writes whose body is, or is not, `Default`.
+const USER: &str = r#"
+use std::{convert::Infallible, future::{Ready, ready}, task::{Context, Poll}};
+use http::{Request, Response};
+use tower_layer::Layer;
+use tower_redis_session::{MemoryStore, SessionLayer};
+use tower_service::Service;
+
+// DERIVE
+pub struct PageBody(pub String);
+
+#[derive(Clone)]
+pub struct Pages;
+
+impl Service<Request<()>> for Pages {
+    type Response = Response<PageBody>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<PageBody>, Infallible>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        ready(Ok(Response::new(PageBody(String::new()))))
+    }
+}
+
+pub fn serve(_: impl Service<Request<()>>) {}
+
+pub fn run() {
+    serve(SessionLayer::new(MemoryStore::new()).layer(Pages));
+}
+"#;
+
+/// The answer of `cargo check` to a crate that uses this one.
+fn check(folder: &Path, source: &str) -> (bool, String) {
+    let repo = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = format!(
+        "[package]\nname = \"user\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n\
+         [dependencies]\nhttp = \"1\"\ntower-layer = \"0.3\"\ntower-service = \"0.3\"\n\
+         tower-redis-session = {{ path = {repo:?}, default-features = false }}\n"
+    );
+    fs::create_dir_all(folder.join("src")).expect("a folder");
+    fs::write(folder.join("Cargo.toml"), manifest).expect("a manifest");
+    fs::write(folder.join("src/lib.rs"), source).expect("a source");
+    // The versions that are downloaded already, because this test was built with them.
+    fs::copy(repo.join("Cargo.lock"), folder.join("Cargo.lock")).expect("the versions");
+    let output = Command::new(env!("CARGO"))
+        .args(["check", "--offline", "--quiet", "--color", "never"])
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", folder.join("target"))
+        // Flags of the run around this one, such as those of a coverage tool, are not meant for it.
+        .env_remove("RUSTFLAGS")
+        .output()
+        .expect("cargo");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), said)
+}
+
+#[test]
+fn a_body_that_is_not_default_does_not_compile_and_the_error_names_it() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("body-default");
+    let (compiles, said) = check(&folder, &USER.replace("// DERIVE", "#[derive(Default)]"));
+    assert!(compiles, "with `Default` it does: {said}");
+    let (compiles, said) = check(&folder, USER);
+    assert!(!compiles);
+    assert!(said.contains("PageBody: Default"), "{said}");
+    assert!(said.contains("src/lib.rs"), "where to look: {said}");
+    assert!(said.contains("#[derive(Default)]"), "what to do: {said}");
+    assert_eq!(
+        said.matches("error[").count(),
+        1,
+        "one error, not many: {said}"
+    );
+}

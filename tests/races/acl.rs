@@ -1,0 +1,105 @@
+//! The access that the store needs is what its documentation says.
+
+use tower_redis_session::{RedisStore, SessionLayer};
+
+use crate::app::{App, run};
+use crate::common::{RedisServer, Reply};
+
+/// The rules of an ACL user that may do what the docs of `RedisStore` list, and nothing else.
+fn documented() -> Vec<String> {
+    let source = include_str!("../../src/store/redis.rs");
+    let (_, text) = source.split_once("/// # Access control").expect("the docs");
+    let text: String = (text.lines().skip(1))
+        .map_while(|line| line.strip_prefix("///"))
+        .collect();
+    let commands = text.split('`').skip(1).step_by(2);
+    commands
+        .map(|name| format!("+{}", name.to_lowercase().replace(' ', "|")))
+        .collect()
+}
+
+async fn everything_works(rules: &[&str], denied: &[&str]) {
+    let server = RedisServer::start();
+    let mut admin = server.client();
+    let documented = documented();
+    assert!(
+        documented.contains(&"+hgetall".to_owned()),
+        "{documented:?}"
+    );
+    let mut user = vec![
+        "ACL",
+        "SETUSER",
+        "app",
+        "on",
+        ">secret",
+        "resetkeys",
+        "~session:*",
+        "-@all",
+    ];
+    user.extend(documented.iter().map(String::as_str));
+    user.extend(rules);
+    assert_eq!(admin.cmd(&user), Reply::Status("OK".into()));
+
+    let url = format!("redis://app:secret@{}", server.addr());
+    let connect = async || RedisStore::connect(&url).await.expect("a connection");
+    let app = App::start(&SessionLayer::new(connect().await)).await;
+    let minutes = std::time::Duration::from_secs(3600);
+    let bounded = SessionLayer::builder(connect().await)
+        .absolute_timeout(minutes)
+        .refresh_interval(minutes / 10);
+    let bounded = App::start(&bounded.build().unwrap()).await;
+    for app in [&app, &bounded] {
+        let browser = app.browser();
+        for steps in [
+            "set user ada; add n 1",
+            "set a 1; add n 1; remove user",
+            "renew; set b 1",
+            "idle 1500",
+            "",
+            "reload",
+            "remove a; remove b; remove n",
+            "set c 1",
+            "destroy; set d 1",
+            "destroy",
+        ] {
+            let answer = run(&browser, steps).await;
+            assert_eq!(answer.status, 200, "{steps}");
+            let errors = &answer.json()["errors"];
+            assert_eq!(*errors, serde_json::json!([]), "{steps}");
+        }
+        assert_eq!(browser.cookie("session_id"), None);
+    }
+    // What a user was denied, in Redis's own words.
+    let log = admin.cmd(&["ACL", "LOG"]);
+    let object = |entry: &Reply| {
+        let items = entry.list();
+        let at = items
+            .iter()
+            .position(|item| *item == Reply::Bulk(b"object".to_vec()));
+        items[at.unwrap() + 1].text()
+    };
+    let mut objects: Vec<_> = log.list().iter().map(object).collect();
+    objects.dedup();
+    assert_eq!(objects, denied);
+    // Nobody else was there to ask for these, so nothing ever did.
+    let asked = admin.cmd(&["INFO", "commandstats"]).text();
+    for never in [
+        "keys", "scan", "config", "flushall", "flushdb", "multi", "del", "hscan",
+    ] {
+        for line in asked.lines() {
+            let name = line.strip_prefix("cmdstat_").unwrap_or_default();
+            let name = name.split([':', '|']).next().unwrap();
+            assert_ne!(name, never, "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_documented_commands_on_our_keys_are_enough() {
+    everything_works(&[], &[]).await;
+}
+
+#[tokio::test]
+async fn it_works_where_scripts_cannot_be_loaded_ahead() {
+    everything_works(&["-script|load"], &["script|load"]).await;
+}

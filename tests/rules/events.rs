@@ -1,0 +1,67 @@
+//! What the layer logs, seen by the test that caused it.
+//!
+//! One subscriber for the whole process, which writes into a buffer of the thread: a test, its server
+//! and its client share one thread, and no other test runs on it.
+#![allow(dead_code)]
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Once;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+thread_local! {
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+struct ThisThread;
+
+impl io::Write for ThisThread {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Threads;
+
+impl MakeWriter<'_> for Threads {
+    type Writer = ThisThread;
+
+    fn make_writer(&self) -> ThisThread {
+        ThisThread
+    }
+}
+
+/// Starts to record, and forgets what was recorded on this thread so far.
+pub(crate) fn record() {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_ansi(false)
+            .with_writer(Threads)
+            .init();
+    });
+    LINES.with_borrow_mut(Vec::clear);
+}
+
+/// The layer's lines so far.
+pub(crate) fn lines() -> Vec<String> {
+    let text = LINES.with_borrow(|lines| String::from_utf8_lossy(lines).into_owned());
+    text.lines()
+        .filter(|line| line.contains(" tower_redis_session:"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// How many events of this level and name there were, such as `WARN` and `gone`.
+pub(crate) fn count(level: &str, event: &str) -> usize {
+    let (level, event) = (format!(" {level} "), format!("event=\"{event}\""));
+    let is_it = |line: &&String| line.contains(&level) && line.contains(&event);
+    lines().iter().filter(is_it).count()
+}

@@ -1,0 +1,322 @@
+//! The service under test: a handler that does what the request's body says.
+#![allow(dead_code, unused_macros, unused_imports)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, post};
+use http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tower_redis_session::{Error, Session, SessionLayer, SessionLayerBuilder};
+
+use crate::backend::{Backend, Stored};
+use crate::common::{Answer, Client, Gate, Server};
+use crate::events;
+
+/// Instantiates each test for both stores. A test that is not in the list is dead code, which the
+/// compiler reports.
+macro_rules! over_both_stores {
+    ($($(#[$attribute:meta])* $test:ident),+ $(,)?) => {
+        mod memory {
+            $($(#[$attribute])* #[tokio::test] async fn $test() {
+                super::$test::<crate::backend::Memory>().await;
+            })+
+        }
+
+        #[cfg(feature = "redis")]
+        mod redis {
+            $($(#[$attribute])* #[tokio::test] async fn $test() {
+                super::$test::<crate::backend::Redis>().await;
+            })+
+        }
+    };
+}
+
+/// What the handlers share with the test.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    /// Where the operation `wait` waits.
+    pub(crate) gate: Gate,
+    /// How often a handler was called.
+    pub(crate) runs: Arc<AtomicUsize>,
+}
+
+/// A server with the layer, a browser, and the store behind.
+pub(crate) struct App<B> {
+    pub(crate) store: B,
+    pub(crate) server: Server,
+    pub(crate) client: Client,
+    pub(crate) shared: Shared,
+}
+
+impl<B: Backend> App<B> {
+    /// With the defaults.
+    pub(crate) async fn start() -> Self {
+        Self::with(|builder| builder).await
+    }
+
+    pub(crate) async fn with(
+        configure: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
+    ) -> Self {
+        Self::on(B::start().await, configure).await
+    }
+
+    /// Over a store that is there already.
+    pub(crate) async fn on(
+        store: B,
+        configure: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
+    ) -> Self {
+        Self::serve(store, Router::new(), configure).await
+    }
+
+    /// With further routes.
+    pub(crate) async fn serve(
+        store: B,
+        routes: Router<Shared>,
+        configure: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
+    ) -> Self {
+        events::record();
+        let shared = Shared {
+            gate: Gate::new(),
+            runs: Arc::default(),
+        };
+        // Longer than the default: a machine that is busy with other tests is no outage.
+        let builder = SessionLayer::builder(store.store()).store_timeout(secs(10));
+        let layer = configure(builder).build();
+        let router = routes
+            .route("/", post(perform))
+            .route("/ignore", any(ignore))
+            .with_state(shared.clone())
+            .layer(layer.expect("a configuration"))
+            .layer(map_response(show_error));
+        let server = Server::start(router).await;
+        let client = Client::new(&server);
+        Self {
+            store,
+            server,
+            client,
+            shared,
+        }
+    }
+
+    /// Lets the handler do this, in the request of the browser.
+    pub(crate) async fn run(&self, script: &str) -> Answer {
+        self.client.post("/", script.to_owned()).await
+    }
+
+    /// [`run`](Self::run) where all is well: what each operation gave.
+    pub(crate) async fn ask(&self, script: &str) -> Value {
+        let answer = self.run(script).await;
+        assert_eq!(answer.status, 200, "{script}: {answer:?}");
+        answer.json()
+    }
+
+    /// Lets the handler do this in a request with these `Cookie` lines and no others.
+    pub(crate) async fn send(&self, lines: &[impl AsRef<[u8]>], script: &str) -> Answer {
+        send(&self.client, lines, script).await
+    }
+
+    /// Starts a request that waits at the gate in its operation `wait`.
+    pub(crate) async fn begin(&self, script: &str) -> tokio::task::JoinHandle<Answer> {
+        let (client, script) = (self.client.clone(), script.to_owned());
+        let arrivals = self.shared.gate.arrivals();
+        let request = tokio::spawn(async move { client.post("/", script).await });
+        self.shared.gate.arrived_n(arrivals + 1).await;
+        request
+    }
+
+    /// Opens the gate for a request that waits at it, and waits for the answer.
+    pub(crate) async fn go_on(&self, request: tokio::task::JoinHandle<Answer>) -> Answer {
+        self.shared.gate.open_one();
+        request.await.expect("an answer")
+    }
+
+    /// The browser's session id; panics if it has none.
+    pub(crate) fn id(&self) -> String {
+        self.cookie().expect("a session cookie")
+    }
+
+    pub(crate) fn cookie(&self) -> Option<String> {
+        self.client.cookie("session_id")
+    }
+
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        self.store.store().calls()
+    }
+
+    pub(crate) fn runs(&self) -> usize {
+        self.shared.runs.load(Ordering::Relaxed)
+    }
+
+    pub(crate) async fn age(&self, seconds: u64) {
+        self.store.age(Duration::from_secs(seconds)).await;
+    }
+
+    /// Asserts what the browser's session has stored.
+    #[track_caller]
+    pub(crate) fn assert_stored(&self, fields: &[(&str, &str)]) -> impl Future<Output = ()> {
+        let (caller, id) = (std::panic::Location::caller(), self.id());
+        async move {
+            let found = self.store.fields(&id).await;
+            assert_eq!(found, Some(stored(fields)), "at {caller}");
+        }
+    }
+
+    /// Asserts that the browser's session has so many seconds to live, give or take what the test
+    /// itself may have taken.
+    pub(crate) async fn assert_ttl(&self, seconds: u64) {
+        let left = self.store.ttl(&self.id()).await.expect("a live session");
+        let most = Duration::from_secs(seconds);
+        let range = most.saturating_sub(Duration::from_secs(10))..=most;
+        assert!(range.contains(&left), "{left:?} is not {range:?}");
+    }
+}
+
+/// A request with these `Cookie` lines and no others.
+pub(crate) async fn send(client: &Client, lines: &[impl AsRef<[u8]>], script: &str) -> Answer {
+    let mut request = Request::post("/").body(script.to_owned()).unwrap();
+    for line in lines {
+        let line = HeaderValue::from_bytes(line.as_ref()).expect("a header");
+        request.headers_mut().append(header::COOKIE, line);
+    }
+    client.request(request).await
+}
+
+pub(crate) fn stored(fields: &[(&str, &str)]) -> Stored {
+    let own = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+    fields.iter().map(own).collect()
+}
+
+pub(crate) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// An id that no session has.
+pub(crate) fn unknown_id() -> String {
+    tower_redis_session::SessionId::random().to_string()
+}
+
+/// The `Set-Cookie` lines of the session cookie.
+pub(crate) fn own_cookies(answer: &Answer) -> Vec<String> {
+    let mut lines = answer.set_cookies();
+    lines.retain(|line| line.starts_with("session_id="));
+    lines
+}
+
+/// The line that clears the cookie of the defaults.
+pub(crate) const CLEARED: &str = "session_id=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0; \
+                                  Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+
+/// `Max-Age` of the only `Set-Cookie` line.
+pub(crate) fn max_age(answer: &Answer) -> Option<u64> {
+    let lines = own_cookies(answer);
+    let [line] = &lines[..] else {
+        panic!("not one cookie: {lines:?}");
+    };
+    let age = line
+        .split("; ")
+        .find_map(|part| part.strip_prefix("Max-Age="));
+    age.map(|age| age.parse().expect("a number"))
+}
+
+async fn ignore(State(shared): State<Shared>) -> &'static str {
+    shared.runs.fetch_add(1, Ordering::Relaxed);
+    "ignored"
+}
+
+/// The error that the layer leaves in the response's extensions, as a header.
+async fn show_error(mut response: Response) -> Response {
+    if let Some(error) = response.extensions().get::<Error>() {
+        let kind = HeaderValue::from_str(&format!("{:?}", error.kind())).unwrap();
+        response.headers_mut().insert("x-error", kind);
+    }
+    response
+}
+
+fn told<T: Serialize>(result: Result<T, Error>) -> Value {
+    match result {
+        Ok(value) => json!(value),
+        Err(error) => json!({"error": format!("{:?}", error.kind())}),
+    }
+}
+
+/// Does the operations of the body, separated by `;`, and answers with what each gave.
+async fn perform(State(shared): State<Shared>, session: Session, script: String) -> Response {
+    shared.runs.fetch_add(1, Ordering::Relaxed);
+    let mut response = Response::new(Body::empty());
+    let mut results = Vec::new();
+    for line in script.split(';') {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        results.push(match words[..] {
+            [] => continue,
+            ["wait"] => {
+                shared.gate.pass().await;
+                Value::Null
+            }
+            ["save"] => told(session.save().await),
+            ["reload"] => told(session.reload().await),
+            ["status", code] => {
+                *response.status_mut() = code.parse::<StatusCode>().unwrap();
+                Value::Null
+            }
+            ["header", name, ref value @ ..] => {
+                let name: HeaderName = name.parse().unwrap();
+                let value = HeaderValue::from_str(&value.join(" ")).unwrap();
+                response.headers_mut().append(name, value);
+                Value::Null
+            }
+            ref words => operate(&session, words),
+        });
+    }
+    *response.body_mut() = json!(results).to_string().into();
+    response
+}
+
+/// One operation on the handle.
+fn operate(session: &Session, words: &[&str]) -> Value {
+    match *words {
+        ["set", field, value] => told(session.insert(field, value)),
+        ["set", field] => told(session.insert(field, "")),
+        ["fill", field, bytes] => {
+            let value = "x".repeat(bytes.parse().unwrap());
+            told(session.insert(field, value))
+        }
+        ["get", field] => told(session.get::<String>(field)),
+        ["get-number", field] => told(session.get::<i64>(field)),
+        ["bytes", field] => json!(session.get_bytes(field).map(|bytes| bytes.to_vec())),
+        ["has", field] => json!(session.contains(field)),
+        ["remove", field] => json!(session.remove(field)),
+        ["take", field] => told(session.take::<String>(field)),
+        ["take-number", field] => told(session.take::<i64>(field)),
+        ["add", field, by] => told(session.increment(field, by.parse().unwrap())),
+        ["idle", seconds] => {
+            session.set_idle_timeout(secs(seconds.parse().unwrap()));
+            Value::Null
+        }
+        ["clear"] => {
+            session.clear();
+            Value::Null
+        }
+        ["renew"] => {
+            session.renew();
+            Value::Null
+        }
+        ["destroy"] => {
+            session.destroy();
+            Value::Null
+        }
+        ["empty"] => json!(session.is_empty()),
+        ["entries"] => json!(session.entries()),
+        ["id"] => json!(session.id().map(|id| id.to_string())),
+        ["lookup"] => json!(format!("{:?}", session.lookup())),
+        ["debug"] => json!(format!("{session:?}")),
+        ref unknown => panic!("no such operation: {unknown:?}"),
+    }
+}

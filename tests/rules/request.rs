@@ -1,0 +1,185 @@
+//! From the `Cookie` headers to the session: what is looked up, and what is trusted.
+
+use serde_json::{Value, json};
+
+use crate::backend::Backend;
+use crate::events;
+use crate::fixture::{App, CLEARED, own_cookies, secs, stored, unknown_id};
+
+over_both_stores!(
+    without_a_cookie_the_store_is_asked_only_when_something_is_inserted,
+    every_cookie_line_counts,
+    a_malformed_id_costs_nothing_and_its_cookie_is_cleared,
+    of_several_ids_the_one_that_lives_counts,
+    the_same_id_twice_is_one_id,
+    two_live_sessions_in_one_request_are_trusted_neither,
+    a_session_inserted_in_an_ambiguous_request_is_a_new_one,
+    at_most_four_ids_are_looked_up,
+    an_unknown_id_is_never_adopted,
+    a_live_session_is_refreshed_although_the_handler_does_not_look,
+    lookup_says_what_the_request_brought,
+);
+
+async fn without_a_cookie_the_store_is_asked_only_when_something_is_inserted<B: Backend>() {
+    let app = App::<B>::start().await;
+    let script = "lookup; get user; entries; remove user; clear; renew; idle 60; destroy; save; id";
+    let answer = app.run(script).await;
+    assert_eq!(answer.json()[0], "NoCookie");
+    assert_eq!(answer.set_cookies(), [""; 0]);
+    app.client.get("/ignore").await;
+    // Another site's cookie is not ours.
+    app.send(&["other=1; session=2"], "get user").await;
+    assert_eq!(app.calls(), [""; 0]);
+
+    app.ask("set user ann").await;
+    assert_eq!(app.calls(), ["create"]);
+}
+
+async fn every_cookie_line_counts<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann").await;
+    let ours = format!("session_id={}", app.id());
+    for client in [app.client.clone(), app.client.http2()] {
+        let lines: [&[u8]; 4] = [b"a=1; b=2", b"bad=\xff\xfe", ours.as_bytes(), b"c=3"];
+        let answer = crate::fixture::send(&client, &lines, "get user").await;
+        assert_eq!(answer.json(), json!(["ann"]), "{:?}", answer.version);
+    }
+}
+
+async fn a_malformed_id_costs_nothing_and_its_cookie_is_cleared<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann").await;
+    let id = app.id();
+    app.calls();
+    for value in [id.to_uppercase(), format!("\"{id}\""), id.replace('-', "")] {
+        let cookie = format!("session_id={value}");
+        let answer = app.send(&[cookie], "lookup; get user").await;
+        assert_eq!(answer.json(), json!(["NotFound", null]), "{value}");
+        assert_eq!(answer.set_cookies(), [CLEARED]);
+    }
+    assert_eq!(app.calls(), [""; 0]);
+}
+
+async fn of_several_ids_the_one_that_lives_counts<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann").await;
+    app.age(600).await;
+    let (live, stale) = (app.id(), unknown_id());
+    for line in [
+        format!("session_id={live}; session_id={stale}"),
+        format!("session_id={stale}; session_id={live}"),
+        format!("session_id=nonsense; session_id={live}"),
+    ] {
+        let answer = app.send(&[line], "lookup; get user; id").await;
+        assert_eq!(answer.json(), json!(["Found", "ann", live]));
+        assert_eq!(answer.set_cookies(), [""; 0]);
+    }
+    // It is refreshed like any other.
+    app.assert_ttl(900).await;
+    let line = format!("session_id={stale}; session_id={live}");
+    app.send(&[line], "set user bob").await;
+    app.assert_stored(&[("user", "bob")]).await;
+}
+
+async fn the_same_id_twice_is_one_id<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann").await;
+    app.calls();
+    let id = app.id();
+    let answer = app
+        .send(&[format!("session_id={id}; session_id={id}")], "get user")
+        .await;
+    assert_eq!(answer.json(), json!(["ann"]));
+    assert_eq!(app.calls(), ["load"]);
+}
+
+async fn two_live_sessions_in_one_request_are_trusted_neither<B: Backend>() {
+    let app = App::<B>::start().await;
+    let (a, b) = (unknown_id(), unknown_id());
+    app.store.put(&a, &[("user", "ann")], secs(300)).await;
+    app.store.put(&b, &[("user", "eve")], secs(300)).await;
+    let answer = app
+        .send(
+            &[format!("session_id={a}; session_id={b}")],
+            "lookup; get user; empty; renew; destroy",
+        )
+        .await;
+    assert_eq!(answer.status, 200);
+    let nothing = json!(["NotFound", null, true, null, null]);
+    assert_eq!(answer.json(), nothing);
+    assert_eq!(answer.set_cookies(), [""; 0]);
+    for (id, user) in [(&a, "ann"), (&b, "eve")] {
+        assert_eq!(
+            app.store.fields(id).await,
+            Some(stored(&[("user", user)])),
+            "untouched"
+        );
+        let left = app.store.ttl(id).await;
+        assert!(left <= Some(secs(300)), "refreshed: {left:?}");
+    }
+    assert_eq!(events::count("WARN", "ambiguous"), 1);
+}
+
+async fn a_session_inserted_in_an_ambiguous_request_is_a_new_one<B: Backend>() {
+    let app = App::<B>::start().await;
+    let (a, b) = (unknown_id(), unknown_id());
+    app.store.put(&a, &[("user", "ann")], secs(300)).await;
+    app.store.put(&b, &[("user", "eve")], secs(300)).await;
+    let answer = app
+        .send(&[format!("session_id={a}; session_id={b}")], "set user bob")
+        .await;
+    assert_eq!(own_cookies(&answer).len(), 1);
+    assert!(app.id() != a && app.id() != b);
+    app.assert_stored(&[("user", "bob")]).await;
+    assert_eq!(app.store.count().await, 3);
+}
+
+async fn at_most_four_ids_are_looked_up<B: Backend>() {
+    let app = App::<B>::start().await;
+    let line: String = (0..9)
+        .map(|_| format!("session_id={}; ", unknown_id()))
+        .collect();
+    let answer = app.send(&[line], "lookup").await;
+    assert_eq!(answer.json(), json!(["NotFound"]));
+    assert_eq!(app.calls(), ["load"; 4]);
+}
+
+async fn an_unknown_id_is_never_adopted<B: Backend>() {
+    let app = App::<B>::start().await;
+    for script in [
+        "lookup; set user ann",
+        "lookup; set user ann; id",
+        "lookup; renew; set user ann",
+    ] {
+        let planted = unknown_id();
+        app.client.set_cookie("session_id", &planted);
+        let told = app.ask(script).await;
+        assert_eq!(told[0], "NotFound");
+        assert_ne!(app.id(), planted, "{script}");
+        assert_eq!(app.store.fields(&planted).await, None);
+        app.assert_stored(&[("user", "ann")]).await;
+    }
+}
+
+async fn a_live_session_is_refreshed_although_the_handler_does_not_look<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann").await;
+    app.age(600).await;
+    app.assert_ttl(300).await;
+    app.calls();
+    assert_eq!(app.client.get("/ignore").await.text(), "ignored");
+    app.assert_ttl(900).await;
+    assert_eq!(app.calls(), ["load"]);
+}
+
+async fn lookup_says_what_the_request_brought<B: Backend>() {
+    let app = App::<B>::start().await;
+    assert_eq!(app.ask("lookup").await, json!(["NoCookie"]));
+    app.ask("set user ann").await;
+    assert_eq!(app.ask("lookup").await, json!(["Found"]));
+    app.store.end(&app.id()).await;
+    let told = app.ask("lookup; id").await;
+    assert_eq!(told, json!(["NotFound", Value::Null]));
+    // That request's answer has cleared the cookie.
+    assert_eq!(app.ask("lookup").await, json!(["NoCookie"]));
+}

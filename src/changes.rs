@@ -3,7 +3,11 @@
 //! [`Data`] is the model of cookie's `CookieJar`: what was loaded, plus a delta. Only the delta is written, so two
 //! requests that change different fields both keep their change.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -147,6 +151,9 @@ pub(crate) struct Data {
     stored_idle: Option<Duration>,
     in_flight: Changes,
     pending: Changes,
+    /// Fields of a write that failed, and may have been done all the same: nobody knows what the store holds.
+    uncertain: BTreeSet<Bytes>,
+    uncertain_idle: bool,
     count: usize,
     bytes: usize,
 }
@@ -182,39 +189,35 @@ impl Data {
             .filter_map(|name| Some((name, self.current(name)?)))
     }
 
-    /// Whether the field changed: setting it to what it has is no change.
-    pub(crate) fn set(&mut self, name: &str, text: Bytes, limit: usize) -> Result<bool, Error> {
+    /// Setting a field to what it has is no change.
+    pub(crate) fn set(&mut self, name: &str, text: Bytes, limit: usize) -> Result<(), Error> {
         check_name(name)?;
         let old = self.current(name.as_bytes());
-        if old.as_ref() == Some(&text) {
-            return Ok(false);
-        }
         self.make_room(name, old.as_ref(), &text, limit)?;
-        if self.base(name.as_bytes()).as_ref() == Some(&text) {
+        if self.is_stored(name, Some(&text)) {
             self.pending.fields.remove(name.as_bytes());
         } else {
             self.put(name, Change::Set(text));
         }
-        Ok(true)
+        Ok(())
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Bytes> {
         let old = self.get(name)?;
         self.count = self.count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(name.len() + old.len());
-        if self.base(name.as_bytes()).is_some() {
-            self.put(name, Change::Remove);
-        } else {
+        if self.is_stored(name, None) {
             self.pending.fields.remove(name.as_bytes());
+        } else {
+            self.put(name, Change::Remove);
         }
         Some(old)
     }
 
     pub(crate) fn clear(&mut self) {
-        let names: Vec<Bytes> = (self.stored.keys().chain(self.in_flight.fields.keys()))
-            .filter(|name| self.base(name).is_some())
-            .cloned()
-            .collect();
+        let known = (self.stored.keys().chain(self.in_flight.fields.keys()))
+            .filter(|name| self.base(name).is_some());
+        let names: Vec<Bytes> = known.chain(&self.uncertain).cloned().collect();
         self.pending.fields = names
             .into_iter()
             .map(|name| (name, Change::Remove))
@@ -251,7 +254,8 @@ impl Data {
 
     pub(crate) fn set_idle_timeout(&mut self, timeout: Duration) {
         let known = self.in_flight.idle_timeout.or(self.stored_idle);
-        self.pending.idle_timeout = (known != Some(timeout)).then_some(timeout);
+        let is_stored = known == Some(timeout) && !self.uncertain_idle;
+        self.pending.idle_timeout = (!is_stored).then_some(timeout);
     }
 
     /// Hands out what is to be written; it stays visible. [`written`](Self::written) or
@@ -273,12 +277,15 @@ impl Data {
     pub(crate) fn written(&mut self) {
         let changes = std::mem::take(&mut self.in_flight);
         self.stored_idle = changes.idle_timeout.or(self.stored_idle);
+        (self.uncertain, self.uncertain_idle) = (BTreeSet::new(), false);
         // Where a reload put something under an increment that it cannot be added to, the view stays as it was.
         let _ = changes.apply(&mut self.stored);
     }
 
     pub(crate) fn not_written(&mut self) {
         let later = std::mem::take(&mut self.pending);
+        self.uncertain.extend(self.in_flight.fields.keys().cloned());
+        self.uncertain_idle |= self.in_flight.idle_timeout.is_some();
         self.pending = std::mem::take(&mut self.in_flight).then(later);
     }
 
@@ -287,6 +294,7 @@ impl Data {
         self.stored = stored;
         self.stored_idle = stored_idle;
         self.in_flight = Changes::default();
+        (self.uncertain, self.uncertain_idle) = (BTreeSet::new(), false);
         self.recount();
     }
 
@@ -305,6 +313,12 @@ impl Data {
         over(self.in_flight.fields.get(name), || {
             self.stored.get(name).cloned()
         })
+    }
+
+    /// Whether the store certainly holds this, so that there is nothing to write.
+    fn is_stored(&self, name: &str, text: Option<&Bytes>) -> bool {
+        let name = name.as_bytes();
+        self.base(name).as_ref() == text && !self.uncertain.contains(name)
     }
 
     fn current(&self, name: &[u8]) -> Option<Bytes> {

@@ -205,8 +205,7 @@ impl Session {
             Error::new(ErrorKind::Serialize, message).with_source(source)
         })?;
         let limit = self.inner.shared.config.max_session_bytes;
-        self.change(|state| state.data.set(field, text, limit))?;
-        Ok(())
+        self.change(|state| state.data.set(field, text, limit))
     }
 
     /// Removes a field; whether it was there. With the last field the session itself goes, and its cookie.
@@ -360,29 +359,8 @@ impl Session {
     ///
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed; all is then as before.
     pub async fn reload(&self) -> Result<(), Error> {
-        let Shared { config, store } = &*self.inner.shared;
-        let _turn = self.inner.turn.lock().await;
-        let (current, presented) = {
-            let state = self.inner.state();
-            let unasked = state.lookup == Lookup::Unavailable;
-            (state.current(), unasked.then_some(state.presented))
-        };
-        if let Some(presented) = presented {
-            let find = store.clone().find(presented.ids, config.expiry);
-            let found = in_time(config.store_timeout, find).await?;
-            self.inner.state().found(found);
-        } else if let Some(id) = current {
-            let load = store.clone().load(id, config.expiry, false);
-            let record = in_time(config.store_timeout, load).await?;
-            let mut state = self.inner.state();
-            match record {
-                Some(record) => state
-                    .data
-                    .replace_stored(record.fields, record.idle_timeout),
-                None => state.lost(),
-            }
-        }
-        Ok(())
+        let timeout = self.inner.shared.config.store_timeout;
+        in_time(timeout, self.inner.reload()).await
     }
 
     fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {

@@ -27,11 +27,11 @@ fn set(text: &str) -> Change {
 #[test]
 fn setting_a_field_to_what_it_has_is_no_change() {
     let mut data = data(&[("a", "1")]);
-    assert_eq!(data.set("a", bytes("1"), LIMIT).ok(), Some(false));
+    assert!(data.set("a", bytes("1"), LIMIT).is_ok());
     assert!(!data.is_changed());
-    assert_eq!(data.set("a", bytes("2"), LIMIT).ok(), Some(true));
+    assert!(data.set("a", bytes("2"), LIMIT).is_ok());
     assert_eq!(pending(&data), [("a".into(), set("2"))]);
-    assert_eq!(data.set("a", bytes("1"), LIMIT).ok(), Some(true));
+    assert!(data.set("a", bytes("1"), LIMIT).is_ok());
     assert!(!data.is_changed(), "back to what is stored");
 }
 
@@ -202,4 +202,23 @@ fn values_stay_out_of_debug() {
     let mut data = Data::default();
     assert!(data.set("password", bytes("hunter2"), LIMIT).is_ok());
     assert!(!format!("{:?}", data.begin_write()).contains("hunter2"));
+}
+
+#[test]
+fn after_a_failed_write_setting_back_is_written_since_nobody_knows_what_is_stored() {
+    let mut known = data(&[("a", "x"), ("b", "x")]);
+    assert!(known.set("a", bytes("y"), LIMIT).is_ok());
+    assert!(known.set("new", bytes("y"), LIMIT).is_ok());
+    known.begin_write();
+    known.not_written();
+    assert!(known.set("a", bytes("x"), LIMIT).is_ok());
+    known.remove("new");
+    assert_eq!(
+        pending(&known),
+        [("a".into(), set("x")), ("new".into(), Change::Remove)]
+    );
+    known.begin_write();
+    known.written();
+    assert!(known.set("a", bytes("x"), LIMIT).is_ok());
+    assert!(!known.is_changed(), "now it is known");
 }

@@ -1,6 +1,12 @@
 //! [`LazySession`], what the extensions hold where the layer is lazy.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::sync::OnceCell;
 
@@ -38,6 +44,8 @@ struct Inner {
     shared: Arc<Shared>,
     presented: Presented,
     session: OnceCell<Session>,
+    /// The response head is made, loaded or not: no cookie can follow.
+    head_out: AtomicBool,
 }
 
 impl LazySession {
@@ -47,6 +55,7 @@ impl LazySession {
                 shared,
                 presented,
                 session: OnceCell::new(),
+                head_out: AtomicBool::new(false),
             }),
         }
     }
@@ -62,6 +71,7 @@ impl LazySession {
             shared,
             presented,
             session,
+            head_out,
         } = &*self.inner;
         let open = async || {
             let (shared, presented) = (shared.clone(), *presented);
@@ -75,7 +85,11 @@ impl LazySession {
             let found = in_time(shared.config.store_timeout, find).await;
             Session::opened(shared, presented, found)
         };
-        session.get_or_try_init(open).await.cloned()
+        let session = session.get_or_try_init(open).await.cloned()?;
+        if head_out.load(Ordering::SeqCst) {
+            session.head_is_out();
+        }
+        Ok(session)
     }
 
     /// The session that the layer has to write in the end: one that was loaded, or one that needed no store.
@@ -84,7 +98,9 @@ impl LazySession {
             shared,
             presented,
             session,
+            head_out,
         } = &*self.inner;
+        head_out.store(true, Ordering::SeqCst);
         if let Some(session) = session.get() {
             return Some(session.clone());
         }

@@ -75,6 +75,11 @@ impl Session {
         Ok((pending || touch).then(|| self.inner.write(touch)))
     }
 
+    /// No cookie can follow any more.
+    pub(crate) fn head_is_out(&self) {
+        self.inner.state().head_out = true;
+    }
+
     /// What the client has to be told.
     pub(crate) fn cookie(&self, not_modified: bool) -> CookieAction {
         let persistent = self.inner.shared.config.is_persistent();

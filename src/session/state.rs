@@ -35,7 +35,7 @@ pub(crate) enum CookieAction {
 /// What to do in the store.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) delete: Option<SessionId>,
+    pub(crate) delete: Vec<SessionId>,
     pub(crate) write: Option<Write>,
 }
 
@@ -44,6 +44,17 @@ pub(crate) enum Write {
     Create(SessionId, Changes),
     Update(SessionId, Changes),
     Renew(SessionId, SessionId, Changes),
+}
+
+/// A write under way. A handler may go on changing the session meanwhile, where it does not wait for its `save`.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    /// The session's id once it is written.
+    id: SessionId,
+    creates: bool,
+    renews: bool,
+    /// The session was destroyed since it began.
+    destroyed: bool,
 }
 
 #[derive(Debug)]
@@ -67,10 +78,11 @@ pub(crate) struct State {
     held: Option<SessionId>,
     /// The session in the store that this request works on.
     current: Option<SessionId>,
-    /// Where `current` is none, the id of the session to be created; else the one that it is renewed to.
+    under_way: Option<UnderWay>,
+    /// Where there is no session, the id of the one to be created; else the one that it is to be renewed to.
     fresh: Option<SessionId>,
-    /// A destroyed session that is still to be deleted.
-    doomed: Option<SessionId>,
+    /// Destroyed sessions that are still to be deleted: several where a `save` could write but not delete.
+    doomed: Vec<SessionId>,
     /// The session went away while the request ran.
     gone: bool,
     time_to_live: Duration,
@@ -95,8 +107,9 @@ impl State {
             ambiguous: false,
             held: None,
             current: None,
+            under_way: None,
             fresh: None,
-            doomed: None,
+            doomed: Vec::new(),
             gone: false,
             time_to_live: Duration::ZERO,
             refreshed: false,
@@ -138,15 +151,19 @@ impl State {
         self.current
     }
 
+    /// The id that the session has or will have once the write under way is done.
+    fn settled(&self) -> Option<SessionId> {
+        let under_way = self.under_way.filter(|write| !write.destroyed);
+        under_way.map(|write| write.id).or(self.current)
+    }
+
     /// The id that the client holds or will hold.
     pub(crate) fn id(&mut self) -> Option<SessionId> {
         if self.data.is_empty() {
             return None;
         }
-        match (self.fresh, self.current) {
-            (None, None) => Some(*self.fresh.insert(SessionId::random())),
-            (fresh, current) => fresh.or(current),
-        }
+        let id = self.fresh.or(self.settled());
+        Some(id.unwrap_or_else(|| *self.fresh.insert(SessionId::random())))
     }
 
     pub(crate) fn mark_written(&mut self) {
@@ -156,13 +173,16 @@ impl State {
     }
 
     pub(crate) fn renew(&mut self) {
-        if self.current.is_some() {
+        if self.settled().is_some() {
             self.fresh.get_or_insert_with(SessionId::random);
         }
     }
 
     pub(crate) fn destroy(&mut self) {
-        self.doomed = self.current.take().or(self.doomed);
+        self.doomed.extend(self.current.take());
+        if let Some(write) = &mut self.under_way {
+            write.destroyed = true;
+        }
         self.fresh = None;
         self.gone = false;
         self.data = Data::default();
@@ -186,13 +206,13 @@ impl State {
         self.fresh = None;
     }
 
-    /// Whether something waits to be written.
+    /// Whether something waits to be written, or is being written and its end must be waited for.
     pub(crate) fn is_pending(&self) -> bool {
         let changed = match self.current {
             Some(_) => self.data.is_changed() || self.fresh.is_some(),
             None => !self.data.is_empty(),
         };
-        changed || self.doomed.is_some()
+        changed || !self.doomed.is_empty() || self.under_way.is_some()
     }
 
     /// Whether something that was changed after the head was out still waits to be written.
@@ -202,7 +222,7 @@ impl State {
 
     /// Whether what waits to be written gives the client another id.
     pub(crate) fn needs_cookie(&self) -> bool {
-        match self.current {
+        match self.settled() {
             Some(_) => self.fresh.is_some(),
             None => !self.data.is_empty(),
         }
@@ -210,7 +230,8 @@ impl State {
 
     /// Starts a write; [`end`](Self::end) ends it. `touch`: the time to live is set anew in any case.
     pub(crate) fn begin(&mut self, touch: bool) -> Plan {
-        let write = match (self.current, self.fresh) {
+        let fresh = self.fresh.take();
+        let write = match (self.current, fresh) {
             (None, _) if self.data.is_empty() => None,
             (None, fresh) => {
                 let id = fresh.unwrap_or_else(SessionId::random);
@@ -222,24 +243,38 @@ impl State {
             }
             (Some(_), None) => None,
         };
+        self.under_way = write.as_ref().map(|write| UnderWay {
+            id: match write {
+                Write::Create(id, _) | Write::Update(id, _) | Write::Renew(_, id, _) => *id,
+            },
+            creates: matches!(write, Write::Create(..)),
+            renews: matches!(write, Write::Renew(..)),
+            destroyed: false,
+        });
         Plan {
-            delete: self.doomed,
+            delete: self.doomed.clone(),
             write,
         }
     }
 
     pub(crate) fn deleted(&mut self, id: SessionId) {
-        if self.doomed == Some(id) {
-            self.doomed = None;
-        }
+        self.doomed.retain(|doomed| *doomed != id);
     }
 
-    /// `id` is the session after the write, `written` how it ended.
-    pub(crate) fn end(&mut self, id: SessionId, written: &Result<Written, Error>) {
+    /// Ends a write.
+    pub(crate) fn end(&mut self, written: &Result<Written, Error>) {
+        let Some(write) = self.under_way.take() else {
+            return;
+        };
+        if write.destroyed {
+            // However it ended, there may be a session of this id; what it held is forgotten.
+            self.doomed.push(write.id);
+            return;
+        }
         match written {
             Ok(Written::Kept(time_to_live)) => {
                 self.data.written();
-                (self.current, self.fresh, self.gone) = (Some(id), None, false);
+                (self.current, self.gone) = (Some(write.id), false);
                 self.time_to_live = *time_to_live;
                 self.refreshed = true;
             }
@@ -254,8 +289,11 @@ impl State {
             }
             Err(_) => {
                 self.data.not_written();
-                // It may have been created all the same, unseen: the next attempt takes another id.
-                if self.current.is_none() {
+                // What was created all the same, unseen, is not taken for this one: the next attempt has another id.
+                // A renewal that was done unseen must be found out: the next attempt has the same.
+                if write.renews {
+                    self.fresh.get_or_insert(write.id);
+                } else if write.creates {
                     self.fresh = None;
                 }
             }
@@ -283,3 +321,6 @@ impl State {
         persistent && self.refreshed && self.current.is_some() && self.held == self.current
     }
 }
+
+#[cfg(test)]
+mod tests;

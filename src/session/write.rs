@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::Timeout};
 
 use super::{
-    Inner,
-    state::{Plan, Write},
+    Inner, Shared,
+    state::{Lookup, Plan, Write},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -26,6 +26,34 @@ impl Inner {
         tokio::time::timeout(self.shared.config.store_timeout, task)
     }
 
+    /// Puts what the store holds now under the changes that are pending.
+    pub(super) async fn reload(&self) -> Result<(), Error> {
+        let Shared { config, store } = &*self.shared;
+        let _turn = self.turn.lock().await;
+        let (current, presented) = {
+            let state = self.state();
+            let unasked = state.lookup == Lookup::Unavailable;
+            (state.current(), unasked.then_some(state.presented))
+        };
+        if let Some(presented) = presented {
+            let found = store.clone().find(presented.ids, config.expiry).await?;
+            self.state().found(found);
+        } else if let Some(id) = current {
+            let record = store.clone().load(id, config.expiry, false).await?;
+            let mut state = self.state();
+            // Unless the handler destroyed it meanwhile.
+            if state.current() == Some(id) {
+                match record {
+                    Some(record) => state
+                        .data
+                        .replace_stored(record.fields, record.idle_timeout),
+                    None => state.lost(),
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn write_all(self: Arc<Self>, touch: bool) -> Result<Written, Error> {
         // One write of a session after the other, or a `save` could update what another is still creating.
         let _turn = self.turn.lock().await;
@@ -36,12 +64,17 @@ impl Inner {
         deleted.and(written)
     }
 
-    async fn delete(&self, id: Option<SessionId>) -> Result<(), Error> {
-        let Some(id) = id else { return Ok(()) };
-        self.shared.store.clone().delete(id).await?;
-        self.state().deleted(id);
-        event::destroyed(id);
-        Ok(())
+    async fn delete(&self, ids: Vec<SessionId>) -> Result<(), Error> {
+        let mut all = Ok(());
+        for id in ids {
+            let deleted = self.shared.store.clone().delete(id).await;
+            if deleted.is_ok() {
+                self.state().deleted(id);
+                event::destroyed(id);
+            }
+            all = all.and(deleted);
+        }
+        all
     }
 
     async fn perform(&self, write: Option<Write>) -> Result<Written, Error> {
@@ -56,7 +89,7 @@ impl Inner {
                 (Some(old), new, store.renew(old, new, changes, expiry).await)
             }
         };
-        self.state().end(after, &written);
+        self.state().end(&written);
         event::written(before, after, &written);
         written
     }

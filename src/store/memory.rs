@@ -218,6 +218,9 @@ impl SessionStore for MemoryStore {
     ) -> Result<Written, Error> {
         let now = Instant::now();
         let mut sessions = self.lock(now);
+        if !sessions.by_id.contains_key(&old) {
+            return Ok(Written::Gone);
+        }
         if sessions.by_id.contains_key(&new) {
             return Err(Error::new(
                 ErrorKind::Unavailable,

@@ -20,7 +20,6 @@ over_both_stores!(
     changes_of_a_handler_whose_client_left_are_dropped,
     a_write_runs_to_its_end_although_the_client_left,
     a_write_that_timed_out_for_the_client_may_still_end,
-    #[ignore = "src/session.rs: `reload` waits for the write under way outside its timeout"]
     a_reload_behind_a_write_that_hangs_times_out,
     changes_after_the_head_are_lost_with_a_warning,
     changes_after_the_head_are_written_by_a_save,

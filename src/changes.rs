@@ -193,6 +193,10 @@ impl Data {
     pub(crate) fn set(&mut self, name: &str, text: Bytes, limit: usize) -> Result<(), Error> {
         check_name(name)?;
         let old = self.current(name.as_bytes());
+        if old.as_ref() == Some(&text) {
+            // Not even of how it came to have it: an increment stays one, to which those of others are added.
+            return Ok(());
+        }
         self.make_room(name, old.as_ref(), &text, limit)?;
         if self.is_stored(name, Some(&text)) {
             self.pending.fields.remove(name.as_bytes());
@@ -282,10 +286,13 @@ impl Data {
         let _ = changes.apply(&mut self.stored);
     }
 
-    pub(crate) fn not_written(&mut self) {
+    /// `certainly`: the store refused it; else it may have been done all the same.
+    pub(crate) fn not_written(&mut self, certainly: bool) {
         let later = std::mem::take(&mut self.pending);
-        self.uncertain.extend(self.in_flight.fields.keys().cloned());
-        self.uncertain_idle |= self.in_flight.idle_timeout.is_some();
+        if !certainly {
+            self.uncertain.extend(self.in_flight.fields.keys().cloned());
+            self.uncertain_idle |= self.in_flight.idle_timeout.is_some();
+        }
         self.pending = std::mem::take(&mut self.in_flight).then(later);
     }
 

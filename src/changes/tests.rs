@@ -36,6 +36,14 @@ fn setting_a_field_to_what_it_has_is_no_change() {
 }
 
 #[test]
+fn setting_a_counter_to_the_sum_it_has_leaves_it_an_increment() {
+    let mut data = data(&[("n", "1")]);
+    assert_eq!(data.increment("n", 1, LIMIT).ok(), Some(2));
+    assert!(data.set("n", bytes("2"), LIMIT).is_ok());
+    assert_eq!(pending(&data), [("n".into(), Change::Increment(1))]);
+}
+
+#[test]
 fn removing_what_is_not_there_is_no_change() {
     let mut data = data(&[("a", "1")]);
     assert_eq!(data.remove("b"), None);
@@ -140,7 +148,7 @@ fn a_failed_write_leaves_every_change_pending() {
     assert_eq!(data.increment("n", 1, LIMIT).ok(), Some(3));
     assert_eq!(data.increment("a", 1, LIMIT).ok(), Some(2));
     assert_eq!(data.increment("gone", 5, LIMIT).ok(), Some(5));
-    data.not_written();
+    data.not_written(true);
     assert_eq!(
         pending(&data),
         [
@@ -210,7 +218,7 @@ fn after_a_failed_write_setting_back_is_written_since_nobody_knows_what_is_store
     assert!(known.set("a", bytes("y"), LIMIT).is_ok());
     assert!(known.set("new", bytes("y"), LIMIT).is_ok());
     known.begin_write();
-    known.not_written();
+    known.not_written(false);
     assert!(known.set("a", bytes("x"), LIMIT).is_ok());
     known.remove("new");
     assert_eq!(

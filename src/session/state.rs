@@ -268,7 +268,9 @@ impl State {
         };
         if write.destroyed {
             // However it ended, there may be a session of this id; what it held is forgotten.
-            self.doomed.push(write.id);
+            if !self.doomed.contains(&write.id) {
+                self.doomed.push(write.id);
+            }
             return;
         }
         match written {
@@ -287,8 +289,8 @@ impl State {
                 self.fresh = None;
                 self.gone = true;
             }
-            Err(_) => {
-                self.data.not_written();
+            Err(error) => {
+                self.data.not_written(!error.is_unavailable());
                 // What was created all the same, unseen, is not taken for this one: the next attempt has another id.
                 // A renewal that was done unseen must be found out: the next attempt has the same.
                 if write.renews {

@@ -308,12 +308,16 @@ fn options() -> impl Strategy<Value = Options> {
 
 fn step() -> impl Strategy<Value = Step> {
     let some = || prop_oneof![vec(field_op(), 0..4), vec(number_op(), 0..3)];
+    let meanwhile = prop_oneof![
+        4 => some(),
+        1 => vec(prop_oneof![4 => field_op(), 1 => Just(Op::Renew), 1 => Just(Op::Destroy), 1 => Just(Op::Id)], 0..4),
+    ];
     let fate = prop_oneof![2 => outage(), 1 => Just(Outage::Fails)];
     prop_oneof![
         14 => (0..CLIENTS as u8, cookie()).prop_map(|(client, cookie)| Step::Begin { client, cookie }),
         40 => (0..4u8, op()).prop_map(|(request, op)| Step::Do { request, op }),
         2 => (0..4u8, op()).prop_map(|(request, op)| Step::Late { request, op }),
-        8 => (0..4u8, some(), some(), fate).prop_map(|(request, first, meanwhile, fate)| {
+        8 => (0..4u8, some(), meanwhile, fate).prop_map(|(request, first, meanwhile, fate)| {
             Step::SaveAnd { request, first, meanwhile, fate }
         }),
         14 => (0..4u8, answer()).prop_map(|(request, answer)| Step::End { request, answer }),

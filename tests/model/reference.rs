@@ -3,7 +3,7 @@
 //! Sessions are numbers here; the driver learns which id each stands for. Nothing is shared with the
 //! library but its vocabulary ([`ErrorKind`], [`Lookup`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tower_redis_session::{ErrorKind, Lookup};
 
@@ -116,10 +116,24 @@ struct Session {
     base_idle: Option<u64>,
     /// What a `save` is writing.
     in_flight: Changes,
+    /// To which session, where there is one to write.
+    under_way: Option<UnderWay>,
     /// What was done since.
     changes: Changes,
+    /// Fields of a write whose answer was lost: what they hold in the store is not known.
+    uncertain: BTreeSet<String>,
+    uncertain_idle: bool,
     left: u64,
     refreshed: bool,
+}
+
+/// A write that a `save` has begun.
+#[derive(Debug, Clone, Copy)]
+struct UnderWay {
+    /// The session's id behind it.
+    id: usize,
+    /// The handler destroyed the session meanwhile.
+    destroyed: bool,
 }
 
 /// A request, until it has ended and after.

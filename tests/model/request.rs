@@ -1,5 +1,7 @@
 //! The other half of the reference: what one request does, from its cookies to its answer.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 impl Request {
@@ -130,6 +132,13 @@ impl Request {
     }
 }
 
+impl Write {
+    fn id(&self) -> usize {
+        let (Self::Create(id, _) | Self::Update(id, _) | Self::Renew(_, id, _)) = self;
+        *id
+    }
+}
+
 /// The layer's own answer.
 const UNAVAILABLE: Sent = Sent {
     status: 503,
@@ -160,7 +169,10 @@ impl Session {
             base: Fields::new(),
             base_idle: None,
             in_flight: Changes::default(),
+            under_way: None,
             changes: Changes::default(),
+            uncertain: BTreeSet::new(),
+            uncertain_idle: false,
             left: 0,
             refreshed: false,
         }
@@ -215,10 +227,10 @@ impl Session {
             Op::Lookup => return Ok(Said::Lookup(self.lookup)),
             Op::Id if seen.is_empty() => return Ok(Said::Session(None)),
             Op::Id => {
-                if self.next.is_none() && self.current.is_none() {
+                if self.next.is_none() && self.settled().is_none() {
                     self.next = Some(world.fresh());
                 }
-                return Ok(Said::Session(self.next.or(self.current)));
+                return Ok(Said::Session(self.next.or(self.settled())));
             }
             _ => {}
         }
@@ -233,18 +245,21 @@ impl Session {
             Op::Take(field) => Ok(Said::Text(self.remove(field.name()))),
             Op::Increment(field, by) => self.increment(field.name(), *by).map(Said::Number),
             Op::Clear => {
-                let names = self.written().into_keys();
+                let names = self.written().into_keys().chain(self.uncertain.clone());
                 self.changes.fields = names.map(|name| (name, Change::Remove)).collect();
                 Ok(Said::Done)
             }
             Op::Renew => {
-                if self.current.is_some() && self.next.is_none() {
+                if self.settled().is_some() && self.next.is_none() {
                     self.next = Some(world.fresh());
                 }
                 Ok(Said::Done)
             }
             Op::Destroy => {
                 self.doomed.extend(self.current.take());
+                if let Some(write) = &mut self.under_way {
+                    write.destroyed = true;
+                }
                 self.next = None;
                 self.gone = false;
                 self.forget();
@@ -252,7 +267,8 @@ impl Session {
             }
             Op::SetIdle(seconds) => {
                 let known = self.in_flight.idle.or(self.base_idle);
-                self.changes.idle = (known != Some(*seconds)).then_some(*seconds);
+                let is_stored = known == Some(*seconds) && !self.uncertain_idle;
+                self.changes.idle = (!is_stored).then_some(*seconds);
                 Ok(Said::Done)
             }
             other => unreachable!("{other:?} is done above"),
@@ -267,7 +283,8 @@ impl Session {
             return Ok(());
         }
         self.must_fit(name, text)?;
-        if self.written().get(name).is_some_and(|old| old == text) {
+        let is_stored = self.written().get(name).is_some_and(|old| old == text);
+        if is_stored && !self.uncertain.contains(name) {
             self.changes.fields.remove(name);
         } else {
             let change = Change::Set(text.to_owned());
@@ -278,7 +295,7 @@ impl Session {
 
     fn remove(&mut self, name: &str) -> Option<String> {
         let old = self.seen().remove(name)?;
-        if self.written().contains_key(name) {
+        if self.written().contains_key(name) || self.uncertain.contains(name) {
             self.changes.fields.insert(name.to_owned(), Change::Remove);
         } else {
             self.changes.fields.remove(name);
@@ -328,6 +345,18 @@ impl Session {
     fn forget(&mut self) {
         (self.base, self.base_idle) = (Fields::new(), None);
         (self.in_flight, self.changes) = Default::default();
+        self.is_certain();
+    }
+
+    /// What is stored is known again.
+    fn is_certain(&mut self) {
+        (self.uncertain, self.uncertain_idle) = Default::default();
+    }
+
+    /// The id once the write under way is done.
+    fn settled(&self) -> Option<usize> {
+        let under_way = self.under_way.filter(|write| !write.destroyed);
+        under_way.map(|write| write.id).or(self.current)
     }
 
     fn reload(&mut self, world: &mut World, ids: &[usize]) -> Outcome<()> {
@@ -338,7 +367,10 @@ impl Session {
             return Ok(());
         };
         match world.load(id, false)? {
-            Some((stored, ..)) => (self.base, self.base_idle) = (stored.fields, stored.idle),
+            Some((stored, ..)) => {
+                (self.base, self.base_idle) = (stored.fields, stored.idle);
+                self.is_certain();
+            }
             None => {
                 self.lookup = Lookup::NotFound;
                 self.gone = true;
@@ -361,7 +393,7 @@ impl Session {
     }
 
     fn needs_cookie(&self) -> bool {
-        match self.current {
+        match self.settled() {
             None => !self.seen().is_empty(),
             Some(_) => self.next.is_some(),
         }
@@ -369,7 +401,7 @@ impl Session {
 
     fn begin_write(&mut self, world: &mut World, touch: bool) -> (Vec<usize>, Option<Write>) {
         let seen = self.seen();
-        let write = match (self.current, self.next) {
+        let write = match (self.current, self.next.take()) {
             (None, _) if seen.is_empty() => None,
             (None, next) => {
                 let set = seen
@@ -383,8 +415,10 @@ impl Session {
             (Some(_), None) if !touch && !self.is_changed() => None,
             (Some(id), None) => Some(Write::Update(id, self.changes.clone())),
         };
-        if write.is_some() {
+        if let Some(write) = &write {
             self.in_flight = std::mem::take(&mut self.changes);
+            let (id, destroyed) = (write.id(), false);
+            self.under_way = Some(UnderWay { id, destroyed });
         }
         (self.doomed.clone(), write)
     }
@@ -413,18 +447,26 @@ impl Session {
 
     fn end_one(&mut self, world: &mut World, write: &Write) -> Outcome<Written> {
         let written = world.perform(write);
-        let (Write::Create(id, _) | Write::Update(id, _) | Write::Renew(_, id, _)) = write;
+        let id = &write.id();
+        if self.under_way.take().is_some_and(|write| write.destroyed) {
+            if !self.doomed.contains(id) {
+                self.doomed.push(*id);
+            }
+            return written;
+        }
         match written {
             Ok(Written::Kept(left)) => {
                 self.base = self.written();
                 self.base_idle = self.in_flight.idle.or(self.base_idle);
                 self.in_flight = Changes::default();
-                (self.current, self.next, self.gone) = (Some(*id), None, false);
+                self.is_certain();
+                (self.current, self.gone) = (Some(*id), false);
                 (self.left, self.refreshed) = (left, true);
             }
             Ok(Written::Emptied) => {
                 (self.base, self.base_idle) = (Fields::new(), None);
                 self.in_flight = Changes::default();
+                self.is_certain();
                 (self.current, self.next) = (None, None);
             }
             Ok(Written::Gone) => {
@@ -432,12 +474,21 @@ impl Session {
                 self.next = None;
                 self.gone = true;
             }
-            Err(_) => {
+            Err(kind) => {
                 let later = std::mem::take(&mut self.changes);
-                self.changes = both(std::mem::take(&mut self.in_flight), later);
-                // The attempt may have succeeded unseen: another id for the next.
-                if self.current.is_none() {
-                    self.next = None;
+                let failed = std::mem::take(&mut self.in_flight);
+                // The layer cannot know whether an answer was lost or the store never asked.
+                if kind == ErrorKind::Unavailable {
+                    self.uncertain.extend(failed.fields.keys().cloned());
+                    self.uncertain_idle |= failed.idle.is_some();
+                }
+                self.changes = both(failed, later);
+                // The attempt may have succeeded unseen: another id for the next creation, and the same for the next
+                // renewal, which finds it out.
+                match write {
+                    Write::Create(..) => self.next = None,
+                    Write::Renew(..) => self.next = self.next.or(Some(*id)),
+                    Write::Update(..) => {}
                 }
             }
         }

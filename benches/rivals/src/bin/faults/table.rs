@@ -1,0 +1,44 @@
+//! The Markdown table.
+
+use std::collections::BTreeMap;
+
+use rivals::rival::Rival;
+
+/// What cargo chose; it writes the file before it compiles.
+const LOCK: &str = include_str!("../../../Cargo.lock");
+
+/// A library's column head: its crates with their versions.
+pub fn head(rival: &dyn Rival) -> String {
+    let crates = rival.crates();
+    let versions: Vec<_> = crates.iter().map(|name| version(name)).collect();
+    let store = (versions.get(1)).map_or_else(String::new, |v| format!(", Redis store {v}"));
+    format!("{} {}{store}", rival.name(), versions[0])
+}
+
+/// The version of a crate in this build.
+fn version(name: &str) -> &'static str {
+    let start = format!("name = \"{name}\"\nversion = \"");
+    let (_, rest) = LOCK.split_once(&start).expect("a crate of the build");
+    rest.split('"').next().expect("a version")
+}
+
+/// A cell: each outcome with how often it came.
+pub fn cell(outcomes: &[String]) -> String {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for outcome in outcomes {
+        *counts.entry(outcome).or_default() += 1;
+    }
+    let all = outcomes.len();
+    let counts = counts.iter().map(|(what, n)| format!("{what} {n}/{all}"));
+    counts.collect::<Vec<_>>().join("<br>")
+}
+
+/// Prints rows of cells, the first row as the head.
+pub fn print(rows: &[Vec<String>]) {
+    for (at, row) in rows.iter().enumerate() {
+        println!("| {} |", row.join(" | "));
+        if at == 0 {
+            println!("|{}", " --- |".repeat(row.len()));
+        }
+    }
+}

@@ -70,7 +70,12 @@ impl Session {
         // Before a cookie is sent again that nothing else was written for, the store is asked whether its session
         // still lives: were it renewed meanwhile, the old id would take the place of the new one.
         let touch = !not_modified && state.is_cookie_refresh(config.is_persistent());
-        let pending = state.is_pending();
+        // A server error does not wait for a `save` that the handler left under way: it may be what it reports.
+        let pending = if keep {
+            state.is_pending()
+        } else {
+            state.must_delete()
+        };
         drop(state);
         Ok((pending || touch).then(|| self.inner.write(touch)))
     }

@@ -215,6 +215,11 @@ impl State {
         changed || !self.doomed.is_empty() || self.under_way.is_some()
     }
 
+    /// Whether a session was destroyed and is not deleted yet.
+    pub(crate) fn must_delete(&self) -> bool {
+        !self.doomed.is_empty() || self.under_way.is_some_and(|write| write.destroyed)
+    }
+
     /// Whether something that was changed after the head was out still waits to be written.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.changed_late && self.is_pending()

@@ -96,12 +96,24 @@ impl Error {
     }
 
     /// What kind of error it is.
+    ///
+    /// ```
+    /// # use tower_redis_session::{Error, ErrorKind};
+    /// let error = Error::unavailable(std::io::Error::other("disk full"));
+    /// assert_eq!(error.kind(), ErrorKind::Unavailable);
+    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
     /// Whether the store is to blame and trying again later may help: the answer to the client is a 503.
+    ///
+    /// ```
+    /// # use tower_redis_session::Error;
+    /// let error = Error::unavailable(std::io::Error::other("disk full"));
+    /// assert!(error.is_unavailable());
+    /// ```
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Timeout)

@@ -104,6 +104,23 @@ impl fmt::Debug for SessionLayer {
     }
 }
 
+/// An example of one method of the builder.
+macro_rules! example {
+    ($call:literal) => {
+        concat!(
+            "```\n",
+            "# use std::time::Duration;\n",
+            "# use tower_redis_session::*;\n",
+            "let layer = SessionLayer::builder(MemoryStore::new())\n",
+            "    ",
+            $call,
+            "\n    .build()?;\n",
+            "# Ok::<_, ConfigError>(())\n",
+            "```\n"
+        )
+    };
+}
+
 /// Builds a [`SessionLayer`]; each method says its default.
 #[derive(Clone)]
 #[must_use = "a builder does nothing before `build`"]
@@ -125,12 +142,16 @@ pub struct SessionLayerBuilder {
 impl SessionLayerBuilder {
     /// The name of the cookie; `session_id` by default. With `__Host-` in front, browsers let no other domain, no other
     /// path and no plain http set it: the best choice wherever the site has https.
+    ///
+    #[doc = example!(".cookie_name(\"__Host-id\")")]
     pub fn cookie_name(mut self, name: impl Into<String>) -> Self {
         self.cookie.name = name.into();
         self
     }
 
     /// The path under which the browser sends the cookie; `/` by default.
+    ///
+    #[doc = example!(".cookie_path(\"/shop\")")]
     pub fn cookie_path(mut self, path: impl Into<String>) -> Self {
         self.cookie.path = path.into();
         self
@@ -138,6 +159,8 @@ impl SessionLayerBuilder {
 
     /// The domain, with all its subdomains, to which the browser sends the cookie; by default none: only the host that
     /// set it. Every one of these hosts can then set the cookie, too.
+    ///
+    #[doc = example!(".cookie_domain(\"example.org\")")]
     pub fn cookie_domain(mut self, domain: impl Into<String>) -> Self {
         self.cookie.domain = Some(domain.into());
         self
@@ -145,12 +168,16 @@ impl SessionLayerBuilder {
 
     /// Whether the browser sends the cookie over https only; `true` by default. Browsers take `http://localhost` for
     /// secure; for plain http elsewhere it must be `false`, and then anybody on the way can read the id.
+    ///
+    #[doc = example!(".secure(false) // plain http on a development machine")]
     pub fn secure(mut self, secure: bool) -> Self {
         self.cookie.secure = secure;
         self
     }
 
     /// Whether scripts in the page cannot read the cookie; `true` by default.
+    ///
+    #[doc = example!(".http_only(true)")]
     pub fn http_only(mut self, http_only: bool) -> Self {
         self.cookie.http_only = http_only;
         self
@@ -158,18 +185,24 @@ impl SessionLayerBuilder {
 
     /// With which requests from other sites the browser sends the cookie; `Lax` by default: only when the user follows
     /// a link. `None` needs `secure`, and a defence of your own against forged requests.
+    ///
+    #[doc = example!(".same_site(SameSite::Strict)")]
     pub fn same_site(mut self, same_site: SameSite) -> Self {
         self.cookie.same_site = same_site;
         self
     }
 
     /// Whether the browser keeps one cookie for each site in which yours is embedded (CHIPS); `false` by default.
+    ///
+    #[doc = example!(".same_site(SameSite::None).partitioned(true)")]
     pub fn partitioned(mut self, partitioned: bool) -> Self {
         self.cookie.partitioned = partitioned;
         self
     }
 
     /// How long the browser keeps the cookie; [`CookieLifetime::Browser`] by default.
+    ///
+    #[doc = example!(".cookie_lifetime(CookieLifetime::Persistent)")]
     pub fn cookie_lifetime(mut self, lifetime: CookieLifetime) -> Self {
         self.cookie_lifetime = lifetime;
         self
@@ -177,12 +210,16 @@ impl SessionLayerBuilder {
 
     /// How long after its last request a session ends; 900 seconds by default. What is less than 1 millisecond counts
     /// as that, what is more than 100 years as those, here and for the other times of a session.
+    ///
+    #[doc = example!(".idle_timeout(Duration::from_secs(30 * 60))")]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
     /// How long after its creation a session ends, whatever happens; by default never. Renewal does not reset it.
+    ///
+    #[doc = example!(".absolute_timeout(Duration::from_secs(8 * 60 * 60))")]
     pub fn absolute_timeout(mut self, timeout: Duration) -> Self {
         self.absolute_timeout = Some(timeout);
         self
@@ -191,6 +228,8 @@ impl SessionLayerBuilder {
     /// How much the time to live ages before it is refreshed, so that a busy session costs one write an interval; by
     /// default zero: each request refreshes it. A session then ends between `idle_timeout` and `idle_timeout` plus
     /// this after its last request.
+    ///
+    #[doc = example!(".refresh_interval(Duration::from_secs(60))")]
     pub fn refresh_interval(mut self, interval: Duration) -> Self {
         self.refresh_interval = interval;
         self
@@ -198,24 +237,32 @@ impl SessionLayerBuilder {
 
     /// Whether the store is asked only when a handler wants the session; `false` by default. The extensions then hold
     /// a [`LazySession`](crate::LazySession). For layers over routes that mostly ignore the session.
+    ///
+    #[doc = example!(".lazy(true)")]
     pub fn lazy(mut self, lazy: bool) -> Self {
         self.lazy = lazy;
         self
     }
 
     /// How long a request waits for the store, before the handler and again after it; 1 second by default.
+    ///
+    #[doc = example!(".store_timeout(Duration::from_millis(300))")]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout = timeout;
         self
     }
 
     /// What happens to a request when the store fails; [`OnStoreError::Reject`] by default.
+    ///
+    #[doc = example!(".on_store_error(OnStoreError::Continue)")]
     pub fn on_store_error(mut self, policy: OnStoreError) -> Self {
         self.on_store_error = policy;
         self
     }
 
     /// Whether changes are written although the response is a server error (5xx); `false` by default.
+    ///
+    #[doc = example!(".save_on_server_error(true)")]
     pub fn save_on_server_error(mut self, save: bool) -> Self {
         self.save_on_server_error = save;
         self
@@ -223,12 +270,16 @@ impl SessionLayerBuilder {
 
     /// Whether responses get the `Cache-Control` and `Vary` that keep caches from handing one user's page to another;
     /// `true` by default.
+    ///
+    #[doc = example!(".cache_headers(false)")]
     pub fn cache_headers(mut self, cache_headers: bool) -> Self {
         self.cache_headers = cache_headers;
         self
     }
 
     /// How many bytes the names and stored texts of a session's fields may have together; 65,536 by default.
+    ///
+    #[doc = example!(".max_session_bytes(4096)")]
     pub fn max_session_bytes(mut self, bytes: usize) -> Self {
         self.max_session_bytes = bytes;
         self

@@ -197,6 +197,12 @@ pub use self::{
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
 
+/// The Redis client, for [`RedisStore::from_pool`]: a pool must be of this very version.
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+#[doc(no_inline)]
+pub use fred;
+
 /// The README's examples are compiled and run.
 #[cfg(all(doctest, feature = "axum", feature = "redis"))]
 #[doc = include_str!("../README.md")]

@@ -20,6 +20,15 @@ pub use memory::MemoryStore;
 pub use redis::RedisStore;
 
 /// A session as a store found it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_redis_session::{Fields, Record};
+///
+/// let fields = Fields::from([("user".into(), "abdullah".into())]);
+/// let mut record = Record::new(fields, Duration::from_secs(900));
+/// record.refreshed = true;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Record {
@@ -47,6 +56,19 @@ impl Record {
 }
 
 /// How a write to an existing session ended.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_redis_session::{Changes, Expiry, MemoryStore, SessionId, SessionStore, Written};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_redis_session::Error> {
+/// let expiry = Expiry::new(Duration::from_secs(900));
+/// let written = MemoryStore::new().update(SessionId::random(), &Changes::default(), expiry).await?;
+/// assert_eq!(written, Written::Gone);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// Written; the session has this long to live.

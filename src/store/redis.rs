@@ -99,8 +99,7 @@ impl RedisStore {
     /// `store_timeout`, `max_command_attempts` to 1, `tcp.nodelay` to true, and a policy. RESP2 and RESP3 both work.
     ///
     /// ```no_run
-    /// use fred::prelude::*;
-    /// use tower_redis_session::RedisStore;
+    /// use tower_redis_session::{RedisStore, fred::prelude::*};
     ///
     /// # async fn connect() -> Result<(), Error> {
     /// let pool = Builder::from_config(Config::from_url("redis://127.0.0.1:6379")?)

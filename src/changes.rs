@@ -44,8 +44,17 @@ pub enum Change {
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    fields: BTreeMap<Bytes, Change>,
+    fields: BTreeMap<Bytes, Numbered>,
+    /// How many changes there were, for the number of the next.
+    count: u64,
     idle_timeout: Option<Duration>,
+}
+
+/// A change, and the how manieth it was: what is stored keeps the order in which a handler stored it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Numbered {
+    number: u64,
+    change: Change,
 }
 
 impl Changes {
@@ -55,9 +64,36 @@ impl Changes {
         self.fields.is_empty() && self.idle_timeout.is_none()
     }
 
-    /// The changed fields, each once, in the order of their names.
+    /// The changed fields, each once, in the order in which they were first changed.
     pub fn fields(&self) -> impl Iterator<Item = (&Bytes, &Change)> {
-        self.fields.iter()
+        let mut fields: Vec<_> = self.fields.iter().collect();
+        fields.sort_unstable_by_key(|(_, numbered)| numbered.number);
+        fields
+            .into_iter()
+            .map(|(name, numbered)| (name, &numbered.change))
+    }
+
+    fn get(&self, name: &[u8]) -> Option<&Change> {
+        self.fields.get(name).map(|numbered| &numbered.change)
+    }
+
+    fn put(&mut self, name: &[u8], change: Change) {
+        match self.fields.get_mut(name) {
+            Some(numbered) => numbered.change = change,
+            None => {
+                let name = Bytes::copy_from_slice(name);
+                let number = self.count;
+                self.count += 1;
+                self.fields.insert(name, Numbered { number, change });
+            }
+        }
+    }
+
+    /// The same, and the session gets an idle timeout of its own.
+    #[must_use]
+    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = Some(timeout);
+        self
     }
 
     /// The session's own idle timeout, where this request set one.
@@ -74,7 +110,7 @@ impl Changes {
     /// else; `fields` is then as before.
     pub fn apply(&self, fields: &mut Fields) -> Result<(), Error> {
         let mut sums = Vec::new();
-        for (name, change) in &self.fields {
+        for (name, Numbered { change, .. }) in &self.fields {
             if let Change::Increment(by) = change {
                 sums.push((name, add(name, fields.get(name), *by)?));
             }
@@ -82,7 +118,7 @@ impl Changes {
         for (name, sum) in sums {
             fields.insert(name.clone(), sum.to_string().into());
         }
-        for (name, change) in &self.fields {
+        for (name, Numbered { change, .. }) in &self.fields {
             match change {
                 Change::Set(text) => drop(fields.insert(name.clone(), text.clone())),
                 Change::Remove => drop(fields.remove(name)),
@@ -94,21 +130,21 @@ impl Changes {
 
     /// What this and then `later` do together.
     fn then(mut self, later: Changes) -> Self {
-        for (name, change) in later.fields {
-            let change = match (self.fields.get(&name), change) {
+        for (name, change) in later.fields() {
+            let change = match (self.get(name), change) {
                 (Some(Change::Increment(a)), Change::Increment(b)) => {
-                    Change::Increment(a.saturating_add(b))
+                    Change::Increment(a.saturating_add(*b))
                 }
                 (Some(Change::Set(text)), Change::Increment(by)) => {
-                    match add(&name, Some(text), by) {
+                    match add(name, Some(text), *by) {
                         Ok(sum) => Change::Set(sum.to_string().into()),
                         Err(_) => continue,
                     }
                 }
                 (Some(Change::Remove), Change::Increment(by)) => Change::Set(by.to_string().into()),
-                (_, change) => change,
+                (_, change) => change.clone(),
             };
-            self.fields.insert(name, change);
+            self.put(name, change);
         }
         self.idle_timeout = later.idle_timeout.or(self.idle_timeout);
         self
@@ -117,10 +153,11 @@ impl Changes {
 
 impl FromIterator<(Bytes, Change)> for Changes {
     fn from_iter<I: IntoIterator<Item = (Bytes, Change)>>(changes: I) -> Self {
-        Self {
-            fields: changes.into_iter().collect(),
-            idle_timeout: None,
+        let mut all = Self::default();
+        for (name, change) in changes {
+            all.put(&name, change);
         }
+        all
     }
 }
 
@@ -222,10 +259,11 @@ impl Data {
         let known = (self.stored.keys().chain(self.in_flight.fields.keys()))
             .filter(|name| self.base(name).is_some());
         let names: Vec<Bytes> = known.chain(&self.uncertain).cloned().collect();
-        self.pending.fields = names
-            .into_iter()
+        let idle_timeout = self.pending.idle_timeout;
+        self.pending = (names.into_iter())
             .map(|name| (name, Change::Remove))
             .collect();
+        self.pending.idle_timeout = idle_timeout;
         (self.count, self.bytes) = (0, 0);
     }
 
@@ -235,7 +273,7 @@ impl Data {
         let old = self.current(name.as_bytes());
         let sum = add(name.as_bytes(), old.as_ref(), by)?;
         let text = Bytes::from(sum.to_string());
-        let total = match self.pending.fields.get(name.as_bytes()) {
+        let total = match self.pending.get(name.as_bytes()) {
             Some(Change::Increment(before)) => Some(
                 before
                     .checked_add(by)
@@ -271,10 +309,13 @@ impl Data {
 
     /// As [`begin_write`](Self::begin_write), for a session that is not in the store yet: every change is a `Set`.
     pub(crate) fn begin_create(&mut self) -> Changes {
-        let sets = (self.entries())
-            .map(|(name, text)| (name.clone(), Change::Set(text)))
-            .collect();
-        self.pending.fields = sets;
+        let pending = std::mem::take(&mut self.pending);
+        let sets = pending.fields().filter_map(|(name, change)| {
+            let text = over(Some(change), || None)?;
+            Some((name.clone(), Change::Set(text)))
+        });
+        self.pending = sets.collect();
+        self.pending.idle_timeout = pending.idle_timeout;
         self.begin_write()
     }
 
@@ -282,8 +323,10 @@ impl Data {
         let changes = std::mem::take(&mut self.in_flight);
         self.stored_idle = changes.idle_timeout.or(self.stored_idle);
         (self.uncertain, self.uncertain_idle) = (BTreeSet::new(), false);
-        // Where a reload put something under an increment that it cannot be added to, the view stays as it was.
-        let _ = changes.apply(&mut self.stored);
+        if changes.apply(&mut self.stored).is_err() {
+            // A reload put something under an increment that it cannot be added to: the view stays as it was.
+            self.recount();
+        }
     }
 
     /// `certainly`: the store refused it; else it may have been done all the same.
@@ -317,9 +360,7 @@ impl Data {
 
     /// What the field is once the write under way is done, without what the request did since.
     fn base(&self, name: &[u8]) -> Option<Bytes> {
-        over(self.in_flight.fields.get(name), || {
-            self.stored.get(name).cloned()
-        })
+        over(self.in_flight.get(name), || self.stored.get(name).cloned())
     }
 
     /// Whether the store certainly holds this, so that there is nothing to write.
@@ -329,17 +370,11 @@ impl Data {
     }
 
     fn current(&self, name: &[u8]) -> Option<Bytes> {
-        over(self.pending.fields.get(name), || self.base(name))
+        over(self.pending.get(name), || self.base(name))
     }
 
     fn put(&mut self, name: &str, change: Change) {
-        match self.pending.fields.get_mut(name.as_bytes()) {
-            Some(old) => *old = change,
-            None => {
-                let name = Bytes::copy_from_slice(name.as_bytes());
-                self.pending.fields.insert(name, change);
-            }
-        }
+        self.pending.put(name.as_bytes(), change);
     }
 
     /// Counts the field's new size in, or refuses it. A session that another program made too large may shrink.
@@ -372,7 +407,7 @@ fn over(change: Option<&Change>, below: impl FnOnce() -> Option<Bytes>) -> Optio
         None => below(),
         Some(Change::Set(text)) => Some(text.clone()),
         Some(Change::Remove) => None,
-        // `increment` refused what cannot be added, so the error never comes.
+        // `increment` refused what cannot be added; only a reload can put something else below.
         Some(Change::Increment(by)) => {
             let sum = add(&[], below().as_ref(), *by).ok()?;
             Some(sum.to_string().into())

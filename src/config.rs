@@ -105,17 +105,33 @@ impl Expiry {
 }
 
 /// How long the browser keeps the cookie.
+///
+/// ```
+/// # use tower_redis_session::CookieLifetime;
+/// assert_eq!(CookieLifetime::default(), CookieLifetime::Browser);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CookieLifetime {
     /// Until it is closed: no `Max-Age`, no `Expires`.
     #[default]
     Browser,
     /// As long as the session lives: `Max-Age`, sent again whenever the time to live is refreshed.
+    ///
+    /// Before that, one script asks whether the session still lives: were it renewed meanwhile, the old id would take
+    /// the place of the new one in the browser. With a `refresh_interval` most requests send no cookie, and cost
+    /// nothing more.
     Persistent,
 }
 
 /// What happens to a request when the store fails or does not answer in time.
+///
+/// ```
+/// # use tower_redis_session::OnStoreError;
+/// assert_eq!(OnStoreError::default(), OnStoreError::Reject);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnStoreError {
     /// The client gets a 503 with `Retry-After`; the inner service is not called.
     #[default]

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use cookie::{Cookie, Expiration, SameSite, time::OffsetDateTime};
+use cookie::{Cookie, Expiration, time::OffsetDateTime};
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::{error::ConfigError, id::SessionId};
+use crate::{
+    error::ConfigError,
+    id::{Ids, SessionId},
+};
 
 /// Browsers cut `Max-Age` here (RFC 6265bis, section 5.6.2).
 const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
@@ -13,35 +16,13 @@ const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 const LONGEST_ATTRIBUTE: usize = 1024;
 /// Browsers ignore a cookie whose name and value are over 4096 bytes together (RFC 6265bis, section 5.6); the id is 36.
 const LONGEST_NAME: usize = 4000;
-/// So many ids of one request are looked up.
-pub(crate) const MOST_IDS: usize = 4;
 
 /// What the `Cookie` headers of a request say about our cookie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Presented {
-    /// The distinct well-formed ids, in the order of the headers, first those that are there.
-    pub(crate) ids: [Option<SessionId>; MOST_IDS],
+    pub(crate) ids: Ids,
     /// A cookie of our name came in, well-formed or not.
     pub(crate) any: bool,
-}
-
-impl Presented {
-    pub(crate) fn has_id(&self) -> bool {
-        self.ids.iter().any(Option::is_some)
-    }
-
-    fn add(&mut self, id: SessionId) {
-        for slot in &mut self.ids {
-            match slot {
-                Some(known) if *known == id => return,
-                Some(_) => {}
-                None => {
-                    *slot = Some(id);
-                    return;
-                }
-            }
-        }
-    }
 }
 
 /// Reads every `Cookie` line; HTTP/2 may send one a cookie (RFC 9113, section 8.2.3).
@@ -57,7 +38,7 @@ pub(crate) fn read(headers: &HeaderMap, name: &str) -> Presented {
             };
             presented.any = true;
             if let Some(id) = SessionId::from_canonical(value) {
-                presented.add(id);
+                presented.ids.add(id);
             }
         }
     }
@@ -72,6 +53,24 @@ fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     pair.get(start..=end)?
         .strip_prefix(name)?
         .strip_prefix(b"=")
+}
+
+/// With which requests from other sites the browser sends the cookie
+/// ([RFC 6265bis, section 5.6.7](https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis)).
+///
+/// ```
+/// # use tower_redis_session::SameSite;
+/// assert_eq!(SameSite::default(), SameSite::Lax);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SameSite {
+    /// With none, not even when the user follows a link to yours.
+    Strict,
+    /// When the user follows a link to yours.
+    #[default]
+    Lax,
+    /// With all of them; needs `secure`.
+    None,
 }
 
 /// The attributes of the cookie, as the builder was told them.
@@ -151,7 +150,11 @@ impl Attributes {
             .path(self.path.as_str())
             .secure(self.secure)
             .http_only(self.http_only)
-            .same_site(self.same_site)
+            .same_site(match self.same_site {
+                SameSite::Strict => cookie::SameSite::Strict,
+                SameSite::Lax => cookie::SameSite::Lax,
+                SameSite::None => cookie::SameSite::None,
+            })
             .build();
         if let Some(domain) = &self.domain {
             cookie.set_domain(domain.as_str());
@@ -251,6 +254,7 @@ mod tests {
         let presented = read(&headers(lines), "session_id");
         presented
             .ids
+            .slots()
             .into_iter()
             .flatten()
             .map(|id| id.to_string())
@@ -311,7 +315,7 @@ mod tests {
                 "session_id",
             );
             assert!(presented.any, "{value:?}");
-            assert!(!presented.has_id(), "{value:?}");
+            assert!(presented.ids.is_empty(), "{value:?}");
         }
     }
 

@@ -7,7 +7,8 @@ type Source = Arc<dyn StdError + Send + Sync>;
 /// What went wrong with a session.
 ///
 /// Opaque and cheap to clone: [`kind`](Self::kind) says what to do about it, [`source`](StdError::source) is the
-/// error underneath. It shows field names, never values or ids.
+/// error underneath. `Display` and `Debug` show field names, never values or ids; the source of a value that could not
+/// be read is serde's, which may quote the value.
 ///
 /// ```
 /// use tower_redis_session::{ErrorKind, MemoryStore, SessionLayer};
@@ -87,6 +88,7 @@ impl Error {
     /// assert_eq!(error.kind(), ErrorKind::Unavailable);
     /// assert_eq!(error.source().unwrap().to_string(), "disk full");
     /// ```
+    #[must_use]
     pub fn unavailable(source: impl StdError + Send + Sync + 'static) -> Self {
         Self::new(
             ErrorKind::Unavailable,
@@ -125,8 +127,7 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("kind", &self.kind)
             .field("message", &self.message)
-            .field("source", &self.source)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     cookie::Presented,
     error::Error,
     headers,
-    session::{CookieAction, LazySession, Session, Shared, Writing, outcome, timed_out},
+    session::{CookieAction, Ending, LazySession, Session, Shared, Writing, outcome, timed_out},
     store::{BoxFuture, Found},
 };
 
@@ -76,6 +76,8 @@ pin_project! {
         Commit {
             #[pin]
             writing: Writing,
+            // Without it there is no success; else only the cookie's age depends on it.
+            required: bool,
             // There until it is written.
             answer: Option<(Session, R)>,
         },
@@ -137,6 +139,7 @@ where
                     let opened = Session::opened(this.shared.clone(), *presented, found);
                     match (opened, call.take()) {
                         (Ok(session), Some((mut service, mut request))) => {
+                            request.extensions_mut().remove::<LazySession>();
                             request.extensions_mut().insert(session.clone());
                             let future = service.call(request);
                             let handle = Some(Handle::Eager(session));
@@ -147,19 +150,34 @@ where
                     }
                 }
                 StateProj::Call { future, handle } => {
-                    // An error of the inner service: nothing is written.
-                    let response = ready!(future.poll(cx))?;
+                    let response = match ready!(future.poll(cx)) {
+                        Ok(response) => response,
+                        // Nothing is written.
+                        Err(error) => {
+                            this.state.set(State::Done);
+                            return Poll::Ready(Err(error));
+                        }
+                    };
                     let session = handle.take().and_then(Handle::session);
                     match session {
                         None => (State::Done, Some(response)),
                         Some(session) => finish(session, response, config),
                     }
                 }
-                StateProj::Commit { writing, answer } => {
+                StateProj::Commit {
+                    writing,
+                    required,
+                    answer,
+                } => {
                     let written = outcome(ready!(writing.poll(cx)), config.store_timeout);
+                    let required = *required;
                     let response = answer.take().map(|(session, response)| match written {
+                        Err(error) if required => unavailable(error),
+                        Err(_) => {
+                            session.keep_cookie();
+                            committed(&session, response, config)
+                        }
                         Ok(_) => committed(&session, response, config),
-                        Err(error) => unavailable(error),
                     });
                     (State::Done, response)
                 }
@@ -185,9 +203,13 @@ fn finish<S, ReqBody, F, ResBody: Default>(
     let status = response.status();
     match session.finish(status.is_server_error(), is_not_modified(status)) {
         Ok(None) => (State::Done, Some(committed(&session, response, config))),
-        Ok(Some(writing)) => {
-            let answer = Some((session, response));
-            (State::Commit { writing, answer }, None)
+        Ok(Some(Ending { writing, required })) => {
+            let state = State::Commit {
+                writing,
+                required,
+                answer: Some((session, response)),
+            };
+            (state, None)
         }
         Err(error) => (State::Done, Some(unavailable(error))),
     }

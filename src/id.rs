@@ -92,6 +92,41 @@ impl fmt::Display for ParseSessionIdError {
 
 impl std::error::Error for ParseSessionIdError {}
 
+/// So many ids of one request are looked up.
+const MAX_IDS: usize = 4;
+
+/// The distinct ids that a request presents, in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ids {
+    slots: [Option<SessionId>; MAX_IDS],
+    /// There were more than are looked up. What the others name is unknown, so none can be trusted.
+    pub(crate) too_many: bool,
+}
+
+impl Ids {
+    pub(crate) fn add(&mut self, id: SessionId) {
+        for slot in &mut self.slots {
+            match slot {
+                Some(known) if *known == id => return,
+                Some(_) => {}
+                None => {
+                    *slot = Some(id);
+                    return;
+                }
+            }
+        }
+        self.too_many = true;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.iter().all(Option::is_none)
+    }
+
+    pub(crate) fn slots(&self) -> [Option<SessionId>; MAX_IDS] {
+        self.slots
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,12 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use cookie::SameSite;
 use tower_layer::Layer;
 
 use crate::{
     config::{Config, CookieLifetime, Expiry, OnStoreError},
-    cookie::{Attributes, CookieConfig},
+    cookie::{Attributes, CookieConfig, SameSite},
     error::ConfigError,
     service::SessionService,
     session::Shared,

@@ -84,6 +84,7 @@
 //! | … that changes it | the same | one script |
 //! | … that renews its id (login) | the same | one script |
 //! | … that destroys it (logout) | the same | `UNLINK` |
+//! | … whose cookie is [persistent](CookieLifetime::Persistent) | the same | one script, also where nothing changed |
 //! | in a [lazy](SessionLayerBuilder::lazy) layer, session not used | nothing | nothing |
 //!
 //! Two live sessions cannot be told apart, so a request that presents several well-formed ids has each of them looked
@@ -102,7 +103,8 @@
 //!   makes of [`Lookup::Unavailable`]. A response whose session could not be written never looks like success.
 //! - **Ids are the server's.** An id that names no live session is never adopted. Only the canonical form of a version
 //!   4 UUID is looked up; names are compared byte for byte; of two live sessions none is trusted.
-//! - **Server errors undo.** Where the handler answers 5xx or fails, its changes are dropped; a logout is not.
+//! - **Server errors undo.** Where the handler answers 5xx, its changes are dropped; a logout is not. Where the service itself
+//!   returns an error, nothing at all is written.
 //! - **Every session ends**: `idle_timeout` after its last request, and at the latest `absolute_timeout` after its
 //!   creation.
 //! - **Caches.** A response with a cookie of ours is `Cache-Control: no-store`; one that depends on the session has
@@ -181,11 +183,10 @@ mod session;
 mod store;
 mod value;
 
-pub use ::cookie::SameSite;
-
 pub use self::{
     changes::{Change, Changes, Fields},
     config::{CookieLifetime, Expiry, OnStoreError},
+    cookie::SameSite,
     error::{ConfigError, Error, ErrorKind},
     future::ResponseFuture,
     id::{ParseSessionIdError, SessionId},

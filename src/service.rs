@@ -65,6 +65,8 @@ where
         let presented = cookie::read(request.headers(), config.cookie.name());
         if config.lazy {
             let lazy = LazySession::new(self.shared.clone(), presented);
+            // Of an eager layer outside: the nearest layer's session counts.
+            request.extensions_mut().remove::<Session>();
             request.extensions_mut().insert(lazy.clone());
             return ResponseFuture::call(
                 self.inner.call(request),
@@ -72,8 +74,9 @@ where
                 self.shared.clone(),
             );
         }
-        if !presented.has_id() {
+        if presented.ids.is_empty() {
             let session = Session::new(self.shared.clone(), presented);
+            request.extensions_mut().remove::<LazySession>();
             request.extensions_mut().insert(session.clone());
             let handle = Handle::Eager(session);
             return ResponseFuture::call(self.inner.call(request), handle, self.shared.clone());

@@ -24,9 +24,11 @@ mod state;
 mod write;
 
 pub use lazy::LazySession;
+pub(crate) use request::Ending;
 pub(crate) use state::CookieAction;
 pub use state::Lookup;
 use state::State;
+use write::Purpose;
 pub(crate) use write::{Writing, in_time, outcome, timed_out};
 
 /// What all sessions of a layer share.
@@ -325,18 +327,12 @@ impl Session {
         let config = &self.inner.shared.config;
         {
             let state = self.inner.state();
-            if let Some(error) = state.refusal() {
-                return Err(error);
-            }
-            if state.head_out && state.needs_cookie() {
-                let message = "the response head is out, so the session can get no new cookie";
-                return Err(Error::new(ErrorKind::ResponseStarted, message));
-            }
+            state.may_save()?;
             if !state.is_pending() {
                 return Ok(());
             }
         }
-        let writing = self.inner.write(false);
+        let writing = self.inner.write(Purpose::Save);
         match outcome(writing.await, config.store_timeout)? {
             Written::Gone => {
                 let message = "the session went away while the request ran";

@@ -5,9 +5,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use crate::{
     changes::{Changes, Fields},
     config::Expiry,
-    cookie::MOST_IDS,
-    error::Error,
-    id::SessionId,
+    error::{Error, ErrorKind},
+    id::{Ids, SessionId},
 };
 
 mod memory;
@@ -55,7 +54,7 @@ impl Record {
     }
 }
 
-/// How a write to an existing session ended.
+/// How a write ended.
 ///
 /// ```
 /// use std::time::Duration;
@@ -163,6 +162,11 @@ pub trait SessionStore: Send + Sync + 'static {
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
+/// An id is random, so that only a store that did what it said it could not do has it already.
+fn id_taken() -> Error {
+    Error::new(ErrorKind::Unavailable, "the session id is taken")
+}
+
 /// What the ids of a request led to.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -170,24 +174,22 @@ pub(crate) enum Found {
     Nothing,
     /// Just one.
     One(SessionId, Record),
-    /// Two or more: a sibling domain may have planted one, and nobody can tell which.
+    /// Two or more, or more ids than are looked up: a sibling domain may have planted one, and nobody can tell which.
     Ambiguous,
 }
 
 /// Looks up several ids. Nothing is refreshed before it is clear which one is meant.
-async fn find_among<S: SessionStore>(
-    store: &S,
-    ids: [Option<SessionId>; MOST_IDS],
-    expiry: Expiry,
-) -> Result<Found, Error> {
+async fn find_among<S: SessionStore>(store: &S, ids: Ids, expiry: Expiry) -> Result<Found, Error> {
     let peek = async |id: Option<SessionId>| match id {
         Some(id) => Ok(store.load(id, expiry, false).await?.map(|_| id)),
         None => Ok(None),
     };
-    let [a, b, c, d] = ids;
+    let [a, b, c, d] = ids.slots();
     let (a, b, c, d) = tokio::join!(peek(a), peek(b), peek(c), peek(d));
     let live: Vec<SessionId> = [a?, b?, c?, d?].into_iter().flatten().collect();
     match live[..] {
+        // Padding must not hide a live one behind those that are looked up.
+        _ if ids.too_many => Ok(Found::Ambiguous),
         [] => Ok(Found::Nothing),
         [id] => Ok(one(id, store.load(id, expiry, true).await?)),
         _ => Ok(Found::Ambiguous),
@@ -201,11 +203,7 @@ fn one(id: SessionId, record: Option<Record>) -> Found {
 /// [`SessionStore`] without its type, so that neither the layer nor a handler is generic over it. It takes all by
 /// value, so that an operation can outlive the request that asked for it.
 pub(crate) trait ErasedStore: Send + Sync {
-    fn find(
-        self: Arc<Self>,
-        ids: [Option<SessionId>; MOST_IDS],
-        expiry: Expiry,
-    ) -> BoxFuture<Found>;
+    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry) -> BoxFuture<Found>;
     fn load(
         self: Arc<Self>,
         id: SessionId,
@@ -235,18 +233,14 @@ pub(crate) trait ErasedStore: Send + Sync {
 }
 
 impl<S: SessionStore> ErasedStore for S {
-    fn find(
-        self: Arc<Self>,
-        ids: [Option<SessionId>; MOST_IDS],
-        expiry: Expiry,
-    ) -> BoxFuture<Found> {
+    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry) -> BoxFuture<Found> {
         Box::pin(async move {
-            match ids {
+            match ids.slots() {
                 [Some(id), None, ..] => {
                     Ok(one(id, SessionStore::load(&*self, id, expiry, true).await?))
                 }
                 // Rare, so that its size does not count for every request.
-                several => Box::pin(find_among(&*self, several, expiry)).await,
+                _ => Box::pin(find_among(&*self, ids, expiry)).await,
             }
         })
     }

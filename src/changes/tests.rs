@@ -15,9 +15,11 @@ fn bytes(text: &str) -> Bytes {
 
 fn pending(data: &Data) -> Vec<(String, Change)> {
     let fields = data.pending.fields();
-    fields
+    let mut pending: Vec<_> = fields
         .map(|(name, change)| (String::from_utf8_lossy(name).into_owned(), change.clone()))
-        .collect()
+        .collect();
+    pending.sort_by(|a, b| a.0.cmp(&b.0));
+    pending
 }
 
 fn set(text: &str) -> Change {
@@ -187,7 +189,11 @@ fn a_new_session_is_written_as_plain_values() {
     assert!(data.set("a", bytes("x"), LIMIT).is_ok());
     let changes = data.begin_create();
     let all: Vec<_> = changes.fields().map(|(_, change)| change.clone()).collect();
-    assert_eq!(all, [set("x"), set("3")]);
+    assert_eq!(
+        all,
+        [set("3"), set("x")],
+        "in the order in which they were made"
+    );
 }
 
 #[test]

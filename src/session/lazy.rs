@@ -75,7 +75,7 @@ impl LazySession {
         } = &*self.inner;
         let open = async || {
             let (shared, presented) = (shared.clone(), *presented);
-            if !presented.has_id() {
+            if presented.ids.is_empty() {
                 return Ok(Session::new(shared, presented));
             }
             let find = shared
@@ -105,7 +105,8 @@ impl LazySession {
             return Some(session.clone());
         }
         // A malformed cookie names no live session, whatever the store holds: it is cleared unasked.
-        (presented.any && !presented.has_id()).then(|| Session::new(shared.clone(), *presented))
+        (presented.any && presented.ids.is_empty())
+            .then(|| Session::new(shared.clone(), *presented))
     }
 }
 

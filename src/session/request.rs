@@ -5,9 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     Inner, Session, Shared,
     state::{CookieAction, State},
-    write::Writing,
+    write::{Purpose, Writing},
 };
 use crate::{config::OnStoreError, cookie::Presented, error::Error, event, store::Found};
+
+/// What the end of a request waits for.
+pub(crate) struct Ending {
+    pub(crate) writing: Writing,
+    /// Something was to be written; else only the cookie's age depends on it.
+    pub(crate) required: bool,
+}
 
 impl Session {
     /// The session of a request whose cookies name nothing that could be looked up.
@@ -52,12 +59,12 @@ impl Session {
     }
 
     /// Ends the request: the head of its response is made. What it needs of the store, if anything, is under way in
-    /// the [`Writing`]; [`cookie`](Self::cookie) is right once that has ended.
+    /// the [`Ending`]; [`cookie`](Self::cookie) is right once that has ended.
     pub(crate) fn finish(
         &self,
         server_error: bool,
         not_modified: bool,
-    ) -> Result<Option<Writing>, Error> {
+    ) -> Result<Option<Ending>, Error> {
         let config = &self.inner.shared.config;
         let keep = !server_error || config.save_on_server_error;
         let mut state = self.inner.state();
@@ -69,20 +76,28 @@ impl Session {
         }
         // Before a cookie is sent again that nothing else was written for, the store is asked whether its session
         // still lives: were it renewed meanwhile, the old id would take the place of the new one.
-        let touch = !not_modified && state.is_cookie_refresh(config.is_persistent());
-        // A server error does not wait for a `save` that the handler left under way: it may be what it reports.
-        let pending = if keep {
-            state.is_pending()
-        } else {
-            state.must_delete()
-        };
+        let mut touch = !not_modified && state.is_cookie_refresh(config.is_persistent());
+        let mut pending = state.is_pending();
+        if !keep {
+            // A server error does not wait for a `save` that the handler left under way: it may be what it reports.
+            touch &= !state.is_under_way();
+            pending = state.must_delete();
+        }
         drop(state);
-        Ok((pending || touch).then(|| self.inner.write(touch)))
+        Ok((pending || touch).then(|| Ending {
+            writing: self.inner.write(Purpose::End { touch }),
+            required: pending,
+        }))
     }
 
     /// No cookie can follow any more.
     pub(crate) fn head_is_out(&self) {
         self.inner.state().head_out = true;
+    }
+
+    /// It could not be found out whether the session still lives: its cookie is not sent again.
+    pub(crate) fn keep_cookie(&self) {
+        self.inner.state().keep_cookie();
     }
 
     /// What the client has to be told.

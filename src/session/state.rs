@@ -55,6 +55,8 @@ struct UnderWay {
     renews: bool,
     /// The session was destroyed since it began.
     destroyed: bool,
+    /// What could not be written is not to be tried again: the response became a server error.
+    forget: bool,
 }
 
 #[derive(Debug)]
@@ -117,7 +119,8 @@ impl State {
     }
 
     pub(crate) fn found(&mut self, found: Found) {
-        self.unavailable = None;
+        // What was refused before may be tried again; an id that was made up before is not one to renew to.
+        (self.unavailable, self.refused, self.fresh) = (None, false, None);
         match found {
             Found::Nothing => self.lookup = Lookup::NotFound,
             Found::Ambiguous => {
@@ -159,7 +162,7 @@ impl State {
 
     /// The id that the client holds or will hold.
     pub(crate) fn id(&mut self) -> Option<SessionId> {
-        if self.data.is_empty() {
+        if self.data.is_empty() || (self.gone && self.current.is_some()) {
             return None;
         }
         let id = self.fresh.or(self.settled());
@@ -204,6 +207,9 @@ impl State {
     pub(crate) fn drop_changes(&mut self) {
         self.data.drop_pending();
         self.fresh = None;
+        if let Some(write) = &mut self.under_way {
+            write.forget = true;
+        }
     }
 
     /// Whether something waits to be written, or is being written and its end must be waited for.
@@ -220,13 +226,29 @@ impl State {
         !self.doomed.is_empty() || self.under_way.is_some_and(|write| write.destroyed)
     }
 
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// Whether something that was changed after the head was out still waits to be written.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.changed_late && self.is_pending()
     }
 
+    /// Whether a `save` can do what it should.
+    pub(crate) fn may_save(&self) -> Result<(), Error> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        if self.head_out && self.needs_cookie() {
+            let message = "the response head is out, so the session can get no new cookie";
+            return Err(Error::new(ErrorKind::ResponseStarted, message));
+        }
+        Ok(())
+    }
+
     /// Whether what waits to be written gives the client another id.
-    pub(crate) fn needs_cookie(&self) -> bool {
+    fn needs_cookie(&self) -> bool {
         match self.settled() {
             Some(_) => self.fresh.is_some(),
             None => !self.data.is_empty(),
@@ -235,6 +257,10 @@ impl State {
 
     /// Starts a write; [`end`](Self::end) ends it. `touch`: the time to live is set anew in any case.
     pub(crate) fn begin(&mut self, touch: bool) -> Plan {
+        if self.under_way.take().is_some() {
+            // The store panicked: nobody knows what it did.
+            self.data.not_written(false);
+        }
         let fresh = self.fresh.take();
         let write = match (self.current, fresh) {
             (None, _) if self.data.is_empty() => None,
@@ -255,6 +281,7 @@ impl State {
             creates: matches!(write, Write::Create(..)),
             renews: matches!(write, Write::Renew(..)),
             destroyed: false,
+            forget: false,
         });
         Plan {
             delete: self.doomed.clone(),
@@ -294,6 +321,10 @@ impl State {
                 self.fresh = None;
                 self.gone = true;
             }
+            Err(_) if write.forget => {
+                self.data.not_written(false);
+                self.data.drop_pending();
+            }
             Err(error) => {
                 self.data.not_written(!error.is_unavailable());
                 // What was created all the same, unseen, is not taken for this one: the next attempt has another id.
@@ -326,6 +357,11 @@ impl State {
     /// Whether only the cookie's age makes a cookie necessary, so that nothing shows whether the session still lives.
     pub(crate) fn is_cookie_refresh(&self, persistent: bool) -> bool {
         persistent && self.refreshed && self.current.is_some() && self.held == self.current
+    }
+
+    /// It could not be found out whether the session still lives: its cookie is not sent again.
+    pub(crate) fn keep_cookie(&mut self) {
+        self.refreshed = false;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::Timeout};
+use tracing::Instrument;
 
 use super::{
     Inner, Shared,
@@ -18,11 +19,20 @@ use crate::{
 /// A write under way in a task of its own, awaited for at most the store timeout.
 pub(crate) type Writing = Timeout<JoinHandle<Result<Written, Error>>>;
 
+/// What a write is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A handler's `save`.
+    Save,
+    /// The end of the request; `touch` as in [`State::begin`](super::state::State::begin).
+    End { touch: bool },
+}
+
 impl Inner {
-    /// Writes what is pending, in a task: nobody has to wait for the end. `touch` as in
-    /// [`State::begin`](super::state::State::begin).
-    pub(super) fn write(self: &Arc<Self>, touch: bool) -> Writing {
-        let task = tokio::spawn(self.clone().write_all(touch));
+    /// Writes what is pending, in a task: nobody has to wait for the end.
+    pub(super) fn write(self: &Arc<Self>, purpose: Purpose) -> Writing {
+        // In the request's span, for its events to be found with the others of the request.
+        let task = tokio::spawn(self.clone().write_all(purpose).in_current_span());
         tokio::time::timeout(self.shared.config.store_timeout, task)
     }
 
@@ -54,10 +64,16 @@ impl Inner {
         Ok(())
     }
 
-    async fn write_all(self: Arc<Self>, touch: bool) -> Result<Written, Error> {
+    async fn write_all(self: Arc<Self>, purpose: Purpose) -> Result<Written, Error> {
         // One write of a session after the other, or a `save` could update what another is still creating.
         let _turn = self.turn.lock().await;
-        let plan = self.state().begin(touch);
+        let plan = {
+            let mut state = self.state();
+            if purpose == Purpose::Save {
+                state.may_save()?;
+            }
+            state.begin(purpose == Purpose::End { touch: true })
+        };
         // Together: they are about different sessions.
         let Plan { delete, write } = plan;
         let (deleted, written) = tokio::join!(self.delete(delete), self.perform(write));
@@ -103,9 +119,15 @@ pub(crate) fn outcome<E>(
     match result {
         Ok(Ok(written)) => written,
         // The runtime is being shut down, or the store panicked.
-        Ok(Err(stopped)) => Err(Error::unavailable(stopped)),
-        Err(_) => Err(timed_out(timeout)),
+        Ok(Err(stopped)) => Err(logged(Error::unavailable(stopped))),
+        Err(_) => Err(logged(timed_out(timeout))),
     }
+}
+
+/// What the store itself answered is logged where it answers.
+fn logged(error: Error) -> Error {
+    event::unavailable(&error);
+    error
 }
 
 /// Bounds what the store may take.

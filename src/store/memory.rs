@@ -13,7 +13,7 @@ use super::{Record, SessionStore, Written};
 use crate::{
     changes::{Changes, Fields},
     config::{Expiry, storable},
-    error::{Error, ErrorKind},
+    error::Error,
     id::SessionId,
 };
 
@@ -178,10 +178,7 @@ impl SessionStore for MemoryStore {
         let now = Instant::now();
         let mut sessions = self.lock(now);
         if sessions.by_id.contains_key(&id) {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "the session id is taken",
-            ));
+            return Err(super::id_taken());
         }
         let mut fields = Fields::new();
         changes.apply(&mut fields)?;
@@ -222,10 +219,7 @@ impl SessionStore for MemoryStore {
             return Ok(Written::Gone);
         }
         if sessions.by_id.contains_key(&new) {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "the session id is taken",
-            ));
+            return Err(super::id_taken());
         }
         // First the change, which can fail, then the move, which cannot.
         if !sessions.change(old, changes)? {

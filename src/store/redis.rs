@@ -1,4 +1,4 @@
-//! [`RedisStore`]: one hash a session. The only file that knows the client, fred.
+//! [`RedisStore`]: one hash a session. This file and its folder are all that knows the client, fred.
 
 use std::{
     fmt,
@@ -14,11 +14,12 @@ use fred::{
     types::{Key, Value},
 };
 
+use tokio::runtime::Handle;
+
 use self::{
     script::{CREATE, DELETE_IF_SAME, LOAD, RENEW, Script, UPDATE},
     wire::{
-        expire, expiry_args, failed, hash_or_none, is_wrong_type, milliseconds, record,
-        whole_milliseconds, write_args,
+        expire, expiry_args, failed, hash_or_none, is_wrong_type, milliseconds, record, write_args,
     },
 };
 use super::{Record, SessionStore, Written};
@@ -61,7 +62,10 @@ const RENEWAL_ATTEMPTS: u32 = 16;
 /// | delete | `UNLINK` |
 ///
 /// A session with an idle timeout of its own is recognised by its `@idle` field, so the first one that a process loads
-/// costs a `PEXPIRE` more, which undoes the `EXPIRE` that was already sent. From then on this process loads by script.
+/// costs an `EXPIRE` or `PEXPIRE` more, which undoes the one that was already sent. From then on this process loads by
+/// script. A crash of the process between the two leaves the session with the common time to live until its next
+/// request. Likewise for the first key of another type under the prefix, which is no session: `PERSIST` takes the
+/// `EXPIRE` back, and with it an end that the key may have had.
 ///
 /// # Access control
 ///
@@ -72,8 +76,9 @@ const RENEWAL_ATTEMPTS: u32 = 16;
 pub struct RedisStore {
     pool: Pool,
     prefix: Arc<str>,
-    /// Whether this process has met a session with an idle timeout of its own; see [`RedisStore::load_plain`].
-    own_idle_seen: Arc<AtomicBool>,
+    /// Whether this process has met a session with an idle timeout of its own, or a key of another type; see
+    /// [`RedisStore::load_plain`].
+    needs_script: Arc<AtomicBool>,
 }
 
 impl RedisStore {
@@ -120,7 +125,7 @@ impl RedisStore {
         Self {
             pool,
             prefix: Arc::from("session:"),
-            own_idle_seen: Arc::default(),
+            needs_script: Arc::default(),
         }
     }
 
@@ -157,33 +162,39 @@ impl RedisStore {
     /// `HGETALL` and `EXPIRE` together: the least that a read with a refresh can cost.
     ///
     /// Whether a session has a timeout of its own is known only with the answer, when it has already got the common
-    /// one. That is put right at once; but a crash in between would leave a long session with a short time to live.
-    /// So a process that has met such a session loads by script from then on.
+    /// one. That is put right at once, also where nobody waits for the answer any more ([`Unfinished`]); but a crash in
+    /// between would leave a long session with a short time to live. So a process that has met such a session loads by
+    /// script from then on.
     async fn load_plain(&self, id: SessionId, expiry: Expiry) -> Result<Option<Record>, Error> {
         let client = self.client()?;
         let (key, full) = (self.key(id), expiry.idle_timeout());
+        let unfinished = Unfinished::new(self, id, expiry);
         let (hash, expired) = tokio::join!(
             client.hgetall::<Fields, _>(key.clone()),
             expire(client, key.clone(), full)
         );
         if is_wrong_type(&hash) {
-            // Not ours, but the `EXPIRE` has given it an end: take that back.
+            // Not ours, but the `EXPIRE` has given it an end: take that back, and do not do it again.
+            self.needs_script.store(true, Ordering::Relaxed);
             client.persist::<(), _>(key).await.map_err(failed)?;
+            unfinished.done();
             return Ok(None);
         }
         let Some(fields) = hash_or_none(hash)? else {
+            unfinished.done();
             return Ok(None);
         };
         expired.map_err(failed)?;
         let mut record = record(fields, full);
         record.refreshed = true;
         if let Some(own) = record.idle_timeout {
-            self.own_idle_seen.store(true, Ordering::Relaxed);
+            self.needs_script.store(true, Ordering::Relaxed);
             if own != full {
                 expire(client, key, own).await.map_err(failed)?;
                 record.time_to_live = own;
             }
         }
+        unfinished.done();
         Ok(Some(record))
     }
 
@@ -203,7 +214,7 @@ impl RedisStore {
         let mut record = record(fields, milliseconds(left));
         record.refreshed = refreshed == 1;
         if record.idle_timeout.is_some() {
-            self.own_idle_seen.store(true, Ordering::Relaxed);
+            self.needs_script.store(true, Ordering::Relaxed);
         }
         Ok(Some(record))
     }
@@ -216,17 +227,14 @@ impl RedisStore {
         expiry: Expiry,
     ) -> Result<Written, Error> {
         if changes.idle_timeout().is_some() {
-            self.own_idle_seen.store(true, Ordering::Relaxed);
+            self.needs_script.store(true, Ordering::Relaxed);
         }
         let answer = self.run(script, keys, write_args(changes, expiry)).await?;
         match answer.as_i64() {
             Some(left) if left >= 0 => Ok(Written::Kept(milliseconds(left))),
             Some(-1) => Ok(Written::Gone),
             Some(-2) => Ok(Written::Emptied),
-            Some(-3) => Err(Error::new(
-                ErrorKind::Unavailable,
-                "the session id is taken",
-            )),
+            Some(-3) => Err(super::id_taken()),
             _ => Err(Error::new(
                 ErrorKind::Unavailable,
                 "Redis gave an answer of another kind",
@@ -252,27 +260,18 @@ impl RedisStore {
             };
             let mut fields = copied.clone();
             changes.apply(&mut fields)?;
-            let sets: Changes = (fields.into_iter())
+            let mut sets: Changes = (fields.into_iter())
                 .map(|(name, text)| (name, Change::Set(text)))
                 .collect();
+            if let Some(own) = changes.idle_timeout() {
+                sets = sets.with_idle_timeout(own);
+            }
             let written = if sets.fields().all(|(name, _)| is_reserved(name)) {
                 Written::Emptied
             } else {
-                let keys = vec![self.key(new)];
-                let mut args = write_args(&sets, expiry);
-                if let (Some(own), Some(slot)) = (changes.idle_timeout(), args.get_mut(3)) {
-                    *slot = whole_milliseconds(own).into();
-                }
-                match self.run(&CREATE, keys, args).await?.as_i64() {
-                    Some(left) if left >= 0 => Written::Kept(milliseconds(left)),
-                    Some(-1) => Written::Gone,
-                    _ => {
-                        return Err(Error::new(
-                            ErrorKind::Unavailable,
-                            "the session id is taken",
-                        ));
-                    }
-                }
+                // The id is of our making: what is there is the copy of an attempt whose answer was lost.
+                self.delete(new).await?;
+                self.create(new, &sets, expiry).await?
             };
             let held = copied.into_iter().flat_map(|(name, text)| [name, text]);
             let held = held.map(Value::from).collect();
@@ -322,7 +321,7 @@ impl SessionStore for RedisStore {
         let plain = refresh
             && expiry.absolute_timeout().is_none()
             && expiry.refresh_interval().is_zero()
-            && !self.own_idle_seen.load(Ordering::Relaxed);
+            && !self.needs_script.load(Ordering::Relaxed);
         if plain {
             self.load_plain(id, expiry).await
         } else {
@@ -367,6 +366,32 @@ impl SessionStore for RedisStore {
     async fn delete(&self, id: SessionId) -> Result<(), Error> {
         let client = self.client()?;
         client.unlink::<(), _>(self.key(id)).await.map_err(failed)
+    }
+}
+
+/// A plain load whose `EXPIRE` may be sent, and whose answer is not there yet. Where it is dropped, because the client
+/// went away or the store timeout is over, a load by script puts the time to live right.
+struct Unfinished<'a> {
+    load: Option<(&'a RedisStore, SessionId, Expiry)>,
+}
+
+impl<'a> Unfinished<'a> {
+    fn new(store: &'a RedisStore, id: SessionId, expiry: Expiry) -> Self {
+        let load = Some((store, id, expiry));
+        Self { load }
+    }
+
+    fn done(mut self) {
+        self.load = None;
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let (Some((store, id, expiry)), Ok(runtime)) = (self.load, Handle::try_current()) {
+            let store = store.clone();
+            runtime.spawn(async move { store.load_by_script(id, expiry, true).await });
+        }
     }
 }
 

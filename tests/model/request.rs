@@ -10,7 +10,7 @@ impl Request {
     pub fn begin(world: &mut World, cookies: &[Option<usize>]) -> (Self, Option<Sent>) {
         let mut ids: Vec<usize> = Vec::new();
         for id in cookies.iter().flatten() {
-            if !ids.contains(id) && ids.len() < 4 {
+            if !ids.contains(id) {
                 ids.push(*id);
             }
         }
@@ -118,10 +118,14 @@ impl Request {
             }
             let lives_on = session.current.is_some() && session.current == session.held;
             let ages = persistent && session.refreshed && lives_on;
-            if session.is_pending() || ages {
+            let required = session.is_pending();
+            if required || ages {
                 let (delete, write) = session.begin_write(world, ages);
-                if session.end_write(world, delete, write).is_err() {
-                    return Some(UNAVAILABLE);
+                match session.end_write(world, delete, write) {
+                    Err(_) if required => return Some(UNAVAILABLE),
+                    // Nobody knows whether the session still lives, so its cookie is not sent again.
+                    Err(_) => session.refreshed = false,
+                    Ok(_) => {}
                 }
             }
             sent.cookie = session.cookie(world, persistent);
@@ -184,6 +188,8 @@ impl Session {
             [] => return Ok(()),
             [id] => vec![*id],
             several => {
+                // Four are looked up; none counts where there are more.
+                let several = &several[..several.len().min(4)];
                 let found: Vec<_> = several.iter().map(|id| world.load(*id, false)).collect();
                 let mut live = Vec::new();
                 for (id, found) in several.iter().zip(found) {
@@ -192,12 +198,15 @@ impl Session {
                 live
             }
         };
+        let too_many = ids.len() > 4;
         let found = match live[..] {
-            [id] => world.load(id, true)?,
+            [id] if !too_many => world.load(id, true)?,
             _ => None,
         };
+        // What was refused while the store could not be asked can be tried again.
+        (self.refused, self.next) = (false, None);
         self.lookup = Lookup::NotFound;
-        self.ambiguous = live.len() > 1;
+        self.ambiguous = live.len() > 1 || too_many;
         if let Some((stored, left, refreshed)) = found {
             self.lookup = Lookup::Found;
             (self.held, self.current) = (Some(live[0]), Some(live[0]));
@@ -225,7 +234,9 @@ impl Session {
             Op::IsEmpty => return Ok(Said::Truth(seen.is_empty())),
             Op::Entries => return Ok(Said::Entries(seen)),
             Op::Lookup => return Ok(Said::Lookup(self.lookup)),
-            Op::Id if seen.is_empty() => return Ok(Said::Session(None)),
+            Op::Id if seen.is_empty() || (self.gone && self.current.is_some()) => {
+                return Ok(Said::Session(None));
+            }
             Op::Id => {
                 if self.next.is_none() && self.settled().is_none() {
                     self.next = Some(world.fresh());

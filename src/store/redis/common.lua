@@ -16,7 +16,7 @@ end
 -- A session without a creation time is counted from now, which is kept where `stamp` says so.
 local function time_to_live(key, stamp)
   local own = redis.call('HMGET', key, '@idle', '@created')
-  local idle = tonumber(own[1])
+  local idle = own[1] and string.match(own[1], '^%d+$') and tonumber(own[1])
   if not (idle and idle >= 1 and idle <= LONGEST) then
     idle = tonumber(ARGV[1])
   end
@@ -39,13 +39,16 @@ local function time_to_live(key, stamp)
   return full
 end
 
--- Answers the time to live in milliseconds, or -1 where the session's absolute end has come.
+-- Answers the time to live in milliseconds, -1 where the session's absolute end has come, or the server's refusal.
 local function refresh(key)
   local full = time_to_live(key, true)
   if not full then
     redis.call('UNLINK', key)
     return -1
   end
-  redis.call('PEXPIRE', key, string.format('%.0f', full))
+  local answer = redis.pcall('PEXPIRE', key, string.format('%.0f', full))
+  if type(answer) == 'table' and answer.err then
+    return answer
+  end
   return full
 end

@@ -67,7 +67,11 @@ fn pool(url: &str) -> Result<Pool, Error> {
         Some(scheme) if scheme.starts_with("rediss") || scheme.starts_with("valkeys") => {
             return Err(invalid("the Redis URL asks for TLS, which is not built in"));
         }
-        _ => return Err(invalid("the Redis URL must begin with redis://")),
+        _ => {
+            let message =
+                "the Redis URL must begin with redis:// (or redis-cluster://, redis-sentinel://)";
+            return Err(invalid(message));
+        }
     }
     let config = Config::from_url(url).map_err(unusable)?;
     let performance = PerformanceConfig {

@@ -2,4 +2,9 @@
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return -3
 end
-return write(KEYS[1])
+local answer = write(KEYS[1])
+if type(answer) == 'table' and answer.err then
+  -- Nothing may be left that has no end.
+  redis.call('UNLINK', KEYS[1])
+end
+return answer

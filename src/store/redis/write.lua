@@ -28,7 +28,10 @@ local function increment(key)
           redis.call('HDEL', key, old[1])
         end
       end
-      return redis.error_reply('INCREMENT ' .. answer.err)
+      if string.find(answer.err, 'not an integer') or string.find(answer.err, 'overflow') then
+        return redis.error_reply('INCREMENT ' .. answer.err)
+      end
+      return answer
     end
     done[#done + 1] = { name, before }
   end

@@ -1,4 +1,5 @@
-//! The routes of the `login` example as a plain hyper service, over HTTP/1 and HTTP/2.
+//! The JSON routes of the `login` example, without its checks of content type and length, as a plain hyper service
+//! over HTTP/1 and HTTP/2.
 //!
 //! ```text
 //! cargo run --example hyper        # with REDIS_URL, the sessions are in Redis

@@ -409,8 +409,11 @@ fn over(change: Option<&Change>, below: impl FnOnce() -> Option<Bytes>) -> Optio
         Some(Change::Remove) => None,
         // `increment` refused what cannot be added; only a reload can put something else below.
         Some(Change::Increment(by)) => {
-            let sum = add(&[], below().as_ref(), *by).ok()?;
-            Some(sum.to_string().into())
+            let below = below();
+            match add(&[], below.as_ref(), *by) {
+                Ok(sum) => Some(sum.to_string().into()),
+                Err(_) => below,
+            }
         }
     }
 }

@@ -9,9 +9,13 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// Redis counts in milliseconds, and a time to live of none would end the session at once.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Brings a timeout into what a store can hold: at least 1 millisecond, at most 100 years.
+/// Brings a timeout into what a store can hold: whole milliseconds, rounded up, at least 1, at most 100 years.
 pub(crate) fn storable(timeout: Duration) -> Duration {
-    timeout.clamp(SHORTEST, LONGEST)
+    let whole = timeout
+        .clamp(SHORTEST, LONGEST)
+        .as_nanos()
+        .div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX))
 }
 
 /// When a session ends; handed to each operation of a [`SessionStore`](crate::SessionStore).
@@ -93,11 +97,14 @@ impl Expiry {
         }
     }
 
-    /// Whether a time to live that should be `full` and is `left` has aged enough to be refreshed.
+    /// Whether a time to live that should be `full`, as [`time_to_live`](Self::time_to_live) says, and is `left` has to
+    /// be refreshed: it has aged enough, or is shorter than the idle timeout.
     #[must_use]
-    pub fn is_due(&self, full: Duration, left: Duration) -> bool {
+    pub fn is_due(&self, own_idle: Option<Duration>, full: Duration, left: Duration) -> bool {
+        // Near the absolute end both shrink together, so that the age alone would not tell.
+        let idle = own_idle.map_or(self.idle_timeout, storable);
         match full.checked_sub(left) {
-            Some(aged) => aged >= self.refresh_interval,
+            Some(aged) => aged >= self.refresh_interval || left < idle.min(full),
             // Longer than it should be: the configuration changed, or another program set it.
             None => true,
         }
@@ -174,9 +181,18 @@ mod tests {
         let expiry = Expiry::new(s(900)).with_refresh_interval(s(60));
         let full = expiry.time_to_live(None, s(0)).unwrap_or_default();
         // The last moment at which a request does not refresh leaves the whole idle timeout.
-        assert!(!expiry.is_due(full, s(901)));
-        assert!(expiry.is_due(full, s(900)));
+        assert!(!expiry.is_due(None, full, s(901)));
+        assert!(expiry.is_due(None, full, s(900)));
         assert_eq!(full, s(960));
+    }
+
+    #[test]
+    fn a_busy_session_lasts_until_its_absolute_end() {
+        let expiry =
+            (Expiry::new(s(900)).with_absolute_timeout(s(2000))).with_refresh_interval(s(900));
+        // Refreshed at 300 s for 1700 s, the absolute end: nothing to do. At 0 s, for 1800 s: it would end too early.
+        assert!(!expiry.is_due(None, s(800), s(800)));
+        assert!(expiry.is_due(None, s(500), s(300)));
     }
 
     #[test]

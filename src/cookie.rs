@@ -92,8 +92,9 @@ impl Attributes {
             return Err(ConfigError::CookiePath(self.path.clone()));
         }
         if let Some(domain) = &self.domain {
-            let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
-            if domain.is_empty() || domain.starts_with('.') || !domain.bytes().all(is_host) {
+            let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_host);
+            if !domain.split('.').all(is_label) {
                 return Err(ConfigError::CookieDomain(domain.clone()));
             }
         }

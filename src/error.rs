@@ -58,7 +58,8 @@ pub enum ErrorKind {
     InvalidUrl,
     /// The store could not be reached, or could not do what was asked.
     Unavailable,
-    /// The store did not answer within `store_timeout`.
+    /// The store did not answer within `store_timeout`, or within a limit of its own
+    /// (`RedisStore::connect`: half a second a command).
     Timeout,
     /// The request has no session: the route is not inside a `SessionLayer`.
     MissingLayer,
@@ -162,7 +163,8 @@ pub enum ConfigError {
     SameSiteNoneWithoutSecure,
     /// `Partitioned` needs `secure(true)`: browsers refuse it otherwise.
     PartitionedWithoutSecure,
-    /// The domain is empty, begins with a dot, or has a character that is not a letter, digit, hyphen or dot.
+    /// The domain has an empty part, as with a leading dot, or a character that is not a letter, digit, hyphen,
+    /// underscore or dot.
     /// An international name is given in its ASCII form (`xn--…`).
     CookieDomain(String),
     /// The path does not begin with `/`, or has a control character, a `;` or a byte that is not ASCII.

@@ -31,7 +31,7 @@ fn missing_layer() -> Error {
     )
 }
 
-/// Of a lazy layer, too: the session is then loaded here.
+/// Works in a lazy layer, too: the session is loaded when the extractor runs.
 ///
 /// # Errors
 ///

@@ -108,8 +108,8 @@ where
         Self { state, shared }
     }
 
-    pub(crate) fn call(future: S::Future, handle: Handle, shared: Arc<Shared>) -> Self {
-        let handle = Some(handle);
+    /// `handle`: the session to write in the end, if there is one.
+    pub(crate) fn call(future: S::Future, handle: Option<Handle>, shared: Arc<Shared>) -> Self {
         let state = State::Call { future, handle };
         Self { state, shared }
     }

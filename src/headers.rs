@@ -32,11 +32,17 @@ pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
     }
 }
 
-/// The items of a list over all its lines. A quoted comma would split an item, and neither half be one we look for.
+/// The items of a list over all its lines. A comma in quotes is part of its item.
 fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.get_all(name).into_iter();
     lines
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .flat_map(|line| {
+            let mut quoted = false;
+            line.as_bytes().split(move |byte| {
+                quoted ^= *byte == b'"';
+                *byte == b',' && !quoted
+            })
+        })
         .map(<[u8]>::trim_ascii)
 }
 
@@ -76,6 +82,10 @@ mod tests {
         assert_eq!(control(&["NO-STORE"]), ["NO-STORE"]);
         assert_eq!(
             control(&["private=\"set-cookie\", max-age=60"]),
+            ["no-store"]
+        );
+        assert_eq!(
+            control(&["public, no-cache=\"x-a, private, x-b\""]),
             ["no-store"]
         );
     }

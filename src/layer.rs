@@ -165,7 +165,7 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// Whether the browser sends the cookie over https only; `true` by default. Browsers take `http://localhost` for
+    /// Whether the browser sends the cookie over https only; `true` by default. Chrome and Firefox take `http://localhost` for
     /// secure; for plain http elsewhere it must be `false`, and then anybody on the way can read the id.
     ///
     #[doc = example!(".secure(false) // plain http on a development machine")]
@@ -243,7 +243,8 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// How long a request waits for the store, before the handler and again after it; 1 second by default.
+    /// How long a request waits for the store, before the handler and again after it; 1 second by default. A store may
+    /// give up sooner: with `RedisStore::connect` a command fails after half a second.
     ///
     #[doc = example!(".store_timeout(Duration::from_millis(300))")]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
@@ -267,8 +268,9 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// Whether responses get the `Cache-Control` and `Vary` that keep caches from handing one user's page to another;
-    /// `true` by default.
+    /// Whether responses get the headers that keep caches from handing one user's page to another; `true` by default:
+    /// `Vary: Cookie` where the session was used, and `Cache-Control: no-store` with a cookie of ours, unless the handler
+    /// already said `no-store` or `private`.
     ///
     #[doc = example!(".cache_headers(false)")]
     pub fn cache_headers(mut self, cache_headers: bool) -> Self {

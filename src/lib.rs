@@ -80,7 +80,7 @@
 //! | request | before the handler | after it |
 //! | --- | --- | --- |
 //! | without a cookie, or with a malformed one | nothing | nothing; a script where a session is started |
-//! | with the cookie of a session | `HGETALL` and `EXPIRE` in one round trip | nothing |
+//! | with the cookie of a session | `HGETALL` and `EXPIRE`, or one script, in one round trip | nothing |
 //! | … that changes it | the same | one script |
 //! | … that renews its id (login) | the same | one script |
 //! | … that destroys it (logout) | the same | `UNLINK` |
@@ -88,7 +88,7 @@
 //! | in a [lazy](SessionLayerBuilder::lazy) layer, session not used | nothing | nothing |
 //!
 //! Two live sessions cannot be told apart, so a request that presents several well-formed ids has each of them looked
-//! up, at most four, before the only live one is loaded: two round trips. [`RedisStore`] says what absolute timeouts,
+//! up, at most four, before the only live one is loaded: two round trips. Where there are more than four, none counts. [`RedisStore`] says what absolute timeouts,
 //! refresh intervals and timeouts of single sessions cost.
 //!
 //! # What is guaranteed
@@ -164,6 +164,8 @@
 //! | --- | --- | --- |
 //! | `redis` | yes | [`RedisStore`], on fred |
 //! | `axum` | no | the extractors of [`Session`] and [`LazySession`], and [`Error`] as a response, on axum-core |
+// Without the store of production its links lead nowhere.
+#![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod changes;
@@ -204,7 +206,7 @@ pub use store::RedisStore;
 #[doc(no_inline)]
 pub use fred;
 
-/// The README's examples are compiled and run.
+/// The README's examples are compiled.
 #[cfg(all(doctest, feature = "axum", feature = "redis"))]
 #[doc = include_str!("../README.md")]
 mod readme {}

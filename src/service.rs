@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use tower_service::Service;
 
 use crate::{
@@ -61,6 +61,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        if is_inside(&self.shared, request.extensions()) {
+            return ResponseFuture::call(self.inner.call(request), None, self.shared.clone());
+        }
         let config = &self.shared.config;
         let presented = cookie::read(request.headers(), config.cookie.name());
         if config.lazy {
@@ -70,7 +73,7 @@ where
             request.extensions_mut().insert(lazy.clone());
             return ResponseFuture::call(
                 self.inner.call(request),
-                Handle::Lazy(lazy),
+                Some(Handle::Lazy(lazy)),
                 self.shared.clone(),
             );
         }
@@ -78,7 +81,7 @@ where
             let session = Session::new(self.shared.clone(), presented);
             request.extensions_mut().remove::<LazySession>();
             request.extensions_mut().insert(session.clone());
-            let handle = Handle::Eager(session);
+            let handle = Some(Handle::Eager(session));
             return ResponseFuture::call(self.inner.call(request), handle, self.shared.clone());
         }
         // The service that is ready goes with the request, a clone that may not be stays for the next one:
@@ -87,6 +90,15 @@ where
         let ready = mem::replace(&mut self.inner, clone);
         ResponseFuture::load(ready, request, presented, self.shared.clone())
     }
+}
+
+/// Whether the very same layer has already given the request a session: then that one counts, and is written once.
+fn is_inside(shared: &Arc<Shared>, extensions: &Extensions) -> bool {
+    let session = extensions.get::<Session>().map(Session::shared);
+    let lazy = extensions.get::<LazySession>().map(LazySession::shared);
+    session
+        .or(lazy)
+        .is_some_and(|outer| Arc::ptr_eq(outer, shared))
 }
 
 impl<S: fmt::Debug> fmt::Debug for SessionService<S> {

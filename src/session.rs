@@ -232,14 +232,20 @@ impl Session {
     ///
     /// As [`get`](Self::get); the field is then still there.
     pub fn take<T: DeserializeOwned>(&self, field: &str) -> Result<Option<T>, Error> {
-        self.change(|state| {
-            let Some(text) = state.data.get(field) else {
+        loop {
+            let Some(text) = self.change(|state| state.data.get(field)) else {
                 return Ok(None);
             };
+            // Outside the lock: it is the caller's code, which may use this very session.
             let value = decode(field, &text)?;
-            state.data.remove(field);
-            Ok(Some(value))
-        })
+            let taken = self.change(|state| {
+                let same = state.data.get(field).as_ref() == Some(&text);
+                same && state.data.remove(field).is_some()
+            });
+            if taken {
+                return Ok(Some(value));
+            }
+        }
     }
 
     /// Removes every field that this request knows of, and with them the session and its cookie.
@@ -298,7 +304,8 @@ impl Session {
 
     /// From now on this session ends so long after its last request ("remember me"); kept with the session, whatever
     /// the layer's `idle_timeout` is. At least 1 millisecond, at most 100 years, and never beyond the
-    /// `absolute_timeout`. A session without a field is not stored, so it has no timeout either.
+    /// `absolute_timeout`. A session without a field is not stored, so it has no timeout either. For the browser to
+    /// remember as well, the layer needs [`CookieLifetime::Persistent`](crate::CookieLifetime).
     ///
     #[doc = example!(
         "use std::time::Duration;"
@@ -310,6 +317,7 @@ impl Session {
     }
 
     /// Writes what has changed so far, for handlers that must do so before they answer: a long stream, a WebSocket.
+    /// Where nothing has, nothing is sent, and the time to live is as before.
     ///
     /// Once the response head is out no cookie can follow, so a session cannot be created or renewed any more. The
     /// write goes on if the caller stops waiting. What could not be written is still pending: a second `save`, or the
@@ -327,7 +335,9 @@ impl Session {
         let config = &self.inner.shared.config;
         {
             let state = self.inner.state();
-            state.may_save()?;
+            if !state.must_delete() {
+                state.may_save()?;
+            }
             if !state.is_pending() {
                 return Ok(());
             }
@@ -374,7 +384,7 @@ impl Session {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        // A value's `Deserialize` may panic in `take`, which has not changed anything by then.
+        // Nothing in here panics between two changes that belong together, so a poisoned lock guards sound data.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

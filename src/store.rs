@@ -131,7 +131,8 @@ pub trait SessionStore: Send + Sync + 'static {
         refresh: bool,
     ) -> impl Future<Output = Result<Option<Record>, Error>> + Send;
 
-    /// Stores a new session; each of `changes` is a [`Set`](crate::Change::Set). An id that is taken is an error.
+    /// Stores a new session, with its own [idle timeout](Changes::idle_timeout) if it has one; each of `changes` is a
+    /// [`Set`](crate::Change::Set). Answers [`Written::Kept`]; an id that is taken is an error.
     fn create(
         &self,
         id: SessionId,
@@ -139,7 +140,8 @@ pub trait SessionStore: Send + Sync + 'static {
         expiry: Expiry,
     ) -> impl Future<Output = Result<Written, Error>> + Send;
 
-    /// Changes a session and sets its time to live anew, or only the latter where there are no changes.
+    /// Changes a session, its own [idle timeout](Changes::idle_timeout) included, and sets its time to live anew, or
+    /// does only the latter where there are no changes. Any [`Written`] may be the answer.
     fn update(
         &self,
         id: SessionId,
@@ -147,7 +149,8 @@ pub trait SessionStore: Send + Sync + 'static {
         expiry: Expiry,
     ) -> impl Future<Output = Result<Written, Error>> + Send;
 
-    /// Moves a session to the id `new` and changes it; its age goes with it. `old` is then no session any more.
+    /// Moves a session to the id `new` and changes it as `update` does; its age goes with it. `old` is then no session
+    /// any more. Any [`Written`] may be the answer.
     fn renew(
         &self,
         old: SessionId,

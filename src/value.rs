@@ -56,6 +56,8 @@ pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     };
     match (read(), any_is_json.get()) {
         // `T` takes what there is, but not what it was given. If it takes neither, the first error is the telling one.
+        // JSON all the same, which serde_json does not read: as a string it would be taken for another value.
+        (Err(first), Some(true)) if first.to_string().starts_with("recursion limit") => Err(first),
         (Err(first), Some(was_json)) => {
             any_is_json.set(Some(!was_json));
             read().map_err(|_| first)

@@ -296,3 +296,56 @@ async fn a_key_of_another_type_is_left_alone() {
     let text = watched.redis(&format!("GET session:{UNKNOWN}")).text();
     assert_eq!(text, "text");
 }
+
+#[tokio::test]
+async fn a_key_of_another_type_is_asked_for_with_a_script_from_the_second_time_on() {
+    for seconds in [100, 5000] {
+        let mut watched = Watched::new(|it| it).await;
+        let key = format!("session:{UNKNOWN}");
+        watched.redis(&format!("SETEX {key} {seconds} text"));
+        let browser = watched.app.browser();
+        browser.set_cookie("session_id", UNKNOWN);
+        let first = watched.cost(&browser, "").await;
+        assert_eq!(first, [&LOAD[..], &["PERSIST A"]].concat());
+        let kept = seconds - 10..=seconds;
+        let left = watched.redis(&format!("TTL {key}")).int();
+        assert!(left == -1 || kept.contains(&left), "{left}");
+
+        watched.redis(&format!("EXPIRE {key} {seconds}"));
+        for steps in ["", "set a 1; destroy", "ignore"] {
+            browser.set_cookie("session_id", UNKNOWN);
+            assert_eq!(watched.cost(&browser, steps).await, ["load A"], "{steps}");
+            assert_eq!(watched.inside(), ["TYPE"], "{steps}");
+        }
+        let left = watched.redis(&format!("TTL {key}")).int();
+        assert!(kept.contains(&left), "{left}");
+        assert_eq!(watched.redis(&format!("GET {key}")).text(), "text");
+    }
+}
+
+#[tokio::test]
+async fn fields_are_stored_in_the_order_in_which_they_were_set() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.app.browser();
+    let mut order = |browser: &common::Client| {
+        let all = watched.redis(&format!("HGETALL session:{}", id(browser)));
+        let all: Vec<_> = all.list().iter().map(common::Reply::text).collect();
+        all.join(" ")
+    };
+    run(&browser, "set user abdullah; set status active").await;
+    assert_eq!(order(&browser), "user abdullah status active");
+    run(&browser, "set z 1; set user ann; set b 2; set a 3; set z 4").await;
+    assert_eq!(order(&browser), "user ann status active z 4 b 2 a 3");
+    run(&browser, "renew; set y 5; set c 6").await;
+    let all = "user ann status active z 4 b 2 a 3 y 5 c 6";
+    assert_eq!(order(&browser), all);
+    run(&browser, "clear; set x 1; set w 2; save; set v 3; set d 4").await;
+    assert_eq!(order(&browser), "x 1 w 2 v 3 d 4");
+    // A create is more than one insert after the other: what was taken back does not count.
+    run(
+        &browser,
+        "destroy; set q 1; set p 2; add n 3; remove q; set o 4",
+    )
+    .await;
+    assert_eq!(order(&browser), "p 2 n 3 o 4");
+}

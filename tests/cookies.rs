@@ -270,6 +270,44 @@ async fn a_fifth_id_is_not_looked_up() {
     }
 }
 
+#[tokio::test]
+async fn more_ids_than_are_looked_up_are_nobody() {
+    let (app, id) = anns().await;
+    app.age(600).await;
+    let mut events = 0;
+    for place in 0..6 {
+        for client in clients(&app) {
+            let mut ids: Vec<String> = (0..5).map(|_| unknown_id()).collect();
+            // At the sixth place there is none: what was not looked up might have been one.
+            if let Some(slot) = ids.get_mut(place) {
+                slot.clone_from(&id);
+            }
+            let line: Vec<String> = ids.iter().map(|id| format!("session_id={id}")).collect();
+            // A sibling domain's cookies may come in lines of their own, or twice.
+            for lines in [vec![line.join("; ")], [line.clone(), line].concat()] {
+                app.calls();
+                let answer = send(&client, &lines, "lookup; get user; entries; id").await;
+                let nothing = json!(["NotFound", null, {}, null]);
+                assert_eq!(answer.json(), nothing, "live at {place}");
+                assert_eq!(answer.set_cookies(), [""; 0]);
+                assert_eq!(app.calls(), ["load"; 4]);
+                events += 1;
+                assert_eq!(events::count("WARN", "ambiguous"), events);
+            }
+        }
+    }
+    let left = app.store.ttl(&id).await.expect("a live session");
+    assert!(left <= secs(300), "refreshed: {left:?}");
+    // What counts is how many distinct ids there are.
+    let stale: Vec<String> = (0..3).map(|_| unknown_id()).collect();
+    let pairs = [&stale[..], &stale, std::slice::from_ref(&id)].concat();
+    let pairs: Vec<String> = pairs.iter().map(|id| format!("session_id={id}")).collect();
+    assert_found(&app, &pairs).await;
+    assert_eq!(events::count("WARN", "ambiguous"), events);
+    let lines = events::lines().join("\n");
+    assert!(!lines.contains(&id), "{lines}");
+}
+
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn redis_is_asked_for_four_ids_at_most() {

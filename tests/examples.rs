@@ -12,7 +12,7 @@ mod start;
 
 use std::time::Duration;
 
-use common::{Answer, Client, RedisServer, Resp, no_key_without_ttl};
+use common::{Answer, Client, RedisServer, Reply, Resp, no_key_without_ttl};
 use http::{Method, Request};
 use process::Example;
 use serde_json::json;
@@ -48,12 +48,10 @@ async fn log_in(client: &Client, path: &str, redis: &mut Option<Resp>) -> String
     assert_eq!(answer.set_cookies(), [cookie]);
     if let Some(redis) = redis {
         let key = format!("session:{id}");
-        let mut stored = redis.cmd(&["HGETALL", &key]).map().into_iter();
-        let user = ("user".to_owned(), "abdullah".to_owned());
-        let status = ("status".to_owned(), "active".to_owned());
-        assert_eq!(stored.next(), Some(status));
-        assert_eq!(stored.next(), Some(user));
-        assert_eq!(stored.next(), None);
+        // In the order in which they were set, as they are to be read.
+        let stored = redis.cmd(&["HGETALL", &key]);
+        let stored: Vec<_> = stored.list().iter().map(Reply::text).collect();
+        assert_eq!(stored, ["user", "abdullah", "status", "active"]);
         assert_ttl_900(redis, &key);
     }
     id

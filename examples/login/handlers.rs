@@ -151,8 +151,12 @@ pub(crate) async fn not_found() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "Not found")
 }
 
-pub(crate) async fn method_not_allowed() -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+pub(crate) async fn method_not_allowed(method: Method, headers: HeaderMap) -> Response {
+    // A browser stands at `/login/` when the form was refused, and asks for that when its user reloads.
+    if method == Method::GET && wants_page(&headers) {
+        return Redirect::to("/").into_response();
+    }
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed").into_response()
 }
 
 fn unprocessable(detail: impl Into<String>) -> Refusal {

@@ -1,7 +1,9 @@
 //! The page: three pieces of HTML and what is filled in.
 
 use axum::{
-    http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+    http::header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    },
     response::{Html, IntoResponse},
 };
 use uuid::Uuid;
@@ -42,7 +44,7 @@ pub(crate) fn error(detail: &str) -> impl IntoResponse + use<> {
     page("Not available", ERROR, &[("detail", &escape(detail))])
 }
 
-type Headers = [(HeaderName, String); 3];
+type Headers = [(HeaderName, String); 4];
 
 fn page(title: &str, content: &str, values: &[(&str, &str)]) -> (Headers, Html<String>) {
     // Only the style and the script of this very answer run, whatever else might get into the page.
@@ -54,6 +56,8 @@ fn page(title: &str, content: &str, values: &[(&str, &str)]) -> (Headers, Html<S
     let headers = [
         (CONTENT_SECURITY_POLICY, policy),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        // After a logout, the way back must not show the profile.
+        (CACHE_CONTROL, "no-store".to_owned()),
         (REFERRER_POLICY, "same-origin".to_owned()),
     ];
     let nonce = ("nonce", &*nonce);

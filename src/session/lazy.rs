@@ -92,6 +92,10 @@ impl LazySession {
         Ok(session)
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
     /// The session that the layer has to write in the end: one that was loaded, or one that needed no store.
     pub(crate) fn loaded(&self) -> Option<Session> {
         let Inner {

@@ -58,6 +58,10 @@ impl Session {
         Ok(session)
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
     /// Ends the request: the head of its response is made. What it needs of the store, if anything, is under way in
     /// the [`Ending`]; [`cookie`](Self::cookie) is right once that has ended.
     pub(crate) fn finish(

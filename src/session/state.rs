@@ -226,6 +226,11 @@ impl State {
         !self.doomed.is_empty() || self.under_way.is_some_and(|write| write.destroyed)
     }
 
+    /// The destroyed sessions that are still to be deleted.
+    pub(crate) fn doomed(&self) -> Vec<SessionId> {
+        self.doomed.clone()
+    }
+
     pub(crate) fn is_under_way(&self) -> bool {
         self.under_way.is_some()
     }
@@ -284,7 +289,7 @@ impl State {
             forget: false,
         });
         Plan {
-            delete: self.doomed.clone(),
+            delete: self.doomed(),
             write,
         }
     }

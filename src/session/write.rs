@@ -69,10 +69,15 @@ impl Inner {
         let _turn = self.turn.lock().await;
         let plan = {
             let mut state = self.state();
-            if purpose == Purpose::Save {
-                state.may_save()?;
+            match state.may_save() {
+                // What was destroyed is deleted all the same.
+                Err(error) if purpose == Purpose::Save => Err((error, state.doomed())),
+                _ => Ok(state.begin(purpose == Purpose::End { touch: true })),
             }
-            state.begin(purpose == Purpose::End { touch: true })
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err((error, doomed)) => return self.delete(doomed).await.and(Err(error)),
         };
         // Together: they are about different sessions.
         let Plan { delete, write } = plan;

@@ -19,7 +19,7 @@ use crate::{
 
 /// Sessions in the memory of this process: for development, tests, and apps of a single process.
 ///
-/// It keeps every guarantee that [`RedisStore`](crate::RedisStore) keeps, other than to survive a restart. Clones
+/// It keeps every guarantee that `RedisStore` keeps, other than to survive a restart. Clones
 /// share the sessions. Each operation first frees what has expired, so an idle store holds at most what had not
 /// expired when it was last used. It goes by tokio's clock: in tests, `tokio::time::advance` lets sessions expire.
 ///
@@ -162,7 +162,7 @@ impl SessionStore for MemoryStore {
         let left = entry.end - now;
         let mut record = Record::new(entry.fields.clone(), left);
         record.idle_timeout = entry.idle_timeout;
-        if refresh && expiry.is_due(full, left) {
+        if refresh && expiry.is_due(record.idle_timeout, full, left) {
             record.refreshed = true;
             record.time_to_live = sessions.refresh(id, expiry, now).unwrap_or(left);
         }

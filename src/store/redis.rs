@@ -71,7 +71,8 @@ const RENEWAL_ATTEMPTS: u32 = 16;
 ///
 /// Every key begins with the prefix. The commands are `HGETALL`, `EXPIRE`, `PEXPIRE`, `PERSIST`, `UNLINK`, `EVALSHA`,
 /// `EVAL` and, inside scripts, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL`, `RENAME` and
-/// `TIME`; on connecting `PING`, `INFO`, `CLIENT`, and `SCRIPT LOAD`, which may be refused.
+/// `TIME`; on connecting `PING`, `SELECT` where the URL names a database, and `INFO`, `CLIENT` and `SCRIPT LOAD`, which
+/// may be refused. On a cluster or behind a Sentinel, the client also asks for the topology.
 #[derive(Clone)]
 pub struct RedisStore {
     pool: Pool,
@@ -84,11 +85,12 @@ pub struct RedisStore {
 impl RedisStore {
     /// Connects to `redis://[[user:]password@]host[:port][/database]`, and to a cluster or a Sentinel with
     /// `redis-cluster://` or `redis-sentinel://` as [fred](https://docs.rs/fred) reads them. A user name or password
-    /// is percent-encoded where it holds characters that mean something in a URL.
+    /// is percent-encoded where it holds characters that mean something in a URL. For TLS, switch on a TLS feature of
+    /// fred in your own `Cargo.toml` and use [`from_pool`](Self::from_pool).
     ///
-    /// The connection is built for a service that must answer in time: a command fails after half a second, at once
-    /// while there is no connection, and is never sent again; reconnecting goes on for ever. It must be called inside
-    /// a tokio runtime.
+    /// The connection is built for a service that must answer in time: a command fails after half a second, whatever
+    /// the layer's `store_timeout` is, at once while there is known to be no connection, and is never sent again;
+    /// reconnecting goes on for ever. It must be called inside a tokio runtime.
     ///
     /// # Errors
     ///

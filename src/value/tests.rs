@@ -393,11 +393,12 @@ fn deep_nesting_is_refused_and_harms_nothing() {
         assert!(decode::<User>(&text).is_err());
         assert!(decode::<Shape>(&text).is_err());
         assert!(decode::<Vec<Value>>(&text).is_err());
-        assert_eq!(decode::<Value>(&text).unwrap(), json!(text));
+        // Not as a string either: as such it would be another value than the one that was written.
+        assert!(decode::<Value>(&text).is_err());
     }
     let balanced = "[".repeat(100_000) + &"]".repeat(100_000);
     assert!(decode::<Vec<Value>>(&balanced).is_err());
-    assert_eq!(decode::<Value>(&balanced).unwrap(), json!(balanced));
+    assert!(decode::<Value>(&balanced).is_err());
 }
 
 #[test]

@@ -12,6 +12,7 @@ over_both_stores!(
     no_time_to_live_reaches_beyond_the_absolute_end,
     a_refresh_waits_until_the_time_to_live_has_aged_by_the_interval,
     with_a_refresh_interval_a_session_lasts_the_whole_idle_timeout,
+    with_a_refresh_interval_a_busy_session_lasts_until_its_absolute_end,
     a_change_refreshes_whatever_the_interval,
     a_timeout_of_its_own_is_kept_with_the_session,
     a_timeout_of_its_own_survives_a_renewal,
@@ -68,6 +69,23 @@ async fn no_time_to_live_reaches_beyond_the_absolute_end<B: Backend>() {
     app.age(300).await;
     app.client.get("/ignore").await;
     app.assert_ttl(200).await;
+}
+
+async fn with_a_refresh_interval_a_busy_session_lasts_until_its_absolute_end<B: Backend>() {
+    let app = App::<B>::with(|builder| {
+        let builder = builder.absolute_timeout(secs(2000));
+        builder.refresh_interval(secs(900))
+    })
+    .await;
+    app.ask("set user ann").await;
+    app.assert_ttl(1800).await;
+    // At most 700 s are left until the absolute end, so that the time to live never ages by 900 s.
+    app.age(1300).await;
+    app.ask("get user").await;
+    app.assert_ttl(700).await;
+    app.age(600).await;
+    assert_eq!(app.ask("lookup").await, json!(["Found"]));
+    app.assert_ttl(100).await;
 }
 
 async fn a_refresh_waits_until_the_time_to_live_has_aged_by_the_interval<B: Backend>() {

@@ -1,10 +1,16 @@
 //! How long the browser keeps the cookie.
 
-use serde_json::json;
-use tower_redis_session::{CookieLifetime, SessionLayerBuilder};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use crate::backend::Backend;
-use crate::fixture::{App, max_age, own_cookies, secs};
+use serde_json::json;
+use tower_redis_session::{CookieLifetime, ErrorKind, Session, SessionLayer, SessionLayerBuilder};
+
+use crate::backend::{Backend, Outage, Watched};
+use crate::common::bounded;
+use crate::events;
+use crate::fixture::{App, CLEARED, max_age, own_cookies, secs, stored, unknown_id};
+use crate::outage::{Fault, Spoiled, answer};
 
 over_both_stores!(
     a_browser_cookie_has_no_age,
@@ -19,6 +25,11 @@ over_both_stores!(
     a_persistent_cookie_follows_the_sessions_own_timeout,
     a_persistent_cookie_is_not_sent_again_for_a_session_that_ended_meanwhile,
     a_persistent_cookie_does_not_displace_that_of_a_renewal_elsewhere,
+    an_answer_goes_out_without_the_cookie_if_the_store_fails_after_the_load,
+    a_server_error_does_not_wait_for_the_cookie_behind_a_save_that_hangs,
+    a_session_destroyed_after_a_save_that_hung_is_deleted,
+    a_session_destroyed_while_a_save_hangs_is_deleted_later,
+    a_new_session_whose_save_hung_is_not_created_after_a_server_error,
 );
 
 fn persistent(builder: SessionLayerBuilder) -> SessionLayerBuilder {
@@ -160,4 +171,171 @@ async fn a_persistent_cookie_does_not_displace_that_of_a_renewal_elsewhere<B: Ba
     assert_eq!(app.go_on(slow).await.set_cookies(), [""; 0]);
     assert_eq!(app.id(), new);
     assert_eq!(app.ask("get user").await, json!(["ann"]));
+}
+
+async fn an_answer_goes_out_without_the_cookie_if_the_store_fails_after_the_load<B: Backend>() {
+    for how in [Outage::Fails, Outage::Hangs] {
+        let short = Duration::from_millis(500);
+        let app = App::<B>::with(|b| persistent(b).store_timeout(short)).await;
+        app.ask("set user ann").await;
+        let id = app.id();
+        let slow = app.begin("get user; wait; header x-mine 1").await;
+        app.calls();
+        app.store.fail(how);
+        let answer = app.go_on(slow).await;
+        assert_eq!(answer.status, 200, "{how:?}: {answer:?}");
+        assert_eq!(answer.json(), json!(["ann", null, null]));
+        assert_eq!(answer.header("x-mine"), "1");
+        assert_eq!(answer.header("vary"), "cookie");
+        assert_eq!(answer.header("x-error"), "");
+        assert_eq!(answer.set_cookies(), [""; 0]);
+        assert_eq!(app.calls(), ["update"], "the store was asked, and failed");
+        assert_eq!(app.id(), id);
+        // Where something was to be written, a failure is no success.
+        app.store.mend().await;
+        app.client.forget();
+        app.ask("set user ann").await;
+        let slow = app.begin("set user eve; wait").await;
+        app.store.fail(how);
+        assert_eq!(app.go_on(slow).await.status, 503, "{how:?}");
+    }
+}
+
+/// How long a store may take in the tests below.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A session of Ann's behind a layer with a persistent cookie, on a store whose writes hang.
+struct Hung<B: Backend> {
+    store: B,
+    spoiled: Spoiled<Watched<B::Store>>,
+    layer: SessionLayer,
+    id: String,
+    /// The session of the handler, as one that streams still has it after its answer.
+    kept: Arc<Mutex<Option<Session>>>,
+}
+
+impl<B: Backend> Hung<B> {
+    async fn start() -> Self {
+        events::record();
+        let (store, id) = (B::start().await, unknown_id());
+        store.put(&id, &[("user", "ann")], secs(900)).await;
+        let spoiled = Spoiled::new(store.store(), Fault::Hangs);
+        let builder = SessionLayer::builder(spoiled.clone()).store_timeout(PATIENCE);
+        let layer = persistent(builder).build().unwrap();
+        let kept = Arc::default();
+        Self {
+            store,
+            spoiled,
+            layer,
+            id,
+            kept,
+        }
+    }
+
+    /// The answer of a handler that does this, fails to save it, does that and answers 500, and its `Set-Cookie` lines.
+    async fn fails(
+        &self,
+        before: impl Fn(&Session) + Clone,
+        after: impl Fn(&Session) + Clone,
+    ) -> (u16, Vec<String>) {
+        let response = answer(&self.layer, &self.id, move |session: Session| {
+            let (before, after) = (before.clone(), after.clone());
+            *self.kept.lock().unwrap() = Some(session.clone());
+            async move {
+                before(&session);
+                let error = session.save().await.expect_err("a store that hangs");
+                assert_eq!(error.kind(), ErrorKind::Timeout);
+                after(&session);
+                500
+            }
+        })
+        .await;
+        let lines = response.headers().get_all("set-cookie").iter();
+        let lines = lines.map(|line| line.to_str().unwrap().to_owned());
+        (response.status().as_u16(), lines.collect())
+    }
+
+    /// Mends the store, and waits until all that waited for it is done.
+    async fn mend(&self) {
+        self.spoiled.mend();
+        let session = self.kept.lock().unwrap().clone().expect("a session");
+        // It takes its turn behind every write that is under way or waits for its own.
+        bounded("the end of the writes", session.reload())
+            .await
+            .expect("a store that works");
+    }
+}
+
+async fn a_server_error_does_not_wait_for_the_cookie_behind_a_save_that_hangs<B: Backend>() {
+    let hung = Hung::<B>::start().await;
+    let start = Instant::now();
+    let (status, lines) = hung
+        .fails(
+            |session| session.insert("user", "eve").unwrap(),
+            |session| session.insert("page", "2").unwrap(),
+        )
+        .await;
+    assert_eq!((status, &lines[..]), (500, &[][..]));
+    // One timeout is that of the save; another of the answer would show in either.
+    assert!(start.elapsed() < 2 * PATIENCE, "{:?}", start.elapsed());
+    assert_eq!(events::count("ERROR", "unavailable"), 1);
+    assert_eq!(hung.store.store().calls(), ["load"]);
+    hung.mend().await;
+    assert_eq!(hung.store.store().calls(), ["load"], "that of the reload");
+    let ann = stored(&[("user", "ann")]);
+    assert_eq!(hung.store.fields(&hung.id).await, Some(ann));
+}
+
+async fn a_session_destroyed_after_a_save_that_hung_is_deleted<B: Backend>() {
+    let hung = Hung::<B>::start().await;
+    let start = Instant::now();
+    let (status, lines) = hung
+        .fails(
+            |session| session.insert("user", "eve").unwrap(),
+            |session| {
+                session.destroy();
+                hung.spoiled.mend();
+            },
+        )
+        .await;
+    let cleared = CLEARED.to_owned();
+    assert_eq!((status, &lines[..]), (500, &[cleared][..]));
+    assert!(start.elapsed() < 2 * PATIENCE, "{:?}", start.elapsed());
+    assert_eq!(hung.store.count().await, 0);
+    hung.mend().await;
+    assert_eq!(hung.store.count().await, 0);
+}
+
+async fn a_session_destroyed_while_a_save_hangs_is_deleted_later<B: Backend>() {
+    let hung = Hung::<B>::start().await;
+    let (status, lines) = hung
+        .fails(
+            |session| session.insert("user", "eve").unwrap(),
+            Session::destroy,
+        )
+        .await;
+    // Whether the logout will happen is not known yet, so that the answer is not the handler's.
+    assert_eq!((status, &lines[..]), (503, &[][..]));
+    let ann = stored(&[("user", "ann")]);
+    assert_eq!(hung.store.fields(&hung.id).await, Some(ann));
+    hung.mend().await;
+    assert_eq!(hung.store.count().await, 0);
+}
+
+async fn a_new_session_whose_save_hung_is_not_created_after_a_server_error<B: Backend>() {
+    let hung = Hung::<B>::start().await;
+    let (status, lines) = hung
+        .fails(
+            |session| {
+                session.destroy();
+                session.insert("user", "eve").unwrap();
+            },
+            |_| hung.spoiled.mend(),
+        )
+        .await;
+    let cleared = CLEARED.to_owned();
+    assert_eq!((status, &lines[..]), (500, &[cleared][..]));
+    hung.mend().await;
+    assert_eq!(hung.store.count().await, 0, "the old one nor a new one");
+    assert_eq!(hung.store.store().calls(), ["load", "delete"]);
 }

@@ -12,7 +12,7 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The full time to live in milliseconds, or nil where the absolute end has come.
+-- The full time to live and the idle timeout in milliseconds, or nil where the absolute end has come.
 -- A session without a creation time is counted from now, which is kept where `stamp` says so.
 local function time_to_live(key, stamp)
   local own = redis.call('HMGET', key, '@idle', '@created')
@@ -36,7 +36,7 @@ local function time_to_live(key, stamp)
       return nil
     end
   end
-  return full
+  return full, math.floor(idle)
 end
 
 -- Answers the time to live in milliseconds, -1 where the session's absolute end has come, or the server's refusal.

@@ -65,7 +65,9 @@ fn pool(url: &str) -> Result<Pool, Error> {
         Some("redis" | "redis-cluster" | "redis-sentinel") => {}
         Some("valkey" | "valkey-cluster" | "valkey-sentinel") => {}
         Some(scheme) if scheme.starts_with("rediss") || scheme.starts_with("valkeys") => {
-            return Err(invalid("the Redis URL asks for TLS, which is not built in"));
+            return Err(invalid(
+                "the Redis URL asks for TLS, which is not built in: use RedisStore::from_pool",
+            ));
         }
         _ => {
             let message =

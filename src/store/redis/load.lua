@@ -5,7 +5,7 @@ if not is_session(key) then
   return false
 end
 local refreshes = ARGV[4] == '1'
-local full = time_to_live(key, refreshes)
+local full, idle = time_to_live(key, refreshes)
 if not full then
   if refreshes then
     redis.call('UNLINK', key)
@@ -14,8 +14,9 @@ if not full then
 end
 local left = redis.call('PTTL', key)
 local refreshed = 0
--- Below 0: another program made the session without an end.
-if refreshes and (left < 0 or left > full or full - left >= tonumber(ARGV[3])) then
+-- Below 0: another program made the session without an end. Else as `Expiry::is_due`.
+local due = left > full or full - left >= tonumber(ARGV[3]) or left < math.min(idle, full)
+if refreshes and (left < 0 or due) then
   redis.call('PEXPIRE', key, string.format('%.0f', full))
   left, refreshed = full, 1
 end

@@ -84,7 +84,10 @@ impl Session {
         let mut pending = state.is_pending();
         if !keep {
             // A server error does not wait for a `save` that the handler left under way: it may be what it reports.
-            touch &= !state.is_under_way();
+            if state.is_under_way() {
+                touch = false;
+                state.keep_cookie();
+            }
             pending = state.must_delete();
         }
         drop(state);

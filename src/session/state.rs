@@ -262,9 +262,12 @@ impl State {
 
     /// Starts a write; [`end`](Self::end) ends it. `touch`: the time to live is set anew in any case.
     pub(crate) fn begin(&mut self, touch: bool) -> Plan {
-        if self.under_way.take().is_some() {
-            // The store panicked: nobody knows what it did.
-            self.data.not_written(false);
+        if self.under_way.is_some() {
+            // Nobody ended it.
+            self.end(&Err(Error::new(
+                ErrorKind::Unavailable,
+                "the store panicked",
+            )));
         }
         let fresh = self.fresh.take();
         let write = match (self.current, fresh) {

@@ -186,7 +186,7 @@ async fn an_answer_goes_out_without_the_cookie_if_the_store_fails_after_the_load
         assert_eq!(answer.status, 200, "{how:?}: {answer:?}");
         assert_eq!(answer.json(), json!(["ann", null, null]));
         assert_eq!(answer.header("x-mine"), "1");
-        assert_eq!(answer.header("vary"), "cookie");
+        assert_eq!(answer.header("vary"), "Cookie");
         assert_eq!(answer.header("x-error"), "");
         assert_eq!(answer.set_cookies(), [""; 0]);
         assert_eq!(app.calls(), ["update"], "the store was asked, and failed");

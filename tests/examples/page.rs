@@ -42,8 +42,19 @@ async fn by_form_one_logs_in_sees_the_profile_and_logs_out() {
     let id = client.cookie("session_id");
     assert_redirects_home(&submit(&client, "/login/", "username=zoe").await);
     assert_ne!(client.cookie("session_id"), id);
-    let page = client.get("/").await.text();
+    let page = client.get("/").await;
+    assert_eq!(
+        page.header("cache-control"),
+        "no-store",
+        "not shown again after a logout"
+    );
+    let page = page.text();
     assert!(page.contains("zoe") && page.contains(">1</dd>"), "{page}");
+
+    // Where a refused form leaves the browser, which then reloads.
+    let reload = Request::get("/login/").header("accept", "text/html");
+    assert_redirects_home(&client.request(reload.body("").unwrap()).await);
+    assert_eq!(client.get("/login/").await.status, 405, "for a program");
 
     let answer = submit(&client, "/logout/", "").await;
     assert_redirects_home(&answer);

@@ -323,9 +323,11 @@ impl Data {
         let changes = std::mem::take(&mut self.in_flight);
         self.stored_idle = changes.idle_timeout.or(self.stored_idle);
         (self.uncertain, self.uncertain_idle) = (BTreeSet::new(), false);
-        if changes.apply(&mut self.stored).is_err() {
-            // A reload put something under an increment that it cannot be added to: the view stays as it was.
-            self.recount();
+        for (name, change) in changes.fields() {
+            match over(Some(change), || self.stored.get(name).cloned()) {
+                Some(text) => drop(self.stored.insert(name.clone(), text)),
+                None => drop(self.stored.remove(name)),
+            }
         }
     }
 

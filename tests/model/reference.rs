@@ -344,7 +344,11 @@ fn under(changes: &Changes, mut fields: Fields) -> Fields {
         let text = match change {
             Change::Set(text) => Some(text.clone()),
             Change::Remove => None,
-            Change::Add(by) => add(fields.get(name), *by).ok().map(|sum| sum.to_string()),
+            // A reload may have put something there that cannot be added to.
+            Change::Add(by) => match add(fields.get(name), *by) {
+                Ok(sum) => Some(sum.to_string()),
+                Err(_) => fields.get(name).cloned(),
+            },
         };
         fields.remove(name);
         fields.extend(text.map(|text| (name.clone(), text)));

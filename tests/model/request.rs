@@ -71,7 +71,12 @@ impl Request {
             return Some(Said::Failed(ErrorKind::Unavailable));
         }
         if session.head_out && session.needs_cookie() {
-            return Some(Said::Failed(ErrorKind::ResponseStarted));
+            // What was destroyed is deleted all the same.
+            let doomed = session.doomed.clone();
+            let deleted = session.end_write(world, doomed, None);
+            return Some(Said::Failed(
+                deleted.err().unwrap_or(ErrorKind::ResponseStarted),
+            ));
         }
         if !session.is_pending() {
             return Some(Said::Done);

@@ -4,11 +4,12 @@ use axum_core::{
     extract::{FromRequestParts, OptionalFromRequestParts},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{StatusCode, header, request::Parts};
 
 use crate::{
     error::{Error, ErrorKind},
     event,
+    future::RETRY_AFTER,
     session::{LazySession, Session},
 };
 
@@ -71,8 +72,9 @@ impl IntoResponse for Error {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         if self.is_unavailable() {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            let seconds = HeaderValue::from_static("1");
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response.extensions_mut().insert(self);
         response

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Seconds after which a client that got a 503 may try again.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+pub(crate) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// The session of a request, as the layer keeps it while the handler runs.
 #[derive(Clone)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::cookie::CookieConfig;
 
 /// Longer is for ever: 100 years. It keeps every sum of times far from the limits of Redis and of `Instant`.
@@ -163,6 +165,13 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// When the layer stops waiting for what it asks the store now.
+    pub(crate) fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        // What does not fit into an `Instant` is as good as for ever.
+        now.checked_add(self.store_timeout).unwrap_or(now + LONGEST)
+    }
+
     pub(crate) fn is_persistent(&self) -> bool {
         self.cookie_lifetime == CookieLifetime::Persistent
     }

@@ -56,11 +56,28 @@ pub enum ErrorKind {
     ResponseStarted,
     /// The URL of the store is not one that can be used.
     InvalidUrl,
-    /// The store could not be reached, or could not do what was asked.
+    /// The store could not be reached, or could not do what was asked, for a reason that has no kind of its own.
     Unavailable,
-    /// The store did not answer within `store_timeout`, or within a limit of its own
-    /// (`RedisStore::connect`: half a second a command).
+    /// The store did not answer within `store_timeout`.
     Timeout,
+    /// Redis is loading its data after a start (`LOADING`).
+    Loading,
+    /// Redis is a replica, which does not write (`READONLY`): a failover is under way, or the URL names a replica.
+    ReadOnly,
+    /// Redis is at its `maxmemory` and may evict nothing (`OOM`).
+    OutOfMemory,
+    /// Redis wants a password, or another one (`NOAUTH`, `WRONGPASS`).
+    NotAuthenticated,
+    /// The Redis user lacks a right (`NOPERM`).
+    NotPermitted,
+    /// Redis is at its `maxclients`.
+    TooManyClients,
+    /// Redis does not write because it cannot save to its disk (`MISCONF`).
+    Misconfigured,
+    /// The Redis Cluster cannot serve the key (`CLUSTERDOWN`), or the replica has lost its master (`MASTERDOWN`).
+    ClusterDown,
+    /// The TLS handshake failed: a certificate that is not trusted, missing or out of date, or no TLS at the other end.
+    Tls,
     /// The request has no session: the route is not inside a `SessionLayer`.
     MissingLayer,
 }
@@ -119,7 +136,20 @@ impl Error {
     /// ```
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
+        matches!(
+            self.kind,
+            ErrorKind::Unavailable
+                | ErrorKind::Timeout
+                | ErrorKind::Loading
+                | ErrorKind::ReadOnly
+                | ErrorKind::OutOfMemory
+                | ErrorKind::NotAuthenticated
+                | ErrorKind::NotPermitted
+                | ErrorKind::TooManyClients
+                | ErrorKind::Misconfigured
+                | ErrorKind::ClusterDown
+                | ErrorKind::Tls
+        )
     }
 }
 

@@ -21,6 +21,13 @@ pub(crate) fn unavailable(error: &Error) {
     tracing::error!(target: TARGET, event = "unavailable", kind = ?error.kind(), %error, cause);
 }
 
+/// The store is back, after so long.
+#[cfg(feature = "redis")]
+pub(crate) fn recovered(after: std::time::Duration) {
+    let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(target: TARGET, event = "recovered", after_ms, "the session store is back");
+}
+
 pub(crate) fn destroyed(id: SessionId) {
     tracing::debug!(target: TARGET, event = "destroyed", session = ?id);
 }

@@ -96,12 +96,11 @@ where
         presented: Presented,
         shared: Arc<Shared>,
     ) -> Self {
-        let find = shared
-            .store
-            .clone()
-            .find(presented.ids, shared.config.expiry);
+        let (config, store) = (&shared.config, shared.store.clone());
+        let deadline = config.deadline();
+        let find = store.find(presented.ids, config.expiry, deadline);
         let state = State::Load {
-            found: tokio::time::timeout(shared.config.store_timeout, find),
+            found: tokio::time::timeout_at(deadline, find),
             presented,
             call: Some((service, request)),
         };

@@ -365,8 +365,9 @@ impl Session {
     ///
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed; all is then as before.
     pub async fn reload(&self) -> Result<(), Error> {
-        let timeout = self.inner.shared.config.store_timeout;
-        in_time(timeout, self.inner.reload()).await
+        let config = &self.inner.shared.config;
+        let deadline = config.deadline();
+        in_time(config, deadline, self.inner.reload(deadline)).await
     }
 
     fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {

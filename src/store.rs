@@ -2,6 +2,8 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     changes::{Changes, Fields},
     config::Expiry,
@@ -81,8 +83,9 @@ pub enum Written {
 /// What a backend implements: five operations, each one atomic step.
 ///
 /// No operation may bring a session to life that is not there, other than `create` and, for its new id, `renew`; and
-/// no session may be stored without an end. The layer bounds each operation by its `store_timeout`; a write goes on
-/// after that, so a backend should bound its own time as well.
+/// no session may be stored without an end. The layer waits for each operation for at most its `store_timeout`; a write
+/// goes on after that, so a backend should bound its own time as well. ([`RedisStore`] knows the layer's deadline: a
+/// write that has not happened by then does not happen.)
 ///
 /// [`MemoryStore`] is the model to follow. The futures need not be boxed:
 ///
@@ -163,6 +166,16 @@ pub trait SessionStore: Send + Sync + 'static {
     fn delete(&self, id: SessionId) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
+tokio::task_local! {
+    static DEADLINE: Instant;
+}
+
+/// When whoever asked for the operation under way stops waiting for it; `None` where it is not the layer that asked.
+#[cfg(feature = "redis")]
+fn deadline() -> Option<Instant> {
+    DEADLINE.try_with(|deadline| *deadline).ok()
+}
+
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 /// An id is random, so that only a store that did what it said it could not do has it already.
@@ -204,26 +217,30 @@ fn one(id: SessionId, record: Option<Record>) -> Found {
 }
 
 /// [`SessionStore`] without its type, so that neither the layer nor a handler is generic over it. It takes all by
-/// value, so that an operation can outlive the request that asked for it.
+/// value, so that an operation can outlive the request that asked for it. The deadline is only told to the store: the
+/// caller keeps it.
 pub(crate) trait ErasedStore: Send + Sync {
-    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry) -> BoxFuture<Found>;
+    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry, deadline: Instant) -> BoxFuture<Found>;
     fn load(
         self: Arc<Self>,
         id: SessionId,
         expiry: Expiry,
         refresh: bool,
+        deadline: Instant,
     ) -> BoxFuture<Option<Record>>;
     fn create(
         self: Arc<Self>,
         id: SessionId,
         changes: Changes,
         expiry: Expiry,
+        deadline: Instant,
     ) -> BoxFuture<Written>;
     fn update(
         self: Arc<Self>,
         id: SessionId,
         changes: Changes,
         expiry: Expiry,
+        deadline: Instant,
     ) -> BoxFuture<Written>;
     fn renew(
         self: Arc<Self>,
@@ -231,13 +248,14 @@ pub(crate) trait ErasedStore: Send + Sync {
         new: SessionId,
         changes: Changes,
         expiry: Expiry,
+        deadline: Instant,
     ) -> BoxFuture<Written>;
-    fn delete(self: Arc<Self>, id: SessionId) -> BoxFuture<()>;
+    fn delete(self: Arc<Self>, id: SessionId, deadline: Instant) -> BoxFuture<()>;
 }
 
 impl<S: SessionStore> ErasedStore for S {
-    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry) -> BoxFuture<Found> {
-        Box::pin(async move {
+    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry, deadline: Instant) -> BoxFuture<Found> {
+        let find = async move {
             match ids.slots() {
                 [Some(id), None, ..] => {
                     Ok(one(id, SessionStore::load(&*self, id, expiry, true).await?))
@@ -245,7 +263,8 @@ impl<S: SessionStore> ErasedStore for S {
                 // Rare, so that its size does not count for every request.
                 _ => Box::pin(find_among(&*self, ids, expiry)).await,
             }
-        })
+        };
+        Box::pin(DEADLINE.scope(deadline, find))
     }
 
     fn load(
@@ -253,8 +272,11 @@ impl<S: SessionStore> ErasedStore for S {
         id: SessionId,
         expiry: Expiry,
         refresh: bool,
+        deadline: Instant,
     ) -> BoxFuture<Option<Record>> {
-        Box::pin(async move { SessionStore::load(&*self, id, expiry, refresh).await })
+        Box::pin(DEADLINE.scope(deadline, async move {
+            SessionStore::load(&*self, id, expiry, refresh).await
+        }))
     }
 
     fn create(
@@ -262,8 +284,11 @@ impl<S: SessionStore> ErasedStore for S {
         id: SessionId,
         changes: Changes,
         expiry: Expiry,
+        deadline: Instant,
     ) -> BoxFuture<Written> {
-        Box::pin(async move { SessionStore::create(&*self, id, &changes, expiry).await })
+        Box::pin(DEADLINE.scope(deadline, async move {
+            SessionStore::create(&*self, id, &changes, expiry).await
+        }))
     }
 
     fn update(
@@ -271,8 +296,11 @@ impl<S: SessionStore> ErasedStore for S {
         id: SessionId,
         changes: Changes,
         expiry: Expiry,
+        deadline: Instant,
     ) -> BoxFuture<Written> {
-        Box::pin(async move { SessionStore::update(&*self, id, &changes, expiry).await })
+        Box::pin(DEADLINE.scope(deadline, async move {
+            SessionStore::update(&*self, id, &changes, expiry).await
+        }))
     }
 
     fn renew(
@@ -281,11 +309,17 @@ impl<S: SessionStore> ErasedStore for S {
         new: SessionId,
         changes: Changes,
         expiry: Expiry,
+        deadline: Instant,
     ) -> BoxFuture<Written> {
-        Box::pin(async move { SessionStore::renew(&*self, old, new, &changes, expiry).await })
+        Box::pin(DEADLINE.scope(deadline, async move {
+            SessionStore::renew(&*self, old, new, &changes, expiry).await
+        }))
     }
 
-    fn delete(self: Arc<Self>, id: SessionId) -> BoxFuture<()> {
-        Box::pin(async move { SessionStore::delete(&*self, id).await })
+    fn delete(self: Arc<Self>, id: SessionId, deadline: Instant) -> BoxFuture<()> {
+        Box::pin(DEADLINE.scope(
+            deadline,
+            async move { SessionStore::delete(&*self, id).await },
+        ))
     }
 }

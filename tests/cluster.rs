@@ -190,7 +190,11 @@ async fn a_renewal_after_a_logout_brings_nothing_back() {
 
 /// The hash by which the second half of a renewal is asked for.
 fn delete_if_same(client: &mut Resp) -> String {
-    let script = include_str!("../src/store/redis/delete_if_same.lua");
+    let script = concat!(
+        include_str!("../src/store/redis/common.lua"),
+        include_str!("../src/store/redis/deadline.lua"),
+        include_str!("../src/store/redis/delete_if_same.lua"),
+    );
     client.cmd(&["SCRIPT", "LOAD", script]).text()
 }
 

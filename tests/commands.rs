@@ -186,12 +186,12 @@ async fn a_write_sends_only_what_changed() {
 }
 
 #[tokio::test]
-async fn a_renewal_costs_one_script() {
+async fn a_renewal_costs_two_scripts() {
     let mut watched = Watched::new(|it| it).await;
     let browser = watched.logged_in().await;
     for steps in ["renew", "renew; set a 1; add n 1"] {
         let cost = watched.cost(&browser, steps).await;
-        assert_eq!(cost, [&LOAD[..], &["renew A B"]].concat());
+        assert_eq!(cost, [&LOAD[..], &["prepare A B", "renew A B"]].concat());
     }
     assert_eq!(watched.redis("DBSIZE").int(), 1);
 }
@@ -217,7 +217,7 @@ async fn the_last_field_costs_one_script_that_deletes_the_session() {
     for steps in ["remove user", "clear", "clear; renew"] {
         let browser = watched.logged_in().await;
         let script = if steps.ends_with("renew") {
-            "renew A B"
+            "prepare A B"
         } else {
             "update A"
         };
@@ -275,7 +275,13 @@ async fn scripts_that_the_server_has_lost_are_sent_again() {
     let cost = watched.cost(&browser, "set a 1").await;
     assert_eq!(cost, [&LOAD[..], &["update A", "EVAL update A"]].concat());
     let cost = watched.cost(&browser, "renew").await;
-    assert_eq!(cost, [&LOAD[..], &["renew A B", "EVAL renew A B"]].concat());
+    let renewal = [
+        "prepare A B",
+        "EVAL prepare A B",
+        "renew A B",
+        "EVAL renew A B",
+    ];
+    assert_eq!(cost, [&LOAD[..], &renewal].concat());
     let all = serde_json::json!({"a": "1", "user": "ada"});
     assert_eq!(run(&browser, "").await.json()["fields"], all);
 }

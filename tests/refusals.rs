@@ -44,12 +44,12 @@ async fn an_increment_that_there_is_no_memory_for_is_an_outage() {
     for script in ["add n 1", "add m 1; add n 1", "add n 1; set user eve"] {
         let answer = app.run(script).await;
         assert_eq!(answer.status, 503, "{script}");
-        assert_eq!(answer.header("x-error"), "Unavailable", "{script}");
+        assert_eq!(answer.header("x-error"), "OutOfMemory", "{script}");
         assert_eq!(answer.header("retry-after"), "1", "{script}");
         assert_eq!(answer.set_cookies(), [""; 0]);
     }
     let told = app.run("add n 1; save; get-number n; status 500").await;
-    let refused = json!({"error": "Unavailable"});
+    let refused = json!({"error": "OutOfMemory"});
     assert_eq!(told.json(), json!([6, refused, 6, null]));
     app.assert_stored(&[("user", "ann"), ("n", "5")]).await;
     assert_eq!(redis.cmd(&["CONFIG", "SET", "maxmemory", "0"]), ok());

@@ -78,11 +78,10 @@ impl LazySession {
             if presented.ids.is_empty() {
                 return Ok(Session::new(shared, presented));
             }
-            let find = shared
-                .store
-                .clone()
-                .find(presented.ids, shared.config.expiry);
-            let found = in_time(shared.config.store_timeout, find).await;
+            let (config, store) = (&shared.config, shared.store.clone());
+            let deadline = config.deadline();
+            let find = store.find(presented.ids, config.expiry, deadline);
+            let found = in_time(config, deadline, find).await;
             Session::opened(shared, presented, found)
         };
         let session = session.get_or_try_init(open).await.cloned()?;

@@ -2,7 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{task::JoinHandle, time::Timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, Timeout},
+};
 use tracing::Instrument;
 
 use super::{
@@ -10,6 +13,7 @@ use super::{
     state::{Lookup, Plan, Write},
 };
 use crate::{
+    config::Config,
     error::{Error, ErrorKind},
     event,
     id::SessionId,
@@ -32,12 +36,13 @@ impl Inner {
     /// Writes what is pending, in a task: nobody has to wait for the end.
     pub(super) fn write(self: &Arc<Self>, purpose: Purpose) -> Writing {
         // In the request's span, for its events to be found with the others of the request.
-        let task = tokio::spawn(self.clone().write_all(purpose).in_current_span());
-        tokio::time::timeout(self.shared.config.store_timeout, task)
+        let deadline = self.shared.config.deadline();
+        let write = self.clone().write_all(purpose, deadline);
+        tokio::time::timeout_at(deadline, tokio::spawn(write.in_current_span()))
     }
 
     /// Puts what the store holds now under the changes that are pending.
-    pub(super) async fn reload(&self) -> Result<(), Error> {
+    pub(super) async fn reload(&self, deadline: Instant) -> Result<(), Error> {
         let Shared { config, store } = &*self.shared;
         let _turn = self.turn.lock().await;
         let (current, presented) = {
@@ -46,10 +51,16 @@ impl Inner {
             (state.current(), unasked.then_some(state.presented))
         };
         if let Some(presented) = presented {
-            let found = store.clone().find(presented.ids, config.expiry).await?;
+            let found = store
+                .clone()
+                .find(presented.ids, config.expiry, deadline)
+                .await?;
             self.state().found(found);
         } else if let Some(id) = current {
-            let record = store.clone().load(id, config.expiry, false).await?;
+            let record = store
+                .clone()
+                .load(id, config.expiry, false, deadline)
+                .await?;
             let mut state = self.state();
             // Unless the handler destroyed it meanwhile.
             if state.current() == Some(id) {
@@ -64,7 +75,11 @@ impl Inner {
         Ok(())
     }
 
-    async fn write_all(self: Arc<Self>, purpose: Purpose) -> Result<Written, Error> {
+    async fn write_all(
+        self: Arc<Self>,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<Written, Error> {
         // One write of a session after the other, or a `save` could update what another is still creating.
         let _turn = self.turn.lock().await;
         let plan = {
@@ -77,18 +92,19 @@ impl Inner {
         };
         let plan = match plan {
             Ok(plan) => plan,
-            Err((error, doomed)) => return self.delete(doomed).await.and(Err(error)),
+            Err((error, doomed)) => return self.delete(doomed, deadline).await.and(Err(error)),
         };
         // Together: they are about different sessions.
         let Plan { delete, write } = plan;
-        let (deleted, written) = tokio::join!(self.delete(delete), self.perform(write));
+        let (deleted, written) =
+            tokio::join!(self.delete(delete, deadline), self.perform(write, deadline));
         deleted.and(written)
     }
 
-    async fn delete(&self, ids: Vec<SessionId>) -> Result<(), Error> {
+    async fn delete(&self, ids: Vec<SessionId>, deadline: Instant) -> Result<(), Error> {
         let mut all = Ok(());
         for id in ids {
-            let deleted = self.shared.store.clone().delete(id).await;
+            let deleted = self.shared.store.clone().delete(id, deadline).await;
             if deleted.is_ok() {
                 self.state().deleted(id);
                 event::destroyed(id);
@@ -98,17 +114,23 @@ impl Inner {
         all
     }
 
-    async fn perform(&self, write: Option<Write>) -> Result<Written, Error> {
+    async fn perform(&self, write: Option<Write>, deadline: Instant) -> Result<Written, Error> {
         let (store, expiry) = (self.shared.store.clone(), self.shared.config.expiry);
         let (before, after, written) = match write {
             None => return Ok(Written::Kept(Duration::ZERO)),
-            Some(Write::Create(id, changes)) => (None, id, store.create(id, changes, expiry).await),
-            Some(Write::Update(id, changes)) => {
-                (Some(id), id, store.update(id, changes, expiry).await)
+            Some(Write::Create(id, changes)) => {
+                (None, id, store.create(id, changes, expiry, deadline).await)
             }
-            Some(Write::Renew(old, new, changes)) => {
-                (Some(old), new, store.renew(old, new, changes, expiry).await)
-            }
+            Some(Write::Update(id, changes)) => (
+                Some(id),
+                id,
+                store.update(id, changes, expiry, deadline).await,
+            ),
+            Some(Write::Renew(old, new, changes)) => (
+                Some(old),
+                new,
+                store.renew(old, new, changes, expiry, deadline).await,
+            ),
         };
         self.state().end(&written);
         event::written(before, after, &written);
@@ -137,12 +159,13 @@ fn logged(error: Error) -> Error {
 
 /// Bounds what the store may take.
 pub(crate) async fn in_time<T>(
-    timeout: Duration,
+    config: &Config,
+    deadline: Instant,
     operation: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    match tokio::time::timeout(timeout, operation).await {
+    match tokio::time::timeout_at(deadline, operation).await {
         Ok(result) => result,
-        Err(_) => Err(timed_out(timeout)),
+        Err(_) => Err(timed_out(config.store_timeout)),
     }
 }
 

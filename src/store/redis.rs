@@ -2,40 +2,54 @@
 
 use std::{
     fmt,
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use fred::{
-    clients::{Client, Pool},
+    clients::Pool,
     interfaces::{ClientLike, HashesInterface, KeysInterface, LuaInterface},
     types::{Key, Value},
 };
-
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 
 use self::{
-    script::{CREATE, DELETE_IF_SAME, LOAD, RENEW, Script, UPDATE},
-    wire::{
-        expire, expiry_args, failed, hash_or_none, is_wrong_type, milliseconds, record, write_args,
-    },
+    clock::Reading,
+    connect::{Target, time},
+    link::{Asking, Link},
+    refusal::{failed, silent},
+    script::{CREATE, LOAD, Script, UPDATE},
+    wire::{expire, expiry_args, hash_or_none, is_wrong_type, milliseconds, record, write_args},
 };
 use super::{Record, SessionStore, Written};
 use crate::{
-    changes::{Change, Changes, Fields, is_reserved},
+    changes::{Changes, Fields},
     config::Expiry,
     error::{Error, ErrorKind},
     id::SessionId,
 };
 
+mod clock;
 mod connect;
+mod link;
+mod refusal;
+mod renew;
 mod script;
+#[cfg(feature = "rustls")]
+mod tls;
 mod wire;
 
-/// How often a renewal on a cluster starts anew because other requests keep writing to the session.
-const RENEWAL_ATTEMPTS: u32 = 16;
+/// How long an operation may take that was not asked for by the layer, which says it itself.
+const DIRECT: Duration = Duration::from_secs(1);
+/// How often a write is sent at most, because the server's clock is not what it was.
+const CLOCK_ATTEMPTS: u32 = 3;
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
 ///
@@ -75,7 +89,7 @@ const RENEWAL_ATTEMPTS: u32 = 16;
 /// may be refused. On a cluster or behind a Sentinel, the client also asks for the topology.
 #[derive(Clone)]
 pub struct RedisStore {
-    pool: Pool,
+    link: Arc<Link>,
     prefix: Arc<str>,
     /// Whether this process has met a session with an idle timeout of its own, or a key of another type; see
     /// [`RedisStore::load_plain`].
@@ -83,27 +97,38 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Connects to `redis://[[user:]password@]host[:port][/database]`, and to a cluster or a Sentinel with
-    /// `redis-cluster://` or `redis-sentinel://` as [fred](https://docs.rs/fred) reads them. A user name or password
-    /// is percent-encoded where it holds characters that mean something in a URL. For TLS, switch on a TLS feature of
-    /// fred in your own `Cargo.toml` and use [`from_pool`](Self::from_pool).
+    /// Connects to one server, to a cluster, or to the master that a Sentinel names:
     ///
-    /// The connection is built for a service that must answer in time: a command fails after half a second, whatever
-    /// the layer's `store_timeout` is, at once while there is known to be no connection, and is never sent again;
-    /// reconnecting goes on for ever. It must be called inside a tokio runtime.
+    /// | URL | |
+    /// | --- | --- |
+    /// | `redis://[[user:]password@]host[:port][/database]` | one server |
+    /// | `redis+unix:///path/to/redis.sock` | the same over a Unix socket |
+    /// | `redis-cluster://[[user:]password@]host:port[?node=host:port&…]` | a cluster, known through any of these nodes |
+    /// | `redis-sentinel://[[user:]password@]host:port[/database]?sentinelServiceName=name[&node=host:port&…]` | the master of that name; hosts are Sentinels, user and password the server's |
+    ///
+    /// A user name or password is percent-encoded where it holds characters that mean something in a URL. `valkey`
+    /// may stand for `redis`. With feature `rustls`, `rediss` is TLS; the query may then name PEM files, `ca=` with the
+    /// certificates to trust instead of the system's, `cert=` and `key=` for a server that wants to know its clients:
+    /// `rediss://host?ca=/etc/redis/ca.crt&cert=/etc/redis/app.crt&key=/etc/redis/app.key`.
+    ///
+    /// The connection is kept: when it is lost or the server falls silent, operations fail at once, and a new connection
+    /// is tried for until there is one. No operation is ever sent twice. It must be called inside a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`] for a URL that cannot be used, [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`],
-    /// within 5 seconds, for a server that is not there or refuses the login. Neither shows the password.
+    /// [`ErrorKind::InvalidUrl`] for a URL that cannot be used; and within 4 seconds [`ErrorKind::Unavailable`] or
+    /// [`ErrorKind::Timeout`] for a server that is not there, [`ErrorKind::NotAuthenticated`], [`ErrorKind::Tls`] and the
+    /// others for one that refuses. None shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        connect::connect(url).await.map(Self::from_pool)
+        let link = Link::connect(Target::parse(url)?).await?;
+        Ok(Self::new(link))
     }
 
     /// Uses a pool of the caller's, which must be connected.
     ///
-    /// fred's defaults have neither a timeout nor a reconnect policy: set `default_command_timeout` below the layer's
-    /// `store_timeout`, `max_command_attempts` to 1, `tcp.nodelay` to true, and a policy. RESP2 and RESP3 both work.
+    /// fred's defaults never reconnect: set a policy, `max_command_attempts` to 1, so that nothing is sent twice, and
+    /// `tcp.nodelay` to true. RESP2 and RESP3 both work. Prefer [`connect`](Self::connect) where its URLs are enough: it
+    /// knows sooner when a server is gone and when it is back.
     ///
     /// ```no_run
     /// use tower_redis_session::{RedisStore, fred::prelude::*};
@@ -111,7 +136,6 @@ impl RedisStore {
     /// # async fn connect() -> Result<(), Error> {
     /// let pool = Builder::from_config(Config::from_url("redis://127.0.0.1:6379")?)
     ///     .set_policy(ReconnectPolicy::new_exponential(0, 10, 1000, 2))
-    ///     .with_performance_config(|it| it.default_command_timeout = std::time::Duration::from_millis(500))
     ///     .with_connection_config(|it| {
     ///         it.max_command_attempts = 1;
     ///         it.tcp.nodelay = Some(true);
@@ -124,8 +148,12 @@ impl RedisStore {
     /// ```
     #[must_use]
     pub fn from_pool(pool: Pool) -> Self {
+        Self::new(Link::given(pool))
+    }
+
+    fn new(link: Arc<Link>) -> Self {
         Self {
-            pool,
+            link,
             prefix: Arc::from("session:"),
             needs_script: Arc::default(),
         }
@@ -147,18 +175,27 @@ impl RedisStore {
         })
     }
 
-    /// A client with a connection. Without one a command would wait in the client's queue, and may run long after
-    /// its caller was told that it failed.
-    fn client(&self) -> Result<&Client, Error> {
-        let client = self.pool.next_connected();
-        if client.is_connected() {
-            Ok(client)
-        } else {
-            Err(Error::new(
-                ErrorKind::Unavailable,
-                "there is no connection to Redis",
-            ))
-        }
+    /// Asks the server for a sign of life, for a readiness probe.
+    ///
+    /// # Errors
+    ///
+    /// Within 1 second, as any operation's: [`ErrorKind::Unavailable`], [`ErrorKind::Timeout`] or what the server says.
+    ///
+    /// ```no_run
+    /// # async fn probe(store: tower_redis_session::RedisStore) -> http::StatusCode {
+    /// match store.ping().await {
+    ///     Ok(()) => http::StatusCode::OK,
+    ///     Err(_) => http::StatusCode::SERVICE_UNAVAILABLE,
+    /// }
+    /// # }
+    /// ```
+    pub async fn ping(&self) -> Result<(), Error> {
+        in_time(Instant::now() + DIRECT, async {
+            let mut asking = self.link.begin().await?;
+            let answer = asking.ping::<Value>(None).await;
+            asking.answered(answer).map(drop).map_err(failed)
+        })
+        .await
     }
 
     /// `HGETALL` and `EXPIRE` together: the least that a read with a refresh can cost.
@@ -168,17 +205,18 @@ impl RedisStore {
     /// between would leave a long session with a short time to live. So a process that has met such a session loads by
     /// script from then on.
     async fn load_plain(&self, id: SessionId, expiry: Expiry) -> Result<Option<Record>, Error> {
-        let client = self.client()?;
+        let mut asking = self.link.begin().await?;
         let (key, full) = (self.key(id), expiry.idle_timeout());
         let unfinished = Unfinished::new(self, id, expiry);
         let (hash, expired) = tokio::join!(
-            client.hgetall::<Fields, _>(key.clone()),
-            expire(client, key.clone(), full)
+            asking.hgetall::<Fields, _>(key.clone()),
+            expire(&asking, key.clone(), full)
         );
+        let (hash, expired) = (asking.answered(hash), asking.answered(expired));
         if is_wrong_type(&hash) {
             // Not ours, but the `EXPIRE` has given it an end: take that back, and do not do it again.
             self.needs_script.store(true, Ordering::Relaxed);
-            client.persist::<(), _>(key).await.map_err(failed)?;
+            asking.persist::<(), _>(key).await.map_err(failed)?;
             unfinished.done();
             return Ok(None);
         }
@@ -192,7 +230,7 @@ impl RedisStore {
         if let Some(own) = record.idle_timeout {
             self.needs_script.store(true, Ordering::Relaxed);
             if own != full {
-                expire(client, key, own).await.map_err(failed)?;
+                expire(&asking, key, own).await.map_err(failed)?;
                 record.time_to_live = own;
             }
         }
@@ -206,9 +244,10 @@ impl RedisStore {
         expiry: Expiry,
         refresh: bool,
     ) -> Result<Option<Record>, Error> {
+        let mut asking = self.link.begin().await?;
         let mut args = expiry_args(expiry);
         args.push(Value::from(i64::from(refresh)));
-        let answer = self.run(&LOAD, vec![self.key(id)], args).await?;
+        let answer = run(&mut asking, &LOAD, vec![self.key(id)], args).await?;
         if answer.is_null() {
             return Ok(None);
         }
@@ -221,22 +260,24 @@ impl RedisStore {
         Ok(Some(record))
     }
 
+    /// Runs one of the scripts that change a session; see `write.lua`.
     async fn write(
         &self,
         script: &'static Script,
         keys: Vec<Key>,
         changes: &Changes,
         expiry: Expiry,
+        deadline: Instant,
     ) -> Result<Written, Error> {
         if changes.idle_timeout().is_some() {
             self.needs_script.store(true, Ordering::Relaxed);
         }
-        let answer = self.run(script, keys, write_args(changes, expiry)).await?;
-        match answer.as_i64() {
-            Some(left) if left >= 0 => Ok(Written::Kept(milliseconds(left))),
-            Some(-1) => Ok(Written::Gone),
-            Some(-2) => Ok(Written::Emptied),
-            Some(-3) => Err(super::id_taken()),
+        let args = write_args(changes, expiry);
+        match self.run_until(deadline, script, keys, args).await? {
+            left @ 0.. => Ok(Written::Kept(milliseconds(left))),
+            -1 => Ok(Written::Gone),
+            -2 => Ok(Written::Emptied),
+            -3 => Err(super::id_taken()),
             _ => Err(Error::new(
                 ErrorKind::Unavailable,
                 "Redis gave an answer of another kind",
@@ -244,72 +285,85 @@ impl RedisStore {
         }
     }
 
-    /// The two keys live in different slots, so no script can move the session. It is copied, changed, and the old
-    /// key deleted if it still holds what was copied: a write that came in between is not lost, but copied as well.
-    /// After a crash at any point one of the ids still works.
-    async fn renew_on_cluster(
+    /// Runs a script that does nothing after the deadline; see `deadline.lua`.
+    async fn run_until(
         &self,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        for _ in 0..RENEWAL_ATTEMPTS {
-            let client = self.client()?;
-            let hash = hash_or_none(client.hgetall::<Fields, _>(self.key(old)).await)?;
-            let Some(copied) = hash else {
-                return Ok(Written::Gone);
-            };
-            let mut fields = copied.clone();
-            changes.apply(&mut fields)?;
-            let mut sets: Changes = (fields.into_iter())
-                .map(|(name, text)| (name, Change::Set(text)))
-                .collect();
-            if let Some(own) = changes.idle_timeout() {
-                sets = sets.with_idle_timeout(own);
-            }
-            let written = if sets.fields().all(|(name, _)| is_reserved(name)) {
-                Written::Emptied
-            } else {
-                // The id is of our making: what is there is the copy of an attempt whose answer was lost.
-                self.delete(new).await?;
-                self.create(new, &sets, expiry).await?
-            };
-            let held = copied.into_iter().flat_map(|(name, text)| [name, text]);
-            let held = held.map(Value::from).collect();
-            let deleted = self.run(&DELETE_IF_SAME, vec![self.key(old)], held).await?;
-            match deleted.as_i64() {
-                Some(1) => return Ok(written),
-                // Logged out, expired or renewed elsewhere.
-                Some(-1) => {
-                    self.delete(new).await?;
-                    return Ok(Written::Gone);
-                }
-                _ => self.delete(new).await?,
-            }
-        }
-        let message = "the session changed all the time while it was to be renewed";
-        Err(Error::new(ErrorKind::Unavailable, message))
-    }
-
-    async fn run(
-        &self,
+        deadline: Instant,
         script: &'static Script,
         keys: Vec<Key>,
-        args: Vec<Value>,
-    ) -> Result<Value, Error> {
-        let client = self.client()?;
-        match client
-            .evalsha::<Value, _, _, _>(script.sha1(), keys.clone(), args.clone())
-            .await
-        {
-            // The server restarted, or its scripts were flushed. It has not run, so it can be sent again, this time
-            // with its text, which the server keeps.
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
-                client.eval(script.lua(), keys, args).await.map_err(failed)
+        mut args: Vec<Value>,
+    ) -> Result<i64, Error> {
+        let attempts = async {
+            let mut asking = self.link.begin().await?;
+            let clock = &self.link.clock;
+            for _ in 0..CLOCK_ATTEMPTS {
+                let at_server = match clock.at_server(deadline) {
+                    Some(at_server) => at_server,
+                    None => {
+                        let reading = time(&asking).await;
+                        clock.learn(asking.answered(reading).map_err(failed)?);
+                        continue;
+                    }
+                };
+                args.push(at_server.into());
+                let asked = Instant::now();
+                let answer = run(&mut asking, script, keys.clone(), args.clone()).await?;
+                args.pop();
+                let (answer, server) = answer.convert::<(i64, i64)>().map_err(failed)?;
+                let answered = Instant::now();
+                let late = answer == -4;
+                if late {
+                    // It did nothing. If it was not too late here, the server's clock is another one than it was.
+                    clock.forget();
+                }
+                clock.learn(Reading {
+                    server,
+                    asked,
+                    answered,
+                });
+                if !late {
+                    return Ok(answer);
+                }
             }
-            answer => answer.map_err(failed),
+            Err(silent())
+        };
+        in_time(deadline, attempts).await
+    }
+}
+
+/// Runs a script.
+async fn run(
+    asking: &mut Asking<'_>,
+    script: &'static Script,
+    keys: Vec<Key>,
+    args: Vec<Value>,
+) -> Result<Value, Error> {
+    let answer = asking
+        .evalsha::<Value, _, _, _>(script.sha1(), keys.clone(), args.clone())
+        .await;
+    match asking.answered(answer) {
+        // The server restarted, or its scripts were flushed. It has not run, so it can be sent again, this time with
+        // its text, which the server keeps.
+        Err(error) if error.details().starts_with("NOSCRIPT") => {
+            let answer = asking.eval(script.lua(), keys, args).await;
+            asking.answered(answer).map_err(failed)
         }
+        answer => answer.map_err(failed),
+    }
+}
+
+/// When the operation under way has to end.
+fn deadline() -> Instant {
+    super::deadline().unwrap_or_else(|| Instant::now() + DIRECT)
+}
+
+async fn in_time<T>(
+    deadline: Instant,
+    operation: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match timeout_at(deadline, operation).await {
+        Ok(result) => result,
+        Err(_) => Err(silent()),
     }
 }
 
@@ -324,10 +378,17 @@ impl SessionStore for RedisStore {
             && expiry.absolute_timeout().is_none()
             && expiry.refresh_interval().is_zero()
             && !self.needs_script.load(Ordering::Relaxed);
-        if plain {
-            self.load_plain(id, expiry).await
-        } else {
-            self.load_by_script(id, expiry, refresh).await
+        let load = async {
+            if plain {
+                self.load_plain(id, expiry).await
+            } else {
+                self.load_by_script(id, expiry, refresh).await
+            }
+        };
+        match super::deadline() {
+            // The layer drops it in time.
+            Some(_) => load.await,
+            None => in_time(deadline(), load).await,
         }
     }
 
@@ -337,8 +398,8 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
-        self.write(&CREATE, vec![self.key(id)], changes, expiry)
-            .await
+        let keys = vec![self.key(id)];
+        self.write(&CREATE, keys, changes, expiry, deadline()).await
     }
 
     async fn update(
@@ -347,8 +408,8 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
-        self.write(&UPDATE, vec![self.key(id)], changes, expiry)
-            .await
+        let keys = vec![self.key(id)];
+        self.write(&UPDATE, keys, changes, expiry, deadline()).await
     }
 
     async fn renew(
@@ -358,16 +419,17 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
-        if self.pool.is_clustered() {
-            return self.renew_on_cluster(old, new, changes, expiry).await;
-        }
-        let keys = vec![self.key(old), self.key(new)];
-        self.write(&RENEW, keys, changes, expiry).await
+        self.renew_until(deadline(), old, new, changes, expiry)
+            .await
     }
 
     async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        let client = self.client()?;
-        client.unlink::<(), _>(self.key(id)).await.map_err(failed)
+        in_time(deadline(), async {
+            let mut asking = self.link.begin().await?;
+            let answer = asking.unlink::<(), _>(self.key(id)).await;
+            asking.answered(answer).map_err(failed)
+        })
+        .await
     }
 }
 

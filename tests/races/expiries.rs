@@ -182,7 +182,7 @@ async fn a_sessions_own_idle_timeout_is_kept_by_every_process() {
         assert!(near.contains(&watched.redis(&format!("PTTL {key}")).int()));
         assert_eq!(
             watched.cost(&elsewhere, "renew; set a 1").await,
-            ["load A", "renew A B"]
+            ["load A", "prepare A B", "renew A B"]
         );
         let key = format!("session:{}", id(&elsewhere));
         assert!(near.contains(&watched.redis(&format!("PTTL {key}")).int()));

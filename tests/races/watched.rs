@@ -12,11 +12,12 @@ macro_rules! source {
 }
 
 /// The scripts as the store sends them.
-pub(crate) const SCRIPTS: [(&str, &str); 4] = [
+pub(crate) const SCRIPTS: [(&str, &str); 5] = [
     ("load", source!("common" "load")),
-    ("create", source!("common" "write" "create")),
-    ("update", source!("common" "write" "update")),
-    ("renew", source!("common" "write" "renew")),
+    ("create", source!("common" "deadline" "write" "create")),
+    ("update", source!("common" "deadline" "write" "update")),
+    ("prepare", source!("common" "deadline" "write" "prepare")),
+    ("renew", source!("common" "deadline" "write" "renew")),
 ];
 
 pub(crate) struct Watched {
@@ -112,7 +113,7 @@ impl Watched {
         // What keeps up a connection is asked at any time, and for no request.
         let asked = asked
             .iter()
-            .filter(|command| !["PING", "INFO"].contains(&&*command.name()));
+            .filter(|command| !["PING", "INFO", "TIME"].contains(&&*command.name()));
         asked.map(short).collect()
     }
 

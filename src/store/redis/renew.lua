@@ -1,13 +1,21 @@
--- KEYS: 1 the session, 2 its new key. Answers as `write` does; -1 where there is no session, -3 where the new key
--- is taken. The changes come first, since they can fail; the move cannot.
-if not is_session(KEYS[1]) then
-  return -1
-end
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  return -3
-end
-local answer = write(KEYS[1])
-if type(answer) == 'number' and answer >= 0 then
-  redis.call('RENAME', KEYS[1], KEYS[2])
-end
-return answer
+-- KEYS: 1 the session, 2 its new key. The second half of a renewal: the session moves, with all that was written to it
+-- since the first half. Answers as `write` does; -1 where there is no session. Running it again changes nothing.
+return in_time(function()
+  if not is_session(KEYS[1]) then
+    if redis.call('HGET', KEYS[2], '@prepared') then
+      -- Logged out since the first half.
+      redis.call('UNLINK', KEYS[2])
+      return -1
+    end
+    -- An earlier attempt, whose answer was lost, has moved it.
+    local left = redis.call('PTTL', KEYS[2])
+    return left < 0 and -1 or left
+  end
+  local answer = write(KEYS[1])
+  if type(answer) == 'table' or answer < 0 then
+    redis.call('UNLINK', KEYS[2])
+  else
+    redis.call('RENAME', KEYS[1], KEYS[2])
+  end
+  return answer
+end)

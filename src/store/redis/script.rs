@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use fred::{
     bytes_utils::Str,
-    clients::Pool,
+    clients::Client,
     interfaces::LuaInterface,
     types::{Value, scripts},
 };
@@ -33,21 +33,31 @@ macro_rules! script {
     };
 }
 
+macro_rules! writing {
+    ($file:literal) => {
+        script!("common.lua", "deadline.lua", "write.lua", $file)
+    };
+}
+
 pub(super) static LOAD: Script = script!("common.lua", "load.lua");
-pub(super) static CREATE: Script = script!("common.lua", "write.lua", "create.lua");
-pub(super) static UPDATE: Script = script!("common.lua", "write.lua", "update.lua");
-pub(super) static RENEW: Script = script!("common.lua", "write.lua", "renew.lua");
-pub(super) static DELETE_IF_SAME: Script = script!("delete_if_same.lua");
+pub(super) static CREATE: Script = writing!("create.lua");
+pub(super) static UPDATE: Script = writing!("update.lua");
+pub(super) static PREPARE: Script = writing!("prepare.lua");
+pub(super) static RENEW: Script = writing!("renew.lua");
+pub(super) static REPLACE: Script = writing!("replace.lua");
+pub(super) static DELETE_IF_SAME: Script =
+    script!("common.lua", "deadline.lua", "delete_if_same.lua");
 
 /// Tells the server the scripts, so that the first request does not have to. It may refuse (an ACL without `SCRIPT`):
 /// then the first use of each sends its text.
-pub(super) async fn load_all(pool: &Pool) {
-    let load = |script: &'static Script| pool.script_load_cluster::<Value, _>(script.lua());
-    let _ = tokio::join!(
-        load(&LOAD),
-        load(&CREATE),
-        load(&UPDATE),
-        load(&RENEW),
-        load(&DELETE_IF_SAME)
-    );
+pub(super) async fn load_all(client: &Client, clustered: bool) {
+    let load =
+        async |script: &'static Script| client.script_load_cluster::<Value, _>(script.lua()).await;
+    let _ = tokio::join!(load(&LOAD), load(&CREATE), load(&UPDATE));
+    // The others belong to the one or the other.
+    if clustered {
+        let _ = tokio::join!(load(&REPLACE), load(&DELETE_IF_SAME));
+    } else {
+        let _ = tokio::join!(load(&PREPARE), load(&RENEW));
+    }
 }

@@ -12,9 +12,11 @@ use fred::{
 use crate::{
     changes::{Change, Changes, Fields, is_reserved},
     config::{Expiry, storable},
-    error::{Error, ErrorKind},
+    error::Error,
     store::Record,
 };
+
+use super::refusal::failed;
 
 pub(super) async fn expire(
     client: &Client,
@@ -97,32 +99,4 @@ pub(super) fn write_args(changes: &Changes, expiry: Expiry) -> Vec<Value> {
     }
     args.extend(sets.into_iter().chain(removes).chain(increments));
     args
-}
-
-pub(super) fn failed(error: fred::error::Error) -> Error {
-    refused("Redis could not do the operation", error)
-}
-
-pub(super) fn refused(message: &'static str, error: fred::error::Error) -> Error {
-    let details = error.details();
-    let kind = if *error.kind() == fred::error::ErrorKind::Timeout {
-        ErrorKind::Timeout
-    } else if details.starts_with("INCREMENT") && details.contains("overflow") {
-        ErrorKind::Overflow
-    } else if details.starts_with("INCREMENT") {
-        ErrorKind::NotAnInteger
-    } else {
-        ErrorKind::Unavailable
-    };
-    let message = format!("{message}: {}", readable(details));
-    Error::new(kind, message).with_source(error)
-}
-
-/// fred shows an error of the operating system as `Os { code: 111, kind: …, message: "Connection refused" }`.
-fn readable(details: &str) -> &str {
-    let quoted = |text: &'static str| {
-        let (_, from) = details.split_once(text)?;
-        from.split_once('"').map(|(text, _)| text)
-    };
-    (quoted("message: \"").or_else(|| quoted("error: \""))).unwrap_or(details)
 }

@@ -1,6 +1,6 @@
--- Stands, after common.lua, before create.lua, update.lua and renew.lua.
+-- Stands, after common.lua and deadline.lua, before create.lua, update.lua and renew.lua.
 -- ARGV: 4 the session's own idle timeout in milliseconds or '', 5 how many fields are set, 6 how many are
--- removed, 7 how many incremented; then name, text, ...; name, ...; name, number, ...
+-- removed, 7 how many incremented; then name, text, ...; name, ...; name, number, ...; last the deadline.
 local SETS, REMOVES, INCREMENTS = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local FIRST_REMOVE = 8 + 2 * SETS
 local FIRST_INCREMENT = FIRST_REMOVE + REMOVES

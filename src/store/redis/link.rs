@@ -1,0 +1,350 @@
+//! [`Link`]: the way to a server. It knows when the server is gone, so that nobody waits for it, and looks for it until
+//! it is back.
+
+use std::{
+    mem,
+    ops::Deref,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use fred::{
+    clients::{Client, Pool},
+    interfaces::ClientLike,
+    types::{Value, config::Options},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore, SemaphorePermit},
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
+use uuid::Uuid;
+
+use super::{
+    clock::{Clock, Silence},
+    connect::{Connection, Target},
+    refusal::{is_answer, is_passing, no_connection, silent},
+};
+use crate::{error::Error, event};
+
+/// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
+const PLACES: usize = 4096;
+/// A server that has said nothing for so long while it was asked is taken for gone.
+const SILENCE: Duration = Duration::from_millis(250);
+/// How soon after a failure it is looked for again: at first, and at most.
+const FIRST_DELAY: Duration = Duration::from_millis(10);
+const LONGEST_DELAY: Duration = Duration::from_millis(250);
+/// How long a server has for answering a look.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(super) struct Link {
+    way: Way,
+    state: RwLock<State>,
+    places: Semaphore,
+    silence: Silence,
+    pub(super) clock: Clock,
+    keeper: Mutex<Option<AbortHandle>>,
+}
+
+/// How a connection is made.
+enum Way {
+    /// By us: a new client each time, so that nothing that was left in an old one is ever sent.
+    Connect(Target),
+    /// The caller's pool connects by itself.
+    Given(Pool),
+}
+
+enum State {
+    Up(Live),
+    Down { since: Instant, why: Error },
+}
+
+struct Live {
+    clients: Clients,
+    since: Instant,
+    /// Tells this connection from those before and after it.
+    number: u64,
+    /// Tells the keeper to end the connection.
+    given_up: Arc<Notify>,
+}
+
+enum Clients {
+    One(Client),
+    Pool(Pool),
+}
+
+impl Live {
+    fn new(clients: Clients) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        Self {
+            clients,
+            since: Instant::now(),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            given_up: Arc::default(),
+        }
+    }
+}
+
+impl Link {
+    /// Connects, and keeps it so.
+    pub(super) async fn connect(target: Target) -> Result<Arc<Self>, Error> {
+        let connection = target.connect().await?;
+        let live = Live::new(Clients::One(connection.client.clone()));
+        let given_up = live.given_up.clone();
+        let link = Arc::new(Self::new(Way::Connect(target), live));
+        link.clock.learn(connection.reading);
+        link.keep(Some((connection, given_up)));
+        Ok(link)
+    }
+
+    /// Uses a pool that connects by itself.
+    pub(super) fn given(pool: Pool) -> Arc<Self> {
+        let live = Live::new(Clients::Pool(pool.clone()));
+        Arc::new(Self::new(Way::Given(pool), live))
+    }
+
+    fn new(way: Way, live: Live) -> Self {
+        Self {
+            way,
+            state: RwLock::new(State::Up(live)),
+            places: Semaphore::new(PLACES),
+            silence: Silence::default(),
+            clock: Clock::default(),
+            keeper: Mutex::default(),
+        }
+    }
+
+    /// Whether it leads to a cluster, whose nodes the client tells apart.
+    pub(super) fn is_clustered(&self) -> bool {
+        match &self.way {
+            Way::Connect(target) => target.is_clustered(),
+            Way::Given(pool) => pool.is_clustered(),
+        }
+    }
+
+    /// A client to ask something with, once there is a place; an error at once while the server is gone.
+    pub(super) async fn begin(self: &Arc<Self>) -> Result<Asking<'_>, Error> {
+        self.client()?;
+        let place = self.places.acquire().await.map_err(Error::unavailable)?;
+        // It may have gone while there was no place.
+        let (client, number) = self.client()?;
+        self.silence.asked();
+        Ok(Asking {
+            link: self,
+            client,
+            number,
+            answered: false,
+            _place: place,
+        })
+    }
+
+    /// A client and the number of its connection.
+    fn client(self: &Arc<Self>) -> Result<(Client, u64), Error> {
+        let client = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Up(live) => match &live.clients {
+                Clients::One(client) => Ok((client.clone(), live.number)),
+                Clients::Pool(pool) => Ok((pool.next_connected().clone(), live.number)),
+            },
+            State::Down { why, .. } => Err(why.clone()),
+        };
+        match client {
+            // Without a connection a command would wait in the client's queue, and may run long after its caller was
+            // told that it failed.
+            Ok((client, _)) if !client.is_connected() => Err(no_connection()),
+            Ok(client) => Ok(client),
+            Err(why) => {
+                self.keep_on();
+                Err(why)
+            }
+        }
+    }
+
+    /// Takes the server for gone, and ends the connection, for another; only the one with this number, and only if it
+    /// is `older` than that.
+    fn give_up(self: &Arc<Self>, number: u64, older: Duration, why: Error) {
+        let mut state = self.state_mut();
+        match &*state {
+            State::Up(live) if live.number == number && live.since.elapsed() > older => {
+                live.given_up.notify_one();
+                let since = Instant::now();
+                *state = State::Down { since, why };
+            }
+            _ => return,
+        }
+        drop(state);
+        self.keep_on();
+    }
+
+    fn down(&self, why: Error) {
+        let mut state = self.state_mut();
+        let since = match &*state {
+            State::Up(_) => Instant::now(),
+            State::Down { since, .. } => *since,
+        };
+        *state = State::Down { since, why };
+    }
+
+    fn up(&self, live: Live) {
+        self.silence.broken();
+        let before = mem::replace(&mut *self.state_mut(), State::Up(live));
+        if let State::Down { since, .. } = before {
+            event::recovered(since.elapsed());
+        }
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keeper(&self) -> MutexGuard<'_, Option<AbortHandle>> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While the server is gone somebody looks for it, also where the runtime of the last keeper has ended.
+    fn keep_on(self: &Arc<Self>) {
+        let runs = (self.keeper().as_ref()).is_some_and(|keeper| !keeper.is_finished());
+        if !runs {
+            self.keep(None);
+        }
+    }
+
+    fn keep(self: &Arc<Self>, connection: Option<(Connection, Arc<Notify>)>) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        // A keeper must not keep alive what it keeps up.
+        let link = Arc::downgrade(self);
+        let task = match &self.way {
+            Way::Connect(target) => runtime.spawn(keep_connected(link, target.clone(), connection)),
+            Way::Given(pool) => runtime.spawn(look_for(link, pool.clone())),
+        };
+        *self.keeper() = Some(task.abort_handle());
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(keeper) = self.keeper().take() {
+            keeper.abort();
+        }
+    }
+}
+
+/// Makes a new connection whenever there is none.
+async fn keep_connected(
+    link: Weak<Link>,
+    target: Target,
+    mut connection: Option<(Connection, Arc<Notify>)>,
+) {
+    let mut delay = FIRST_DELAY;
+    loop {
+        if let Some((mut connection, given_up)) = connection.take() {
+            let ended = tokio::select! {
+                why = connection.ended() => Some(why),
+                () = given_up.notified() => None,
+            };
+            let Some(link) = link.upgrade() else { return };
+            if let Some(why) = ended {
+                link.down(why);
+            }
+        }
+        // Not all processes at once.
+        sleep(with_jitter(delay)).await;
+        delay = (delay * 2).min(LONGEST_DELAY);
+        let attempt = target.connect().await;
+        let Some(link) = link.upgrade() else { return };
+        match attempt {
+            Ok(new) => {
+                delay = FIRST_DELAY;
+                // It may be another server.
+                link.clock.forget();
+                link.clock.learn(new.reading);
+                let live = Live::new(Clients::One(new.client.clone()));
+                connection = Some((new, live.given_up.clone()));
+                link.up(live);
+            }
+            Err(why) => link.down(why),
+        }
+    }
+}
+
+/// Makes a pool connect anew, and waits until it is answered.
+async fn look_for(link: Weak<Link>, pool: Pool) {
+    let reconnecting = pool.clone();
+    let reconnection = tokio::spawn(async move { reconnecting.force_reconnection().await });
+    let options = Options {
+        timeout: Some(LOOK),
+        max_attempts: Some(1),
+        ..Options::default()
+    };
+    loop {
+        sleep(with_jitter(LONGEST_DELAY)).await;
+        let client = pool.next_connected();
+        let answer = client.with_options(&options).ping::<Value>(None).await;
+        let Some(link) = link.upgrade() else { break };
+        if answer.is_ok() || answer.is_err_and(|error| is_answer(&error)) {
+            link.clock.forget();
+            link.up(Live::new(Clients::Pool(pool)));
+            break;
+        }
+    }
+    reconnection.abort();
+}
+
+/// From half of it to all of it.
+fn with_jitter(delay: Duration) -> Duration {
+    let [byte, ..] = Uuid::new_v4().into_bytes();
+    delay.mul_f64(0.5 + f64::from(byte) / 510.0)
+}
+
+/// One exchange with the server. Dropped before it is [`answered`](Self::answered), it tells a server that is silent
+/// from one that somebody had no time to wait for.
+pub(super) struct Asking<'a> {
+    link: &'a Arc<Link>,
+    client: Client,
+    number: u64,
+    answered: bool,
+    _place: SemaphorePermit<'a>,
+}
+
+impl Asking<'_> {
+    /// Takes note of an answer.
+    pub(super) fn answered<T>(
+        &mut self,
+        answer: Result<T, fred::error::Error>,
+    ) -> Result<T, fred::error::Error> {
+        let error = match &answer {
+            Ok(_) => None,
+            Err(error) if is_answer(error) => Some(error),
+            Err(_) => return answer,
+        };
+        self.answered = true;
+        self.link.silence.broken();
+        // Another connection may lead to a server that can do it. If it does not, not every request makes one.
+        if let Some(why) = error.and_then(is_passing) {
+            self.link.give_up(self.number, LONGEST_DELAY, why);
+        }
+        answer
+    }
+}
+
+impl Deref for Asking<'_> {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.link.silence.over();
+        if !self.answered && self.link.silence.lasts(SILENCE) {
+            self.link.give_up(self.number, Duration::ZERO, silent());
+        }
+    }
+}

@@ -1,0 +1,28 @@
+-- KEYS: 1 the session, 2 its new key. The first half of a renewal: makes the session under its new key, changed, and
+-- leaves the old one as it is. Answers as `write` does; -1 where there is no session, -3 where the new key is taken.
+-- Until this is answered the client has the old id, which works; from then on the new one, which works as well.
+return in_time(function()
+  if not is_session(KEYS[1]) then
+    return -1
+  end
+  if redis.call('EXISTS', KEYS[2]) == 1 then
+    if not (is_session(KEYS[2]) and redis.call('HGET', KEYS[2], '@prepared')) then
+      return -3
+    end
+    -- What an attempt left whose answer was lost.
+    redis.call('UNLINK', KEYS[2])
+  end
+  local fields = redis.call('HGETALL', KEYS[1])
+  for from = 1, #fields, 1000 do
+    redis.call('HSET', KEYS[2], unpack(fields, from, math.min(from + 999, #fields)))
+  end
+  redis.call('HSET', KEYS[2], '@prepared', 1)
+  local answer = write(KEYS[2])
+  if type(answer) == 'table' then
+    redis.call('UNLINK', KEYS[2])
+  elseif answer < 0 then
+    -- No field was left, or the absolute end has come.
+    redis.call('UNLINK', KEYS[1])
+  end
+  return answer
+end)

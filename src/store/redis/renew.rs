@@ -1,0 +1,205 @@
+//! A session gets a new id, so that a lost answer logs nobody out.
+//!
+//! Done in one step, a renewal whose answer is lost would leave the client with an id of which nobody can say whether
+//! it still works. So the session is made under its new id first. If that fails, the old id works as before; once it is
+//! done, the new one works whatever happens next, and the client gets it. The second step takes the old one away.
+
+use std::time::Duration;
+
+use fred::{interfaces::HashesInterface, types::Value};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    RedisStore, in_time,
+    refusal::may_have_happened,
+    script::{DELETE_IF_SAME, PREPARE, RENEW, REPLACE},
+    wire::hash_or_none,
+};
+use crate::{
+    changes::{Change, Changes, Fields, is_reserved},
+    config::Expiry,
+    error::{Error, ErrorKind},
+    event,
+    id::SessionId,
+    store::{SessionStore, Written},
+};
+
+/// How often a renewal on a cluster starts anew because other requests keep writing to the session.
+const ATTEMPTS: u32 = 16;
+/// The second step ends so long before the renewal, so that there is time to answer.
+const MARGIN: Duration = Duration::from_millis(50);
+/// How long after a lost answer the step is tried again.
+const AGAIN: Duration = Duration::from_millis(20);
+/// For so long, and so often, an old id is to be deleted of which it is not known whether it was.
+const FORGET_FOR: Duration = Duration::from_secs(60);
+const FORGET_EVERY: Duration = Duration::from_millis(250);
+
+impl RedisStore {
+    pub(super) async fn renew_until(
+        &self,
+        deadline: Instant,
+        old: SessionId,
+        new: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let deadline = deadline - MARGIN.min(left / 4);
+        if self.link.is_clustered() {
+            self.renew_on_cluster(deadline, old, new, changes, expiry)
+                .await
+        } else {
+            self.renew_on_server(deadline, old, new, changes, expiry)
+                .await
+        }
+    }
+
+    async fn renew_on_server(
+        &self,
+        deadline: Instant,
+        old: SessionId,
+        new: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        let keys = || vec![self.key(old), self.key(new)];
+        let prepared = self
+            .write(&PREPARE, keys(), changes, expiry, deadline)
+            .await?;
+        if !matches!(prepared, Written::Kept(_)) {
+            return Ok(prepared);
+        }
+        let mut attempts = Attempts::until(deadline);
+        loop {
+            let answer = self.write(&RENEW, keys(), changes, expiry, deadline).await;
+            match attempts.after(answer).await {
+                Next::Again => {}
+                Next::Take(answer) => return answer,
+                Next::Lost => {
+                    self.forget(old);
+                    return Ok(prepared);
+                }
+            }
+        }
+    }
+
+    /// The two keys live in different slots, so no script can move the session. It is copied, changed, and the old
+    /// key deleted if it still holds what was copied: a write that came in between is not lost, but copied as well.
+    /// After a crash at any point one of the ids still works.
+    async fn renew_on_cluster(
+        &self,
+        deadline: Instant,
+        old: SessionId,
+        new: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        for _ in 0..ATTEMPTS {
+            let Some(copied) = in_time(deadline, self.fields(old)).await? else {
+                return Ok(Written::Gone);
+            };
+            let mut fields = copied.clone();
+            changes.apply(&mut fields)?;
+            let mut sets: Changes = (fields.into_iter())
+                .map(|(name, text)| (name, Change::Set(text)))
+                .collect();
+            if let Some(own) = changes.idle_timeout() {
+                sets = sets.with_idle_timeout(own);
+            }
+            let written = if sets.fields().all(|(name, _)| is_reserved(name)) {
+                Written::Emptied
+            } else {
+                let keys = vec![self.key(new)];
+                self.write(&REPLACE, keys, &sets, expiry, deadline).await?
+            };
+            let held = copied.into_iter().flat_map(|(name, text)| [name, text]);
+            let held: Vec<Value> = held.map(Value::from).collect();
+            let mut attempts = Attempts::until(deadline);
+            let deleted = loop {
+                let (keys, held) = (vec![self.key(old)], held.clone());
+                let answer = self.run_until(deadline, &DELETE_IF_SAME, keys, held).await;
+                match attempts.after(answer).await {
+                    Next::Again => {}
+                    // It is gone: by an attempt whose answer was lost.
+                    Next::Take(Ok(-1)) if attempts.lost => break 1,
+                    Next::Take(answer) => break answer?,
+                    Next::Lost => {
+                        self.forget(old);
+                        return Ok(written);
+                    }
+                }
+            };
+            match deleted {
+                1 => return Ok(written),
+                // Logged out, expired or renewed elsewhere.
+                -1 => {
+                    self.delete(new).await?;
+                    return Ok(Written::Gone);
+                }
+                // Written to meanwhile: what was copied is replaced.
+                _ => {}
+            }
+        }
+        self.forget(new);
+        let message = "the session changed all the time while it was to be renewed";
+        Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    async fn fields(&self, id: SessionId) -> Result<Option<Fields>, Error> {
+        let mut asking = self.link.begin().await?;
+        let hash = asking.hgetall::<Fields, _>(self.key(id)).await;
+        hash_or_none(asking.answered(hash))
+    }
+
+    /// Deletes a session that nobody is to use any more, as soon as the server can be asked. Until then nobody can.
+    fn forget(&self, id: SessionId) {
+        let store = self.clone();
+        tokio::spawn(async move {
+            let end = Instant::now() + FORGET_FOR;
+            while store.delete(id).await.is_err() && Instant::now() < end {
+                sleep(FORGET_EVERY).await;
+            }
+        });
+    }
+}
+
+/// The attempts at a step that may be done more than once.
+struct Attempts {
+    deadline: Instant,
+    /// The answer to one of them was lost, so that it may have been done.
+    lost: bool,
+}
+
+enum Next<T> {
+    Again,
+    Take(Result<T, Error>),
+    /// There was no answer in time.
+    Lost,
+}
+
+impl Attempts {
+    fn until(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            lost: false,
+        }
+    }
+
+    /// What to do after an attempt. One that the server refused at once is not done, and not tried again.
+    async fn after<T>(&mut self, answer: Result<T, Error>) -> Next<T> {
+        match answer {
+            Err(error) if error.is_unavailable() && (self.lost || may_have_happened(&error)) => {
+                self.lost = true;
+                if Instant::now() + AGAIN < self.deadline {
+                    sleep(AGAIN).await;
+                    return Next::Again;
+                }
+                // Until then an attempt may still reach the server.
+                sleep_until(self.deadline).await;
+                event::unavailable(&error);
+                Next::Lost
+            }
+            answer => Next::Take(answer),
+        }
+    }
+}

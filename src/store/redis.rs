@@ -72,7 +72,8 @@ const CLOCK_ATTEMPTS: u32 = 3;
 /// | --- | --- |
 /// | load | `HGETALL` and `EXPIRE` (`PEXPIRE` where the idle timeout is not whole seconds), in one round trip |
 /// | load, with `absolute_timeout` or `refresh_interval` | one script |
-/// | create, update, renew | one script |
+/// | create, update | one script |
+/// | renew | two scripts, one after the other: the new key is made, then the old one goes away. On a cluster a copy by `HGETALL` and two scripts |
 /// | delete | `UNLINK` |
 ///
 /// A session with an idle timeout of its own is recognised by its `@idle` field, so the first one that a process loads
@@ -81,12 +82,34 @@ const CLOCK_ATTEMPTS: u32 = 3;
 /// request. Likewise for the first key of another type under the prefix, which is no session: `PERSIST` takes the
 /// `EXPIRE` back, and with it an end that the key may have had.
 ///
+/// # When Redis fails
+///
+/// Each operation ends within the layer's `store_timeout` (1 second where no layer asks), whatever happens to the
+/// server, the network or the connection. Once a connection is lost, or the server has said nothing for 250
+/// milliseconds while somebody gave up waiting for it, operations fail at once, and a new connection is tried for, at
+/// first after 10 milliseconds, then up to four times a second, by one task a process. When there is one again, an event
+/// `recovered` says so. At most 4096 operations are under way at once; more wait for a place, within their time.
+///
+/// A write that was reported as failed may have happened before that, where only its answer was lost. It does not
+/// happen later: each script that writes carries the layer's deadline in the server's time, and does nothing when it
+/// comes too late, out of a socket's buffer or after the server stood still. The server's clock need not be right, but
+/// is taken to go on as it did since the connection was made.
+/// These can come late, and are harmless: the `UNLINK` of a logout, since nobody wants the session any more; and the
+/// `EXPIRE` of a load, which does nothing to a session that is gone, and lets one that is there end that much later.
+///
+/// A renewal is done once its first script is answered: from then on the client has the new id, which works whatever
+/// happens. Before that it has the old one, as if nothing had been asked. Where the second script's answer does not
+/// come, the old id is deleted as soon as the server can be asked, for a minute; after that it ends by itself.
+///
+/// What Redis has acknowledged it can lose all the same: with a replica that takes over, whatever was not replicated
+/// yet; with a restart, whatever was not on the disk (`appendfsync always` loses nothing).
+///
 /// # Access control
 ///
 /// Every key begins with the prefix. The commands are `HGETALL`, `EXPIRE`, `PEXPIRE`, `PERSIST`, `UNLINK`, `EVALSHA`,
-/// `EVAL` and, inside scripts, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL`, `RENAME` and
-/// `TIME`; on connecting `PING`, `SELECT` where the URL names a database, and `INFO`, `CLIENT` and `SCRIPT LOAD`, which
-/// may be refused. On a cluster or behind a Sentinel, the client also asks for the topology.
+/// `EVAL` and, inside scripts, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL` and `RENAME`;
+/// on connecting `PING` and `TIME`, `SELECT` where the URL names a database, and `INFO`, `CLIENT` and `SCRIPT LOAD`,
+/// which may be refused. On a cluster or behind a Sentinel, the client also asks for the topology.
 #[derive(Clone)]
 pub struct RedisStore {
     link: Arc<Link>,

@@ -5,7 +5,7 @@ use std::{
     mem,
     ops::Deref,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak,
+        Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -157,7 +157,7 @@ impl Link {
             Ok((client, _)) if !client.is_connected() => Err(no_connection()),
             Ok(client) => Ok(client),
             Err(why) => {
-                self.keep_on();
+                self.keep(None);
                 Err(why)
             }
         }
@@ -176,7 +176,7 @@ impl Link {
             _ => return,
         }
         drop(state);
-        self.keep_on();
+        self.keep(None);
     }
 
     fn down(&self, why: Error) {
@@ -200,35 +200,29 @@ impl Link {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keeper(&self) -> MutexGuard<'_, Option<AbortHandle>> {
-        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// While the server is gone somebody looks for it, also where the runtime of the last keeper has ended.
-    fn keep_on(self: &Arc<Self>) {
-        let runs = (self.keeper().as_ref()).is_some_and(|keeper| !keeper.is_finished());
-        if !runs {
-            self.keep(None);
-        }
-    }
-
+    /// Sees to it that there is a keeper: also where the runtime of the last one has ended.
     fn keep(self: &Arc<Self>, connection: Option<(Connection, Arc<Notify>)>) {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if keeper.as_ref().is_some_and(|keeper| !keeper.is_finished()) {
+            return;
+        }
         // A keeper must not keep alive what it keeps up.
         let link = Arc::downgrade(self);
         let task = match &self.way {
             Way::Connect(target) => runtime.spawn(keep_connected(link, target.clone(), connection)),
             Way::Given(pool) => runtime.spawn(look_for(link, pool.clone())),
         };
-        *self.keeper() = Some(task.abort_handle());
+        *keeper = Some(task.abort_handle());
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if let Some(keeper) = self.keeper().take() {
+        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = keeper {
             keeper.abort();
         }
     }

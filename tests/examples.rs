@@ -195,3 +195,26 @@ async fn counter_counts() {
     client.forget();
     assert_eq!(client.get("/").await.text(), "Visit number 1\n");
 }
+
+#[tokio::test]
+async fn login_is_ready_while_redis_answers() {
+    let mut server = RedisServer::start();
+    let example = Example::start("login", &[("REDIS_URL", &server.url())]);
+    let probe = Client::to(example.addr);
+    assert_is(&probe.get("/ready").await, 200, r#"{"status":"ready"}"#);
+    server.kill();
+    let answer = probe.get("/ready").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), "1");
+    assert!(answer.json()["detail"].is_string());
+    server.restart();
+    common::bounded("ready again", async {
+        while probe.get("/ready").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let alone = Example::start("login", &[]);
+    let answer = Client::to(alone.addr).get("/ready").await;
+    assert_is(&answer, 200, r#"{"status":"ready"}"#);
+}

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::{
     Form, Json,
-    extract::{FromRequest, Request},
+    extract::{FromRequest, Request, State},
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Redirect, Response, Result},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tower_redis_session::{Error, Lookup, Session};
+use tower_redis_session::{Error, Lookup, RedisStore, Session};
 
 use crate::{
     answers::{Refusal, is_form, wants_page},
@@ -46,6 +46,14 @@ struct SessionData {
     status: Option<String>,
     #[serde(flatten)]
     others: BTreeMap<String, String>,
+}
+
+/// `GET /ready`: whether requests can be served; 503 while Redis does not answer.
+pub(crate) async fn ready(State(redis): State<Option<RedisStore>>) -> Result<Json<Value>, Error> {
+    if let Some(redis) = redis {
+        redis.ping().await?;
+    }
+    Ok(Json(json!({"status": "ready"})))
 }
 
 /// `POST /login/`, from the page's form or with JSON.

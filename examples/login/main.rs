@@ -68,12 +68,15 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .await
         .map_err(|error| format!("cannot listen on {bind} (set BIND to change it): {error}"))?;
 
-    let (sessions, place) = match setting("REDIS_URL")? {
+    let redis = match setting("REDIS_URL")? {
         Some(url) => {
             let store = RedisStore::connect(&url).await;
-            let store = store.map_err(|error| format!("REDIS_URL: {error}"))?;
-            (SessionLayer::builder(store), "in Redis")
+            Some(store.map_err(|error| format!("REDIS_URL: {error}"))?)
         }
+        None => None,
+    };
+    let (sessions, place) = match redis.clone() {
+        Some(store) => (SessionLayer::builder(store), "in Redis"),
         None => (
             SessionLayer::builder(MemoryStore::new()),
             "in memory, set REDIS_URL for Redis",
@@ -87,14 +90,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     let address = listener.local_addr()?;
     println!("Open http://{address}/ (sessions: {place}). Ctrl-C ends it.");
-    let server = axum::serve(listener, app(sessions)).with_graceful_shutdown(stopped());
+    let server = axum::serve(listener, app(sessions, redis)).with_graceful_shutdown(stopped());
     tokio::select! {
         result = server => Ok(result?),
         () = async { stopped().await; tokio::time::sleep(FAREWELL).await } => Ok(()),
     }
 }
 
-fn app(sessions: SessionLayer) -> Router {
+fn app(sessions: SessionLayer, redis: Option<RedisStore>) -> Router {
     let mut router = Router::new().route("/", get(handlers::home));
     for slash in ["", "/"] {
         router = router
@@ -106,6 +109,8 @@ fn app(sessions: SessionLayer) -> Router {
         .fallback(handlers::not_found)
         .method_not_allowed_fallback(handlers::method_not_allowed)
         .layer(sessions)
+        // For a load balancer's probe, which has no session.
+        .route("/ready", get(handlers::ready).with_state(redis))
         // Outside the session layer, so that it sees that layer's own answers, too.
         .layer(middleware::from_fn(answers::explain_errors))
 }

@@ -221,7 +221,10 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let keeper = self
+            .keeper
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(keeper) = keeper {
             keeper.abort();
         }

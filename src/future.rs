@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
-use tokio::time::Timeout;
+use tokio::time::{Instant, Timeout};
 use tower_service::Service;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     headers,
     session::{CookieAction, Ending, LazySession, Session, Shared, Writing, outcome, timed_out},
-    store::{BoxFuture, Found},
+    store::{BoxFuture, Found, Patience},
 };
 
 /// Seconds after which a client that got a 503 may try again.
@@ -61,6 +61,7 @@ pin_project! {
         Load {
             #[pin]
             found: Timeout<BoxFuture<Found>>,
+            began: Instant,
             presented: Presented,
             // Both are there until the store has answered.
             call: Option<(S, Request<ReqBody>)>,
@@ -98,8 +99,9 @@ where
     ) -> Self {
         let (config, store) = (&shared.config, shared.store.clone());
         let deadline = config.deadline();
-        let find = store.find(presented.ids, config.expiry, deadline);
+        let find = store.find(presented.ids, config.expiry, Patience::until(deadline));
         let state = State::Load {
+            began: Instant::now(),
             found: tokio::time::timeout_at(deadline, find),
             presented,
             call: Some((service, request)),
@@ -128,6 +130,7 @@ where
             let (next, ready) = match this.state.as_mut().project() {
                 StateProj::Load {
                     found,
+                    began,
                     presented,
                     call,
                 } => {
@@ -135,7 +138,8 @@ where
                         Ok(found) => found,
                         Err(_) => Err(timed_out(config.store_timeout)),
                     };
-                    let opened = Session::opened(this.shared.clone(), *presented, found);
+                    let took = began.elapsed();
+                    let opened = Session::opened(this.shared.clone(), *presented, found, took);
                     match (opened, call.take()) {
                         (Ok(session), Some((mut service, mut request))) => {
                             request.extensions_mut().remove::<LazySession>();

@@ -243,8 +243,8 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// How long a request waits for the store, before the handler and again after it; 1 second by default. While Redis is
-    /// known to be gone, requests do not wait at all.
+    /// How long a request waits for the store, before its handler and after it together; 1 second by default. A `save` or
+    /// `reload` within the handler may take as long again. While Redis is known to be gone, requests do not wait at all.
     ///
     #[doc = example!(".store_timeout(Duration::from_millis(300))")]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {

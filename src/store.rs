@@ -1,6 +1,14 @@
 //! [`SessionStore`], what a backend implements, and its private twin behind which the layer forgets the type.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -167,13 +175,67 @@ pub trait SessionStore: Send + Sync + 'static {
 }
 
 tokio::task_local! {
-    static DEADLINE: Instant;
+    static PATIENCE: Patience;
 }
 
-/// When whoever asked for the operation under way stops waiting for it; `None` where it is not the layer that asked.
+/// The patience of whoever asked for the operation under way; `None` where it is not the layer that asked.
 #[cfg(feature = "redis")]
-fn deadline() -> Option<Instant> {
-    DEADLINE.try_with(|deadline| *deadline).ok()
+fn patience() -> Option<Patience> {
+    PATIENCE.try_with(Clone::clone).ok()
+}
+
+/// How long the layer waits for an operation. Its end and the operation's can meet, so that who came first is decided
+/// in one step: an operation that has failed for the client must not be done for the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Patience {
+    until: Instant,
+    decided: Option<Arc<AtomicU8>>,
+}
+
+const UNDECIDED: u8 = 0;
+const GIVEN_UP: u8 = 1;
+#[cfg(feature = "redis")]
+const COMMITTED: u8 = 2;
+
+impl Patience {
+    /// For an operation that may be dropped at any time.
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self {
+            until: deadline,
+            decided: None,
+        }
+    }
+
+    /// For an operation that goes on by itself.
+    pub(crate) fn for_write(deadline: Instant) -> Self {
+        Self {
+            until: deadline,
+            decided: Some(Arc::default()),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.until
+    }
+
+    /// The layer waits no more. `false`: it has to, since the operation is past the point of no return, and near its end.
+    pub(crate) fn give_up(&self) -> bool {
+        self.decide(GIVEN_UP)
+    }
+
+    /// The operation passes the point of no return. `false`: it must not, since it has failed for the client.
+    #[cfg(feature = "redis")]
+    fn commit(&self) -> bool {
+        self.decide(COMMITTED)
+    }
+
+    fn decide(&self, how: u8) -> bool {
+        let Some(decided) = &self.decided else {
+            return true;
+        };
+        let before = decided.compare_exchange(UNDECIDED, how, Ordering::SeqCst, Ordering::SeqCst);
+        before.is_ok() || before == Err(how)
+    }
 }
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -217,30 +279,30 @@ fn one(id: SessionId, record: Option<Record>) -> Found {
 }
 
 /// [`SessionStore`] without its type, so that neither the layer nor a handler is generic over it. It takes all by
-/// value, so that an operation can outlive the request that asked for it. The deadline is only told to the store: the
-/// caller keeps it.
+/// value, so that an operation can outlive the request that asked for it. The patience is only told to the store: the
+/// caller keeps to it.
 pub(crate) trait ErasedStore: Send + Sync {
-    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry, deadline: Instant) -> BoxFuture<Found>;
+    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry, patience: Patience) -> BoxFuture<Found>;
     fn load(
         self: Arc<Self>,
         id: SessionId,
         expiry: Expiry,
         refresh: bool,
-        deadline: Instant,
+        patience: Patience,
     ) -> BoxFuture<Option<Record>>;
     fn create(
         self: Arc<Self>,
         id: SessionId,
         changes: Changes,
         expiry: Expiry,
-        deadline: Instant,
+        patience: Patience,
     ) -> BoxFuture<Written>;
     fn update(
         self: Arc<Self>,
         id: SessionId,
         changes: Changes,
         expiry: Expiry,
-        deadline: Instant,
+        patience: Patience,
     ) -> BoxFuture<Written>;
     fn renew(
         self: Arc<Self>,
@@ -248,13 +310,13 @@ pub(crate) trait ErasedStore: Send + Sync {
         new: SessionId,
         changes: Changes,
         expiry: Expiry,
-        deadline: Instant,
+        patience: Patience,
     ) -> BoxFuture<Written>;
-    fn delete(self: Arc<Self>, id: SessionId, deadline: Instant) -> BoxFuture<()>;
+    fn delete(self: Arc<Self>, id: SessionId, patience: Patience) -> BoxFuture<()>;
 }
 
 impl<S: SessionStore> ErasedStore for S {
-    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry, deadline: Instant) -> BoxFuture<Found> {
+    fn find(self: Arc<Self>, ids: Ids, expiry: Expiry, patience: Patience) -> BoxFuture<Found> {
         let find = async move {
             match ids.slots() {
                 [Some(id), None, ..] => {
@@ -264,7 +326,7 @@ impl<S: SessionStore> ErasedStore for S {
                 _ => Box::pin(find_among(&*self, ids, expiry)).await,
             }
         };
-        Box::pin(DEADLINE.scope(deadline, find))
+        Box::pin(PATIENCE.scope(patience, find))
     }
 
     fn load(
@@ -272,9 +334,9 @@ impl<S: SessionStore> ErasedStore for S {
         id: SessionId,
         expiry: Expiry,
         refresh: bool,
-        deadline: Instant,
+        patience: Patience,
     ) -> BoxFuture<Option<Record>> {
-        Box::pin(DEADLINE.scope(deadline, async move {
+        Box::pin(PATIENCE.scope(patience, async move {
             SessionStore::load(&*self, id, expiry, refresh).await
         }))
     }
@@ -284,9 +346,9 @@ impl<S: SessionStore> ErasedStore for S {
         id: SessionId,
         changes: Changes,
         expiry: Expiry,
-        deadline: Instant,
+        patience: Patience,
     ) -> BoxFuture<Written> {
-        Box::pin(DEADLINE.scope(deadline, async move {
+        Box::pin(PATIENCE.scope(patience, async move {
             SessionStore::create(&*self, id, &changes, expiry).await
         }))
     }
@@ -296,9 +358,9 @@ impl<S: SessionStore> ErasedStore for S {
         id: SessionId,
         changes: Changes,
         expiry: Expiry,
-        deadline: Instant,
+        patience: Patience,
     ) -> BoxFuture<Written> {
-        Box::pin(DEADLINE.scope(deadline, async move {
+        Box::pin(PATIENCE.scope(patience, async move {
             SessionStore::update(&*self, id, &changes, expiry).await
         }))
     }
@@ -309,16 +371,16 @@ impl<S: SessionStore> ErasedStore for S {
         new: SessionId,
         changes: Changes,
         expiry: Expiry,
-        deadline: Instant,
+        patience: Patience,
     ) -> BoxFuture<Written> {
-        Box::pin(DEADLINE.scope(deadline, async move {
+        Box::pin(PATIENCE.scope(patience, async move {
             SessionStore::renew(&*self, old, new, &changes, expiry).await
         }))
     }
 
-    fn delete(self: Arc<Self>, id: SessionId, deadline: Instant) -> BoxFuture<()> {
-        Box::pin(DEADLINE.scope(
-            deadline,
+    fn delete(self: Arc<Self>, id: SessionId, patience: Patience) -> BoxFuture<()> {
+        Box::pin(PATIENCE.scope(
+            patience,
             async move { SessionStore::delete(&*self, id).await },
         ))
     }

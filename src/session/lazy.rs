@@ -8,10 +8,10 @@ use std::{
     },
 };
 
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
 
 use super::{Session, Shared, in_time};
-use crate::{cookie::Presented, error::Error};
+use crate::{cookie::Presented, error::Error, store::Patience};
 
 /// A session that is loaded only when a handler asks for it; see [`lazy`](crate::SessionLayerBuilder::lazy).
 ///
@@ -79,10 +79,10 @@ impl LazySession {
                 return Ok(Session::new(shared, presented));
             }
             let (config, store) = (&shared.config, shared.store.clone());
-            let deadline = config.deadline();
-            let find = store.find(presented.ids, config.expiry, deadline);
+            let (began, deadline) = (Instant::now(), config.deadline());
+            let find = store.find(presented.ids, config.expiry, Patience::until(deadline));
             let found = in_time(config, deadline, find).await;
-            Session::opened(shared, presented, found)
+            Session::opened(shared, presented, found, began.elapsed())
         };
         let session = session.get_or_try_init(open).await.cloned()?;
         if head_out.load(Ordering::SeqCst) {

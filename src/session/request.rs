@@ -1,6 +1,9 @@
 //! The layer's side of a [`Session`]: how it begins and ends with its request.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     Inner, Session, Shared,
@@ -30,14 +33,16 @@ impl Session {
         }
     }
 
-    /// The session of a request whose ids were looked up.
+    /// The session of a request whose ids were looked up, which took so long.
     pub(crate) fn opened(
         shared: Arc<Shared>,
         presented: Presented,
         found: Result<Found, Error>,
+        took: Duration,
     ) -> Result<Self, Error> {
         let policy = shared.config.on_store_error;
         let session = Self::new(shared, presented);
+        session.inner.state().loaded_in = took;
         match found {
             Ok(found) => {
                 match found {

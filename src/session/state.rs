@@ -64,6 +64,8 @@ pub(crate) struct State {
     pub(crate) lookup: Lookup,
     pub(crate) presented: Presented,
     pub(crate) data: Data,
+    /// How much of the request's time for the store its load has taken.
+    pub(crate) loaded_in: Duration,
     /// Why the store could not be asked.
     pub(crate) unavailable: Option<Error>,
     /// The session was read or written through the handle, so the response depends on the cookie.
@@ -101,6 +103,7 @@ impl State {
             },
             presented,
             data: Data::default(),
+            loaded_in: Duration::ZERO,
             unavailable: None,
             touched: false,
             head_out: false,

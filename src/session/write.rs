@@ -1,10 +1,17 @@
 //! From a session's state to the store and back.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use pin_project_lite::pin_project;
 use tokio::{
-    task::JoinHandle,
-    time::{Instant, Timeout},
+    task::{JoinError, JoinHandle},
+    time::{Instant, Sleep, sleep_until},
 };
 use tracing::Instrument;
 
@@ -17,11 +24,51 @@ use crate::{
     error::{Error, ErrorKind},
     event,
     id::SessionId,
-    store::Written,
+    store::{Patience, Written},
 };
 
-/// A write under way in a task of its own, awaited for at most the store timeout.
-pub(crate) type Writing = Timeout<JoinHandle<Result<Written, Error>>>;
+pin_project! {
+    /// A write under way in a task of its own, awaited until the layer's patience ends.
+    pub(crate) struct Writing {
+        task: JoinHandle<Result<Written, Error>>,
+        #[pin]
+        end: Sleep,
+        patience: Patience,
+    }
+}
+
+impl Writing {
+    fn new(task: JoinHandle<Result<Written, Error>>, patience: Patience) -> Self {
+        let end = sleep_until(patience.deadline());
+        Self {
+            task,
+            end,
+            patience,
+        }
+    }
+}
+
+/// The layer waits no more.
+pub(crate) struct GivenUp;
+
+impl Future for Writing {
+    type Output = Result<Result<Result<Written, Error>, JoinError>, GivenUp>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(ended) = Pin::new(&mut this.task).poll(cx) {
+            return Poll::Ready(Ok(ended));
+        }
+        if !this.end.is_elapsed() {
+            ready!(this.end.as_mut().poll(cx));
+        }
+        if this.patience.give_up() {
+            return Poll::Ready(Err(GivenUp));
+        }
+        // Past the point of no return: the task says how it ended, and soon.
+        Poll::Pending
+    }
+}
 
 /// What a write is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +83,17 @@ impl Inner {
     /// Writes what is pending, in a task: nobody has to wait for the end.
     pub(super) fn write(self: &Arc<Self>, purpose: Purpose) -> Writing {
         // In the request's span, for its events to be found with the others of the request.
-        let deadline = self.shared.config.deadline();
-        let write = self.clone().write_all(purpose, deadline);
-        tokio::time::timeout_at(deadline, tokio::spawn(write.in_current_span()))
+        let config = &self.shared.config;
+        let deadline = match purpose {
+            Purpose::Save => config.deadline(),
+            // What the load has left.
+            Purpose::End { .. } => {
+                config.deadline() - self.state().loaded_in.min(config.store_timeout)
+            }
+        };
+        let patience = Patience::for_write(deadline);
+        let write = self.clone().write_all(purpose, patience.clone());
+        Writing::new(tokio::spawn(write.in_current_span()), patience)
     }
 
     /// Puts what the store holds now under the changes that are pending.
@@ -53,13 +108,13 @@ impl Inner {
         if let Some(presented) = presented {
             let found = store
                 .clone()
-                .find(presented.ids, config.expiry, deadline)
+                .find(presented.ids, config.expiry, Patience::until(deadline))
                 .await?;
             self.state().found(found);
         } else if let Some(id) = current {
             let record = store
                 .clone()
-                .load(id, config.expiry, false, deadline)
+                .load(id, config.expiry, false, Patience::until(deadline))
                 .await?;
             let mut state = self.state();
             // Unless the handler destroyed it meanwhile.
@@ -78,7 +133,7 @@ impl Inner {
     async fn write_all(
         self: Arc<Self>,
         purpose: Purpose,
-        deadline: Instant,
+        patience: Patience,
     ) -> Result<Written, Error> {
         // One write of a session after the other, or a `save` could update what another is still creating.
         let _turn = self.turn.lock().await;
@@ -92,19 +147,21 @@ impl Inner {
         };
         let plan = match plan {
             Ok(plan) => plan,
-            Err((error, doomed)) => return self.delete(doomed, deadline).await.and(Err(error)),
+            Err((error, doomed)) => return self.delete(doomed, patience).await.and(Err(error)),
         };
         // Together: they are about different sessions.
         let Plan { delete, write } = plan;
-        let (deleted, written) =
-            tokio::join!(self.delete(delete, deadline), self.perform(write, deadline));
+        let (deleted, written) = tokio::join!(
+            self.delete(delete, patience.clone()),
+            self.perform(write, patience)
+        );
         deleted.and(written)
     }
 
-    async fn delete(&self, ids: Vec<SessionId>, deadline: Instant) -> Result<(), Error> {
+    async fn delete(&self, ids: Vec<SessionId>, patience: Patience) -> Result<(), Error> {
         let mut all = Ok(());
         for id in ids {
-            let deleted = self.shared.store.clone().delete(id, deadline).await;
+            let deleted = self.shared.store.clone().delete(id, patience.clone()).await;
             if deleted.is_ok() {
                 self.state().deleted(id);
                 event::destroyed(id);
@@ -114,22 +171,22 @@ impl Inner {
         all
     }
 
-    async fn perform(&self, write: Option<Write>, deadline: Instant) -> Result<Written, Error> {
+    async fn perform(&self, write: Option<Write>, patience: Patience) -> Result<Written, Error> {
         let (store, expiry) = (self.shared.store.clone(), self.shared.config.expiry);
         let (before, after, written) = match write {
             None => return Ok(Written::Kept(Duration::ZERO)),
             Some(Write::Create(id, changes)) => {
-                (None, id, store.create(id, changes, expiry, deadline).await)
+                (None, id, store.create(id, changes, expiry, patience).await)
             }
             Some(Write::Update(id, changes)) => (
                 Some(id),
                 id,
-                store.update(id, changes, expiry, deadline).await,
+                store.update(id, changes, expiry, patience).await,
             ),
             Some(Write::Renew(old, new, changes)) => (
                 Some(old),
                 new,
-                store.renew(old, new, changes, expiry, deadline).await,
+                store.renew(old, new, changes, expiry, patience).await,
             ),
         };
         self.state().end(&written);
@@ -139,15 +196,15 @@ impl Inner {
 }
 
 /// What came of waiting for a [`Writing`].
-pub(crate) fn outcome<E>(
-    result: Result<Result<Result<Written, Error>, tokio::task::JoinError>, E>,
+pub(crate) fn outcome(
+    result: Result<Result<Result<Written, Error>, JoinError>, GivenUp>,
     timeout: Duration,
 ) -> Result<Written, Error> {
     match result {
         Ok(Ok(written)) => written,
         // The runtime is being shut down, or the store panicked.
         Ok(Err(stopped)) => Err(logged(Error::unavailable(stopped))),
-        Err(_) => Err(logged(timed_out(timeout))),
+        Err(GivenUp) => Err(logged(timed_out(timeout))),
     }
 }
 

@@ -28,7 +28,7 @@ use self::{
     script::{CREATE, LOAD, Script, UPDATE},
     wire::{expire, expiry_args, hash_or_none, is_wrong_type, milliseconds, record, write_args},
 };
-use super::{Record, SessionStore, Written};
+use super::{Patience, Record, SessionStore, Written};
 use crate::{
     changes::{Changes, Fields},
     config::Expiry,
@@ -375,9 +375,13 @@ async fn run(
     }
 }
 
-/// When the operation under way has to end.
+/// How long the operation under way may take.
+fn patience() -> Patience {
+    super::patience().unwrap_or_else(|| Patience::until(Instant::now() + DIRECT))
+}
+
 fn deadline() -> Instant {
-    super::deadline().unwrap_or_else(|| Instant::now() + DIRECT)
+    patience().deadline()
 }
 
 async fn in_time<T>(
@@ -408,7 +412,7 @@ impl SessionStore for RedisStore {
                 self.load_by_script(id, expiry, refresh).await
             }
         };
-        match super::deadline() {
+        match super::patience() {
             // The layer drops it in time.
             Some(_) => load.await,
             None => in_time(deadline(), load).await,
@@ -442,7 +446,7 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
-        self.renew_until(deadline(), old, new, changes, expiry)
+        self.renew_patiently(patience(), old, new, changes, expiry)
             .await
     }
 

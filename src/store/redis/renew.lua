@@ -15,6 +15,8 @@ return in_time(function()
   if type(answer) == 'table' or answer < 0 then
     redis.call('UNLINK', KEYS[2])
   else
+    -- Of an earlier renewal whose second half did not come.
+    redis.call('HDEL', KEYS[1], '@prepared')
     redis.call('RENAME', KEYS[1], KEYS[2])
   end
   return answer

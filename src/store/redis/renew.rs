@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     RedisStore, in_time,
-    refusal::may_have_happened,
-    script::{DELETE_IF_SAME, PREPARE, RENEW, REPLACE},
+    refusal::{may_have_happened, silent},
+    script::{DELETE_IF_SAME, PREPARE, RENEW, REPLACE, Script},
     wire::hash_or_none,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     error::{Error, ErrorKind},
     event,
     id::SessionId,
-    store::{SessionStore, Written},
+    store::{Patience, SessionStore, Written},
 };
 
 /// How often a renewal on a cluster starts anew because other requests keep writing to the session.
@@ -35,67 +35,115 @@ const FORGET_FOR: Duration = Duration::from_secs(60);
 const FORGET_EVERY: Duration = Duration::from_millis(250);
 
 impl RedisStore {
-    pub(super) async fn renew_until(
+    pub(super) async fn renew_patiently(
         &self,
-        deadline: Instant,
+        patience: Patience,
         old: SessionId,
         new: SessionId,
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let deadline = deadline - MARGIN.min(left / 4);
+        let left = patience
+            .deadline()
+            .saturating_duration_since(Instant::now());
+        let deadline = patience.deadline() - MARGIN.min(left / 4);
+        let renewal = Renewal {
+            store: self,
+            patience,
+            deadline,
+            old,
+            new,
+            changes,
+            expiry,
+        };
         if self.link.is_clustered() {
-            self.renew_on_cluster(deadline, old, new, changes, expiry)
-                .await
+            renewal.on_cluster().await
         } else {
-            self.renew_on_server(deadline, old, new, changes, expiry)
-                .await
+            renewal.on_server().await
         }
     }
 
-    async fn renew_on_server(
-        &self,
-        deadline: Instant,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        let keys = || vec![self.key(old), self.key(new)];
-        let prepared = self
-            .write(&PREPARE, keys(), changes, expiry, deadline)
-            .await?;
+    /// Deletes a session that nobody is to use any more, as soon as the server can be asked. Until then nobody can.
+    fn forget(&self, id: SessionId) {
+        let store = self.clone();
+        tokio::spawn(async move {
+            let end = Instant::now() + FORGET_FOR;
+            while store.delete(id).await.is_err() && Instant::now() < end {
+                sleep(FORGET_EVERY).await;
+            }
+        });
+    }
+
+    async fn fields(&self, id: SessionId) -> Result<Option<Fields>, Error> {
+        let mut asking = self.link.begin().await?;
+        let hash = asking.hgetall::<Fields, _>(self.key(id)).await;
+        hash_or_none(asking.answered(hash))
+    }
+}
+
+struct Renewal<'a> {
+    store: &'a RedisStore,
+    patience: Patience,
+    /// When the last step has to end.
+    deadline: Instant,
+    old: SessionId,
+    new: SessionId,
+    changes: &'a Changes,
+    expiry: Expiry,
+}
+
+impl Renewal<'_> {
+    async fn on_server(self) -> Result<Written, Error> {
+        let prepared = self.step(&PREPARE).await?;
         if !matches!(prepared, Written::Kept(_)) {
             return Ok(prepared);
         }
-        let mut attempts = Attempts::until(deadline);
+        self.commit()?;
+        let mut attempts = Attempts::until(self.deadline);
         loop {
-            let answer = self.write(&RENEW, keys(), changes, expiry, deadline).await;
-            match attempts.after(answer).await {
+            match attempts.after(self.step(&RENEW).await).await {
                 Next::Again => {}
                 Next::Take(answer) => return answer,
                 Next::Lost => {
-                    self.forget(old);
+                    self.store.forget(self.old);
                     return Ok(prepared);
                 }
             }
         }
     }
 
+    async fn step(&self, script: &'static Script) -> Result<Written, Error> {
+        let keys = vec![self.store.key(self.old), self.store.key(self.new)];
+        self.store
+            .write(script, keys, self.changes, self.expiry, self.deadline)
+            .await
+    }
+
+    /// The new id works. From here on the client has to be told so, unless it was already told that it failed: then the
+    /// old id stays, and what is under the new one, which nobody knows, ends by itself or is replaced by the next attempt.
+    fn commit(&self) -> Result<(), Error> {
+        if self.patience.commit() {
+            Ok(())
+        } else {
+            Err(silent())
+        }
+    }
+
     /// The two keys live in different slots, so no script can move the session. It is copied, changed, and the old
     /// key deleted if it still holds what was copied: a write that came in between is not lost, but copied as well.
     /// After a crash at any point one of the ids still works.
-    async fn renew_on_cluster(
-        &self,
-        deadline: Instant,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
+    async fn on_cluster(self) -> Result<Written, Error> {
+        let Self {
+            store,
+            deadline,
+            old,
+            new,
+            changes,
+            expiry,
+            ..
+        } = self;
         for _ in 0..ATTEMPTS {
-            let Some(copied) = in_time(deadline, self.fields(old)).await? else {
+            let Some(copied) = in_time(deadline, store.fields(old)).await? else {
                 return Ok(Written::Gone);
             };
             let mut fields = copied.clone();
@@ -109,22 +157,23 @@ impl RedisStore {
             let written = if sets.fields().all(|(name, _)| is_reserved(name)) {
                 Written::Emptied
             } else {
-                let keys = vec![self.key(new)];
-                self.write(&REPLACE, keys, &sets, expiry, deadline).await?
+                let keys = vec![store.key(new)];
+                store.write(&REPLACE, keys, &sets, expiry, deadline).await?
             };
+            self.commit()?;
             let held = copied.into_iter().flat_map(|(name, text)| [name, text]);
             let held: Vec<Value> = held.map(Value::from).collect();
             let mut attempts = Attempts::until(deadline);
             let deleted = loop {
-                let (keys, held) = (vec![self.key(old)], held.clone());
-                let answer = self.run_until(deadline, &DELETE_IF_SAME, keys, held).await;
+                let (keys, held) = (vec![store.key(old)], held.clone());
+                let answer = store.run_until(deadline, &DELETE_IF_SAME, keys, held).await;
                 match attempts.after(answer).await {
                     Next::Again => {}
                     // It is gone: by an attempt whose answer was lost.
                     Next::Take(Ok(-1)) if attempts.lost => break 1,
                     Next::Take(answer) => break answer?,
                     Next::Lost => {
-                        self.forget(old);
+                        store.forget(old);
                         return Ok(written);
                     }
                 }
@@ -133,33 +182,17 @@ impl RedisStore {
                 1 => return Ok(written),
                 // Logged out, expired or renewed elsewhere.
                 -1 => {
-                    self.delete(new).await?;
+                    if store.delete(new).await.is_err() {
+                        store.forget(new);
+                    }
                     return Ok(Written::Gone);
                 }
                 // Written to meanwhile: what was copied is replaced.
                 _ => {}
             }
         }
-        self.forget(new);
         let message = "the session changed all the time while it was to be renewed";
         Err(Error::new(ErrorKind::Unavailable, message))
-    }
-
-    async fn fields(&self, id: SessionId) -> Result<Option<Fields>, Error> {
-        let mut asking = self.link.begin().await?;
-        let hash = asking.hgetall::<Fields, _>(self.key(id)).await;
-        hash_or_none(asking.answered(hash))
-    }
-
-    /// Deletes a session that nobody is to use any more, as soon as the server can be asked. Until then nobody can.
-    fn forget(&self, id: SessionId) {
-        let store = self.clone();
-        tokio::spawn(async move {
-            let end = Instant::now() + FORGET_FOR;
-            while store.delete(id).await.is_err() && Instant::now() < end {
-                sleep(FORGET_EVERY).await;
-            }
-        });
     }
 }
 

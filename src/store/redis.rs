@@ -1,8 +1,7 @@
 //! [`RedisStore`]: one hash a session. This file and its folder are all that knows the client, fred.
 
 use std::{
-    fmt,
-    future::Future,
+    fmt, slice,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,20 +11,18 @@ use std::{
 
 use fred::{
     clients::Pool,
-    interfaces::{ClientLike, HashesInterface, KeysInterface, LuaInterface},
+    interfaces::{ClientLike, HashesInterface, KeysInterface},
     types::{Key, Value},
 };
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout_at},
-};
+use tokio::{runtime::Handle, time::Instant};
 
 use self::{
-    clock::Reading,
-    connect::{Target, time},
-    link::{Asking, Link},
-    refusal::{failed, silent},
+    command::Command,
+    connect::Target,
+    refusal::{failed, is_elsewhere},
+    run::in_time,
     script::{CREATE, LOAD, Script, UPDATE},
+    servers::Servers,
     wire::{expire, expiry_args, hash_or_none, is_wrong_type, milliseconds, record, write_args},
 };
 use super::{Patience, Record, SessionStore, Written};
@@ -37,19 +34,23 @@ use crate::{
 };
 
 mod clock;
+mod cluster;
+mod command;
 mod connect;
+mod keeper;
 mod link;
 mod refusal;
 mod renew;
+mod run;
 mod script;
+mod servers;
+mod slots;
 #[cfg(feature = "rustls")]
 mod tls;
 mod wire;
 
 /// How long an operation may take that was not asked for by the layer, which says it itself.
 const DIRECT: Duration = Duration::from_secs(1);
-/// How often a write is sent at most, because the server's clock is not what it was.
-const CLOCK_ATTEMPTS: u32 = 3;
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
 ///
@@ -112,7 +113,7 @@ const CLOCK_ATTEMPTS: u32 = 3;
 /// which may be refused. On a cluster or behind a Sentinel, the client also asks for the topology.
 #[derive(Clone)]
 pub struct RedisStore {
-    link: Arc<Link>,
+    servers: Arc<Servers>,
     prefix: Arc<str>,
     /// Whether this process has met a session with an idle timeout of its own, or a key of another type; see
     /// [`RedisStore::load_plain`].
@@ -143,8 +144,8 @@ impl RedisStore {
     /// [`ErrorKind::Timeout`] for a server that is not there, [`ErrorKind::NotAuthenticated`], [`ErrorKind::Tls`] and the
     /// others for one that refuses. None shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let link = Link::connect(Target::parse(url)?).await?;
-        Ok(Self::new(link))
+        let servers = Servers::connect(Target::parse(url)?).await?;
+        Ok(Self::new(servers))
     }
 
     /// Uses a pool of the caller's, which must be connected.
@@ -171,12 +172,12 @@ impl RedisStore {
     /// ```
     #[must_use]
     pub fn from_pool(pool: Pool) -> Self {
-        Self::new(Link::given(pool))
+        Self::new(Servers::given(pool))
     }
 
-    fn new(link: Arc<Link>) -> Self {
+    fn new(servers: Servers) -> Self {
         Self {
-            link,
+            servers: Arc::new(servers),
             prefix: Arc::from("session:"),
             needs_script: Arc::default(),
         }
@@ -214,9 +215,12 @@ impl RedisStore {
     /// ```
     pub async fn ping(&self) -> Result<(), Error> {
         in_time(Instant::now() + DIRECT, async {
-            let mut asking = self.link.begin().await?;
-            let answer = asking.ping::<Value>(None).await;
-            asking.answered(answer).map(drop).map_err(failed)
+            for route in self.servers.all().await? {
+                let mut asking = route.begin().await?;
+                let answer = asking.ping::<Value>(None).await;
+                asking.answered(answer).map_err(failed)?;
+            }
+            Ok(())
         })
         .await
     }
@@ -228,14 +232,21 @@ impl RedisStore {
     /// between would leave a long session with a short time to live. So a process that has met such a session loads by
     /// script from then on.
     async fn load_plain(&self, id: SessionId, expiry: Expiry) -> Result<Option<Record>, Error> {
-        let mut asking = self.link.begin().await?;
         let (key, full) = (self.key(id), expiry.idle_timeout());
+        let route = self.servers.route(slice::from_ref(&key)).await?;
+        let mut asking = route.begin().await?;
         let unfinished = Unfinished::new(self, id, expiry);
         let (hash, expired) = tokio::join!(
             asking.hgetall::<Fields, _>(key.clone()),
             expire(&asking, key.clone(), full)
         );
         let (hash, expired) = (asking.answered(hash), asking.answered(expired));
+        if is_elsewhere(&hash) || is_elsewhere(&expired) {
+            drop(asking);
+            let record = self.load_by_script(id, expiry, true).await?;
+            unfinished.done();
+            return Ok(record);
+        }
         if is_wrong_type(&hash) {
             // Not ours, but the `EXPIRE` has given it an end: take that back, and do not do it again.
             self.needs_script.store(true, Ordering::Relaxed);
@@ -267,10 +278,9 @@ impl RedisStore {
         expiry: Expiry,
         refresh: bool,
     ) -> Result<Option<Record>, Error> {
-        let mut asking = self.link.begin().await?;
         let mut args = expiry_args(expiry);
         args.push(Value::from(i64::from(refresh)));
-        let answer = run(&mut asking, &LOAD, vec![self.key(id)], args).await?;
+        let answer = self.run(&LOAD, vec![self.key(id)], args).await?;
         if answer.is_null() {
             return Ok(None);
         }
@@ -307,72 +317,6 @@ impl RedisStore {
             )),
         }
     }
-
-    /// Runs a script that does nothing after the deadline; see `deadline.lua`.
-    async fn run_until(
-        &self,
-        deadline: Instant,
-        script: &'static Script,
-        keys: Vec<Key>,
-        mut args: Vec<Value>,
-    ) -> Result<i64, Error> {
-        let attempts = async {
-            let mut asking = self.link.begin().await?;
-            let clock = &self.link.clock;
-            for _ in 0..CLOCK_ATTEMPTS {
-                let at_server = match clock.at_server(deadline) {
-                    Some(at_server) => at_server,
-                    None => {
-                        let reading = time(&asking).await;
-                        clock.learn(asking.answered(reading).map_err(failed)?);
-                        continue;
-                    }
-                };
-                args.push(at_server.into());
-                let asked = Instant::now();
-                let answer = run(&mut asking, script, keys.clone(), args.clone()).await?;
-                args.pop();
-                let (answer, server) = answer.convert::<(i64, i64)>().map_err(failed)?;
-                let answered = Instant::now();
-                let late = answer == -4;
-                if late {
-                    // It did nothing. If it was not too late here, the server's clock is another one than it was.
-                    clock.forget();
-                }
-                clock.learn(Reading {
-                    server,
-                    asked,
-                    answered,
-                });
-                if !late {
-                    return Ok(answer);
-                }
-            }
-            Err(silent())
-        };
-        in_time(deadline, attempts).await
-    }
-}
-
-/// Runs a script.
-async fn run(
-    asking: &mut Asking<'_>,
-    script: &'static Script,
-    keys: Vec<Key>,
-    args: Vec<Value>,
-) -> Result<Value, Error> {
-    let answer = asking
-        .evalsha::<Value, _, _, _>(script.sha1(), keys.clone(), args.clone())
-        .await;
-    match asking.answered(answer) {
-        // The server restarted, or its scripts were flushed. It has not run, so it can be sent again, this time with
-        // its text, which the server keeps.
-        Err(error) if error.details().starts_with("NOSCRIPT") => {
-            let answer = asking.eval(script.lua(), keys, args).await;
-            asking.answered(answer).map_err(failed)
-        }
-        answer => answer.map_err(failed),
-    }
 }
 
 /// How long the operation under way may take.
@@ -382,16 +326,6 @@ fn patience() -> Patience {
 
 fn deadline() -> Instant {
     patience().deadline()
-}
-
-async fn in_time<T>(
-    deadline: Instant,
-    operation: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match timeout_at(deadline, operation).await {
-        Ok(result) => result,
-        Err(_) => Err(silent()),
-    }
 }
 
 impl SessionStore for RedisStore {
@@ -452,9 +386,8 @@ impl SessionStore for RedisStore {
 
     async fn delete(&self, id: SessionId) -> Result<(), Error> {
         in_time(deadline(), async {
-            let mut asking = self.link.begin().await?;
-            let answer = asking.unlink::<(), _>(self.key(id)).await;
-            asking.answered(answer).map_err(failed)
+            let answer = self.send(self.key(id), Command::delete).await?;
+            answer.map(drop).map_err(failed)
         })
         .await
     }

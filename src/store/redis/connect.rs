@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use fred::{
-    clients::Client,
+    clients::{Client, Pool},
     interfaces::ClientLike,
     types::{
         ClusterHash, ConnectHandle, CustomCommand, Value,
-        config::{Config, ConnectionConfig, PerformanceConfig, TcpConfig},
+        config::{Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig},
     },
 };
 use tokio::time::{Instant, timeout};
@@ -20,14 +20,16 @@ use super::{
 use crate::error::{Error, ErrorKind};
 
 /// Each step of a connection has so long.
-const STEP: Duration = Duration::from_millis(500);
+pub(super) const STEP: Duration = Duration::from_millis(500);
 /// The whole of it has so long: a name is looked up, a Sentinel or a cluster asked, a password checked.
-const ATTEMPT: Duration = Duration::from_secs(4);
+pub(super) const ATTEMPT: Duration = Duration::from_secs(4);
 
 /// Where to connect to, and how.
 #[derive(Clone)]
 pub(super) struct Target {
     config: Config,
+    /// Whether it is a node of a cluster.
+    in_cluster: bool,
 }
 
 impl Target {
@@ -60,7 +62,7 @@ impl Target {
         if tls {
             config.tls = Some(super::tls::connector(rest)?.into());
         }
-        Ok(Self { config })
+        Ok(Self::new(config))
     }
 
     #[cfg(not(feature = "rustls"))]
@@ -70,13 +72,18 @@ impl Target {
                 "the Redis URL asks for TLS, which needs the feature `rustls` of tower-redis-session",
             ));
         }
-        Ok(Self { config })
+        Ok(Self::new(config))
     }
 
     #[cfg(unix)]
     fn socket(rest: &str) -> Result<Self, Error> {
         let config = Config::from_url(&format!("redis+unix://{rest}")).map_err(unusable)?;
-        Ok(Self { config })
+        if !matches!(&config.server, ServerConfig::Unix { path } if path.is_absolute()) {
+            return Err(invalid(
+                "the Redis URL names no socket: redis+unix:///path/to/redis.sock",
+            ));
+        }
+        Ok(Self::new(config))
     }
 
     #[cfg(not(unix))]
@@ -84,8 +91,61 @@ impl Target {
         Err(invalid("there are no Unix sockets on this system"))
     }
 
+    fn new(config: Config) -> Self {
+        Self {
+            config,
+            in_cluster: false,
+        }
+    }
+
+    /// Where a pool connects to.
+    pub(super) fn of(pool: &Pool) -> Self {
+        let mut config = pool.client_config();
+        // Or the client would try on by itself.
+        config.fail_fast = true;
+        Self::new(config)
+    }
+
+    /// A node of the cluster that this leads to.
+    pub(super) fn at(&self, server: &Server) -> Self {
+        let mut config = self.config.clone();
+        config.server = ServerConfig::Centralized {
+            server: server.clone(),
+        };
+        Self {
+            config,
+            in_cluster: true,
+        }
+    }
+
+    /// Whether it leads to a cluster, and not to one server.
     pub(super) fn is_clustered(&self) -> bool {
         self.config.server.is_clustered()
+    }
+
+    /// The servers that were named.
+    pub(super) fn servers(&self) -> Vec<Server> {
+        self.config.server.hosts()
+    }
+
+    /// The name of the server, where it is one.
+    pub(super) fn host(&self) -> &str {
+        match &self.config.server {
+            ServerConfig::Centralized { server } => &server.host,
+            _ => "",
+        }
+    }
+
+    /// A new connection over which sessions can be asked for, as far as the server knows.
+    pub(super) async fn connect_to_serve(&self) -> Result<Connection, Error> {
+        let connection = self.connect().await?;
+        if self.in_cluster && is_down(&connection.client).await {
+            return Err(Error::new(
+                ErrorKind::ClusterDown,
+                "the Redis Cluster is down: it does not have all slots, or most of its masters are gone",
+            ));
+        }
+        Ok(connection)
     }
 
     /// A new connection; an error within 4 seconds.
@@ -108,7 +168,7 @@ impl Target {
                 answered: now,
             },
         };
-        match timeout(ATTEMPT, connection.set_up(self.is_clustered())).await {
+        match timeout(ATTEMPT, connection.set_up(self.in_cluster)).await {
             Ok(Ok(())) => Ok(connection),
             Ok(Err(error)) => Err(refused("cannot connect to Redis", error)),
             Err(_) => {
@@ -143,14 +203,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    async fn set_up(&mut self, clustered: bool) -> Result<(), fred::error::Error> {
+    async fn set_up(&mut self, in_cluster: bool) -> Result<(), fred::error::Error> {
         tokio::select! {
             connected = self.client.wait_for_connect() => connected?,
             ended = &mut self.task => return Err(why_ended(ended)),
         }
         // A server that refuses commands before a login takes the connection all the same.
         self.client.ping::<Value>(None).await?;
-        script::load_all(&self.client, clustered).await;
+        script::load_all(&self.client, in_cluster).await;
         self.reading = time(&self.client).await?;
         Ok(())
     }
@@ -178,6 +238,16 @@ fn why_ended(
         Ok(Ok(())) => fred::error::Error::new(fred::error::ErrorKind::Canceled, "it was closed"),
         Err(error) => error.into(),
     }
+}
+
+/// Whether a node says that its cluster is down. The client ends its connection at each answer that says so, so that
+/// without this one would be made for each request.
+async fn is_down(client: &Client) -> bool {
+    let info = CustomCommand::new_static("CLUSTER INFO", ClusterHash::Random, false);
+    let answer = client.custom::<String, _>(info, Vec::<Value>::new());
+    // One that does not say it is asked.
+    let answer = timeout(STEP, answer).await;
+    matches!(answer, Ok(Ok(info)) if info.contains("cluster_state:fail"))
 }
 
 /// Asks a server for its time.

@@ -5,7 +5,7 @@ use std::{
     mem,
     ops::Deref,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,16 +17,15 @@ use fred::{
     types::{Value, config::Options},
 };
 use tokio::{
-    runtime::Handle,
     sync::{Notify, Semaphore, SemaphorePermit},
-    task::AbortHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
-use uuid::Uuid;
 
 use super::{
     clock::{Clock, Silence},
+    command::Command,
     connect::{Connection, Target},
+    keeper::{Keeper, LONGEST_DELAY, with_jitter},
     refusal::{is_answer, is_passing, no_connection, silent},
 };
 use crate::{error::Error, event};
@@ -35,9 +34,8 @@ use crate::{error::Error, event};
 const PLACES: usize = 4096;
 /// A server that has said nothing for so long while it was asked is taken for gone.
 const SILENCE: Duration = Duration::from_millis(250);
-/// How soon after a failure it is looked for again: at first, and at most.
+/// How soon after a failure it is looked for again at first.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
-const LONGEST_DELAY: Duration = Duration::from_millis(250);
 /// How long a server has for answering a look.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -46,8 +44,9 @@ pub(super) struct Link {
     state: RwLock<State>,
     places: Semaphore,
     silence: Silence,
-    pub(super) clock: Clock,
-    keeper: Mutex<Option<AbortHandle>>,
+    clock: Clock,
+    came_up: Notify,
+    keeper: Keeper,
 }
 
 /// How a connection is made.
@@ -92,42 +91,65 @@ impl Live {
 impl Link {
     /// Connects, and keeps it so.
     pub(super) async fn connect(target: Target) -> Result<Arc<Self>, Error> {
-        let connection = target.connect().await?;
+        let connection = target.connect_to_serve().await?;
         let live = Live::new(Clients::One(connection.client.clone()));
         let given_up = live.given_up.clone();
-        let link = Arc::new(Self::new(Way::Connect(target), live));
+        let link = Arc::new(Self::new(Way::Connect(target), State::Up(live)));
         link.clock.learn(connection.reading);
         link.keep(Some((connection, given_up)));
         Ok(link)
     }
 
+    /// Connects in the background.
+    pub(super) fn to(target: Target) -> Arc<Self> {
+        let (since, why) = (Instant::now(), no_connection());
+        let link = Arc::new(Self::new(Way::Connect(target), State::Down { since, why }));
+        link.keep(None);
+        link
+    }
+
     /// Uses a pool that connects by itself.
     pub(super) fn given(pool: Pool) -> Arc<Self> {
         let live = Live::new(Clients::Pool(pool.clone()));
-        Arc::new(Self::new(Way::Given(pool), live))
+        Arc::new(Self::new(Way::Given(pool), State::Up(live)))
     }
 
-    fn new(way: Way, live: Live) -> Self {
+    fn new(way: Way, state: State) -> Self {
         Self {
             way,
-            state: RwLock::new(State::Up(live)),
+            state: RwLock::new(state),
             places: Semaphore::new(PLACES),
             silence: Silence::default(),
             clock: Clock::default(),
-            keeper: Mutex::default(),
+            came_up: Notify::new(),
+            keeper: Keeper::default(),
         }
     }
 
-    /// Whether it leads to a cluster, whose nodes the client tells apart.
-    pub(super) fn is_clustered(&self) -> bool {
+    /// The name of the server, where it is one.
+    pub(super) fn host(&self) -> &str {
         match &self.way {
-            Way::Connect(target) => target.is_clustered(),
-            Way::Given(pool) => pool.is_clustered(),
+            Way::Connect(target) => target.host(),
+            Way::Given(_) => "",
         }
     }
 
-    /// A client to ask something with, once there is a place; an error at once while the server is gone.
-    pub(super) async fn begin(self: &Arc<Self>) -> Result<Asking<'_>, Error> {
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.state(), State::Up(_))
+    }
+
+    /// Waits until there is a connection, if that does not take too long.
+    pub(super) async fn comes_up_within(&self, limit: Duration) {
+        // Before the look at the state, so that nothing is missed between them.
+        let came_up = self.came_up.notified();
+        if !self.is_up() {
+            let _ = timeout(limit, came_up).await;
+        }
+    }
+
+    /// A client to ask something with, once there is a place; an error at once while the server is gone. `importing`
+    /// is for a command on a key whose slot is on its way to that server.
+    pub(super) async fn begin(self: &Arc<Self>, importing: bool) -> Result<Asking<'_>, Error> {
         self.client()?;
         let place = self.places.acquire().await.map_err(Error::unavailable)?;
         // It may have gone while there was no place.
@@ -137,6 +159,7 @@ impl Link {
             link: self,
             client,
             number,
+            importing,
             answered: false,
             _place: place,
         })
@@ -144,7 +167,7 @@ impl Link {
 
     /// A client and the number of its connection.
     fn client(self: &Arc<Self>) -> Result<(Client, u64), Error> {
-        let client = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+        let client = match &*self.state() {
             State::Up(live) => match &live.clients {
                 Clients::One(client) => Ok((client.clone(), live.number)),
                 Clients::Pool(pool) => Ok((pool.next_connected().clone(), live.number)),
@@ -191,42 +214,29 @@ impl Link {
     fn up(&self, live: Live) {
         self.silence.broken();
         let before = mem::replace(&mut *self.state_mut(), State::Up(live));
+        self.came_up.notify_waiters();
         if let State::Down { since, .. } = before {
             event::recovered(since.elapsed());
         }
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that there is a keeper: also where the runtime of the last one has ended.
+    /// Sees to it that there is a keeper.
     fn keep(self: &Arc<Self>, connection: Option<(Connection, Arc<Notify>)>) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        if keeper.as_ref().is_some_and(|keeper| !keeper.is_finished()) {
-            return;
-        }
-        // A keeper must not keep alive what it keeps up.
+        // It must not keep alive what it keeps up.
         let link = Arc::downgrade(self);
-        let task = match &self.way {
-            Way::Connect(target) => runtime.spawn(keep_connected(link, target.clone(), connection)),
-            Way::Given(pool) => runtime.spawn(look_for(link, pool.clone())),
-        };
-        *keeper = Some(task.abort_handle());
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        let keeper = self
-            .keeper
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(keeper) = keeper {
-            keeper.abort();
+        match &self.way {
+            Way::Connect(target) => {
+                (self.keeper).keep(|| keep_connected(link, target.clone(), connection))
+            }
+            Way::Given(pool) => self.keeper.keep(|| look_for(link, pool.clone())),
         }
     }
 }
@@ -249,10 +259,9 @@ async fn keep_connected(
                 link.down(why);
             }
         }
-        // Not all processes at once.
         sleep(with_jitter(delay)).await;
         delay = (delay * 2).min(LONGEST_DELAY);
-        let attempt = target.connect().await;
+        let attempt = target.connect_to_serve().await;
         let Some(link) = link.upgrade() else { return };
         match attempt {
             Ok(new) => {
@@ -292,23 +301,37 @@ async fn look_for(link: Weak<Link>, pool: Pool) {
     reconnection.abort();
 }
 
-/// From half of it to all of it.
-fn with_jitter(delay: Duration) -> Duration {
-    let [byte, ..] = Uuid::new_v4().into_bytes();
-    delay.mul_f64(0.5 + f64::from(byte) / 510.0)
-}
-
 /// One exchange with the server. Dropped before it is [`answered`](Self::answered), it tells a server that is silent
 /// from one that somebody had no time to wait for.
 pub(super) struct Asking<'a> {
     link: &'a Arc<Link>,
     client: Client,
     number: u64,
+    importing: bool,
     answered: bool,
     _place: SemaphorePermit<'a>,
 }
 
 impl Asking<'_> {
+    /// The server's clock.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.link.clock
+    }
+
+    /// Sends a command and takes note of its answer.
+    pub(super) async fn send(&mut self, command: Command) -> Result<Value, fred::error::Error> {
+        let answer = if self.importing {
+            // Written together, so that no command of anybody else comes in between.
+            let both = self.client.pipeline();
+            Command::asking().to(&both).await?;
+            command.to(&both).await?;
+            both.last().await
+        } else {
+            command.to(&self.client).await
+        };
+        self.answered(answer)
+    }
+
     /// Takes note of an answer.
     pub(super) fn answered<T>(
         &mut self,

@@ -1,7 +1,11 @@
 //! What it means when Redis, or the way to it, says no.
 
-use fred::error::{Error as FredError, ErrorKind as FredKind};
+use fred::{
+    error::{Error as FredError, ErrorKind as FredKind},
+    types::config::Server,
+};
 
+use super::slots::server;
 use crate::error::{Error, ErrorKind};
 
 pub(super) fn failed(error: FredError) -> Error {
@@ -41,11 +45,37 @@ pub(super) fn may_have_happened(error: &Error) -> bool {
 /// Whether it ends by itself, and maybe at once with another connection: behind the same name there is another server
 /// after a failover.
 pub(super) fn is_passing(error: &FredError) -> Option<Error> {
-    matches!(
-        kind(error),
-        ErrorKind::Loading | ErrorKind::ReadOnly | ErrorKind::ClusterDown
-    )
-    .then(|| failed(error.clone()))
+    matches!(kind(error), ErrorKind::Loading | ErrorKind::ReadOnly).then(|| failed(error.clone()))
+}
+
+/// Why a server of a cluster has not done a command.
+pub(super) enum Redirection {
+    /// The key's slot is that server's.
+    Moved(Server),
+    /// The key's slot is on its way to that server, and the key is not here (any more).
+    Ask(Server),
+    /// Some of the keys are here, and some are there.
+    TryAgain,
+    /// The slot is nobody's at the moment.
+    Nowhere,
+}
+
+/// Where an error sends a command that was not done. `asked` is the name of the server that says so.
+pub(super) fn redirection(error: &FredError, asked: &str) -> Option<Redirection> {
+    // `MOVED 3999 127.0.0.1:6381`
+    let mut words = error.details().split(' ');
+    let kind = words.next()?;
+    let mut named = || {
+        let (host, port) = words.nth(1)?.rsplit_once(':')?;
+        Some(server(host, port.parse().ok()?, asked))
+    };
+    match kind {
+        "MOVED" => named().map(Redirection::Moved),
+        "ASK" => named().map(Redirection::Ask),
+        "TRYAGAIN" => Some(Redirection::TryAgain),
+        "CLUSTERDOWN" => Some(Redirection::Nowhere),
+        _ => None,
+    }
 }
 
 fn kind(error: &FredError) -> ErrorKind {
@@ -72,12 +102,7 @@ fn kind(error: &FredError) -> ErrorKind {
 
 #[cfg(feature = "rustls")]
 fn is_tls(error: &FredError) -> bool {
-    // rustls' words, in an error of the operating system's kind.
-    let says = |text| error.details().contains(text);
-    *error.kind() == FredKind::Tls
-        || says("certificate")
-        || says("received fatal alert")
-        || says("received corrupt message")
+    *error.kind() == FredKind::Tls || error.details().starts_with(RUSTLS)
 }
 
 #[cfg(not(feature = "rustls"))]
@@ -85,11 +110,68 @@ fn is_tls(_: &FredError) -> bool {
     false
 }
 
-/// fred shows an error of the operating system as `Os { code: 111, kind: …, message: "Connection refused" }`.
+/// An error of rustls, as fred shows it.
+const RUSTLS: &str = "Custom { kind: InvalidData, error: ";
+
+/// fred shows an error of the operating system as `Os { code: 111, kind: …, message: "Connection refused" }`, and one of
+/// rustls as `Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }`.
 fn readable(details: &str) -> &str {
     let quoted = |text: &'static str| {
         let (_, from) = details.split_once(text)?;
         from.split_once('"').map(|(text, _)| text)
     };
-    (quoted("message: \"").or_else(|| quoted("error: \""))).unwrap_or(details)
+    let tls = || details.strip_prefix(RUSTLS)?.strip_suffix(" }");
+    tls()
+        .or_else(|| quoted("message: \""))
+        .or_else(|| quoted("error: \""))
+        .unwrap_or(details)
+}
+
+/// Whether a key is not on the server that was asked.
+pub(super) fn is_elsewhere<T>(answer: &Result<T, FredError>) -> bool {
+    matches!(answer, Err(error) if redirection(error, "").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirection_names_a_server() {
+        let read =
+            |text: &'static str| redirection(&FredError::new(FredKind::Cluster, text), "seed");
+        for (text, host, port) in [
+            ("MOVED 3999 127.0.0.1:6381", "127.0.0.1", 6381),
+            ("ASK 3999 redis-2.example:6379", "redis-2.example", 6379),
+            ("MOVED 1 2001:db8::1:6379", "2001:db8::1", 6379),
+            ("ASK 1 :6380", "seed", 6380),
+            ("MOVED 1 ?:6380", "seed", 6380),
+        ] {
+            let server = match read(text) {
+                Some(Redirection::Moved(server)) if text.starts_with('M') => server,
+                Some(Redirection::Ask(server)) if text.starts_with('A') => server,
+                _ => panic!("{text}"),
+            };
+            assert_eq!(server, Server::new(host, port), "{text}");
+        }
+        assert!(matches!(
+            read("TRYAGAIN Multiple keys"),
+            Some(Redirection::TryAgain)
+        ));
+        assert!(matches!(
+            read("CLUSTERDOWN Hash slot not served"),
+            Some(Redirection::Nowhere)
+        ));
+        for text in [
+            "",
+            "MOVED",
+            "MOVED 1",
+            "MOVED 1 a",
+            "ASK 1 a:b",
+            "ASK 1 a:70000",
+            "ERR MOVED",
+        ] {
+            assert!(read(text).is_none(), "{text}");
+        }
+    }
 }

@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
-use fred::{interfaces::HashesInterface, types::Value};
+use fred::types::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    RedisStore, in_time,
+    RedisStore,
+    command::Command,
     refusal::{may_have_happened, silent},
+    run::in_time,
     script::{DELETE_IF_SAME, PREPARE, RENEW, REPLACE, Script},
     wire::hash_or_none,
 };
@@ -56,7 +58,7 @@ impl RedisStore {
             changes,
             expiry,
         };
-        if self.link.is_clustered() {
+        if self.servers.is_cluster() {
             renewal.on_cluster().await
         } else {
             renewal.on_server().await
@@ -75,9 +77,8 @@ impl RedisStore {
     }
 
     async fn fields(&self, id: SessionId) -> Result<Option<Fields>, Error> {
-        let mut asking = self.link.begin().await?;
-        let hash = asking.hgetall::<Fields, _>(self.key(id)).await;
-        hash_or_none(asking.answered(hash))
+        let hash = self.send(self.key(id), Command::fields).await?;
+        hash_or_none(hash.and_then(Value::convert))
     }
 }
 

@@ -50,12 +50,12 @@ pub(super) static DELETE_IF_SAME: Script =
 
 /// Tells the server the scripts, so that the first request does not have to. It may refuse (an ACL without `SCRIPT`):
 /// then the first use of each sends its text.
-pub(super) async fn load_all(client: &Client, clustered: bool) {
+pub(super) async fn load_all(client: &Client, in_cluster: bool) {
     let load =
         async |script: &'static Script| client.script_load_cluster::<Value, _>(script.lua()).await;
     let _ = tokio::join!(load(&LOAD), load(&CREATE), load(&UPDATE));
     // The others belong to the one or the other.
-    if clustered {
+    if in_cluster {
         let _ = tokio::join!(load(&REPLACE), load(&DELETE_IF_SAME));
     } else {
         let _ = tokio::join!(load(&PREPARE), load(&RENEW));

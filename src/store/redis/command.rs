@@ -1,0 +1,58 @@
+//! [`Command`]: what is asked about one session, as it can be sent by itself or behind an `ASKING`.
+
+use fred::{
+    error::Error,
+    interfaces::ClientLike,
+    types::{ClusterHash, CustomCommand, Key, Value},
+};
+
+use super::script::Script;
+
+pub(super) struct Command {
+    name: &'static str,
+    args: Vec<Value>,
+}
+
+impl Command {
+    /// All fields.
+    pub(super) fn fields(key: Key) -> Self {
+        Self::new("HGETALL", vec![key.into()])
+    }
+
+    pub(super) fn delete(key: Key) -> Self {
+        Self::new("UNLINK", vec![key.into()])
+    }
+
+    /// The next command, which comes on the same connection, is for a slot that is only on its way to the server.
+    pub(super) fn asking() -> Self {
+        Self::new("ASKING", Vec::new())
+    }
+
+    /// A script that the server knows.
+    pub(super) fn run(script: &Script, keys: Vec<Key>, args: Vec<Value>) -> Self {
+        Self::script("EVALSHA", script.sha1().into(), keys, args)
+    }
+
+    /// A script with its text, so that the server knows it from then on.
+    pub(super) fn teach(script: &Script, keys: Vec<Key>, args: Vec<Value>) -> Self {
+        Self::script("EVAL", script.lua().into(), keys, args)
+    }
+
+    fn script(name: &'static str, which: Value, keys: Vec<Key>, args: Vec<Value>) -> Self {
+        let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+        let keys = keys.into_iter().map(Value::from);
+        let all = [which, count.into()].into_iter().chain(keys).chain(args);
+        Self::new(name, all.collect())
+    }
+
+    fn new(name: &'static str, args: Vec<Value>) -> Self {
+        Self { name, args }
+    }
+
+    /// Sends it.
+    pub(super) async fn to<C: ClientLike>(self, client: &C) -> Result<Value, Error> {
+        // The hash is for the client's own idea of a cluster.
+        let command = CustomCommand::new_static(self.name, ClusterHash::Random, false);
+        client.custom(command, self.args).await
+    }
+}

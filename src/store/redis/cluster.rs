@@ -202,7 +202,10 @@ impl Cluster {
     async fn look(&self) -> bool {
         let found = self.ask().await;
         let whole = match found {
-            Ok(slots) => self.learn(slots),
+            Ok(slots) => {
+                self.meet(&slots).await;
+                self.learn(slots)
+            }
             Err(error) => {
                 let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
                 if let Known::Nothing(why) = &mut *known {
@@ -213,6 +216,25 @@ impl Cluster {
         };
         self.looked.notify_waiters();
         whole
+    }
+
+    /// Whoever asks first waits for the connections as well, if that does not take too long.
+    async fn meet(&self, slots: &Slots) {
+        if let Known::Map(_) = self.known() {
+            return;
+        }
+        let masters = slots.masters().into_iter();
+        let link = |server: &Server| (server.clone(), Link::to(self.target.at(server)));
+        let links: BTreeMap<_, _> = masters.map(link).collect();
+        let _ = timeout(STEP, async {
+            for link in links.values() {
+                link.comes_up_within(STEP).await;
+            }
+        })
+        .await;
+        let slots = slots.clone();
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) =
+            Known::Map(Arc::new(Map { slots, links }));
     }
 
     async fn ask(&self) -> Result<Slots, Error> {

@@ -112,7 +112,7 @@ async fn a_session_that_can_get_no_time_to_live_is_not_created() {
         for changes in [plain.clone(), plain.clone().with_idle_timeout(secs(60))] {
             let created = store.create(SessionId::random(), &changes, expiry).await;
             let error = created.expect_err("a refusal");
-            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
             assert_eq!(admin.cmd(&["DBSIZE"]).int(), 0, "{expiry:?}");
         }
     }

@@ -198,10 +198,9 @@ impl State {
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.refused.then(|| {
             let message = "the session could not be loaded, so it cannot be written";
-            let error = Error::new(ErrorKind::Unavailable, message);
             match self.unavailable.clone() {
-                Some(cause) => error.with_source(cause),
-                None => error,
+                Some(cause) => Error::new(cause.kind(), message).with_source(cause),
+                None => Error::new(ErrorKind::Unavailable, message),
             }
         })
     }

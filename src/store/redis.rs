@@ -14,18 +14,21 @@ use fred::{
     interfaces::{ClientLike, HashesInterface, KeysInterface},
     types::{Key, Value},
 };
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, sleep_until},
+};
 
 use self::{
     command::Command,
     connect::Target,
-    refusal::{failed, is_elsewhere},
+    refusal::{failed, is_elsewhere, may_have_happened},
     run::in_time,
     script::{CREATE, LOAD, Script, UPDATE},
     servers::Servers,
     wire::{expire, expiry_args, hash_or_none, is_wrong_type, milliseconds, record, write_args},
 };
-use super::{Patience, Record, SessionStore, Written};
+use super::{PATIENCE, Patience, Record, SessionStore, Written};
 use crate::{
     changes::{Changes, Fields},
     config::Expiry,
@@ -51,6 +54,9 @@ mod wire;
 
 /// How long an operation may take that was not asked for by the layer, which says it itself.
 const DIRECT: Duration = Duration::from_secs(1);
+/// For so long, and so often, a time to live is to be put right that a load may have left wrong.
+const REPAIR_FOR: Duration = Duration::from_secs(60);
+const REPAIR_EVERY: Duration = Duration::from_millis(250);
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
 ///
@@ -281,7 +287,7 @@ impl RedisStore {
         let mut args = expiry_args(expiry);
         args.push(Value::from(i64::from(refresh)));
         let answer = self.run(&LOAD, vec![self.key(id)], args).await?;
-        if answer.is_null() {
+        if answer.is_null() || answer.is_integer() {
             return Ok(None);
         }
         let (left, refreshed, fields) = answer.convert::<(i64, i64, Fields)>().map_err(failed)?;
@@ -291,6 +297,18 @@ impl RedisStore {
             self.needs_script.store(true, Ordering::Relaxed);
         }
         Ok(Some(record))
+    }
+
+    /// Puts right what the `EXPIRE` of a plain load may have done whose answer nobody has seen.
+    async fn repair(&self, id: SessionId, expiry: Expiry) -> Result<(), Error> {
+        let mut args = expiry_args(expiry);
+        args.push(Value::from(1));
+        let answer = self.run(&LOAD, vec![self.key(id)], args).await?;
+        if answer.as_i64() == Some(-6) {
+            let answer = self.send(self.key(id), Command::persist).await?;
+            answer.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Runs one of the scripts that change a session; see `write.lua`.
@@ -369,8 +387,13 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
-        let keys = vec![self.key(id)];
-        self.write(&UPDATE, keys, changes, expiry, deadline()).await
+        let (keys, deadline) = (vec![self.key(id)], deadline());
+        let written = self.write(&UPDATE, keys, changes, expiry, deadline).await;
+        if written.as_ref().is_err_and(may_have_happened) {
+            // Its answer is lost, and it may still be on its way. Once it is too late for it, it is true that it failed.
+            sleep_until(deadline).await;
+        }
+        written
     }
 
     async fn renew(
@@ -385,11 +408,13 @@ impl SessionStore for RedisStore {
     }
 
     async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        in_time(deadline(), async {
+        // A logout is wanted, however late: it also has time where a write before it has taken all.
+        let end = deadline().max(Instant::now() + DIRECT);
+        let delete = in_time(end, async {
             let answer = self.send(self.key(id), Command::delete).await?;
             answer.map(drop).map_err(failed)
-        })
-        .await
+        });
+        PATIENCE.scope(Patience::until(end), delete).await
     }
 }
 
@@ -414,7 +439,13 @@ impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if let (Some((store, id, expiry)), Ok(runtime)) = (self.load, Handle::try_current()) {
             let store = store.clone();
-            runtime.spawn(async move { store.load_by_script(id, expiry, true).await });
+            runtime.spawn(async move {
+                let end = Instant::now() + REPAIR_FOR;
+                // It may be because the server is gone that nobody waits any more.
+                while store.repair(id, expiry).await.is_err() && Instant::now() < end {
+                    sleep(REPAIR_EVERY).await;
+                }
+            });
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,6 +12,10 @@ use tokio::time::Instant;
 
 /// A better reading is not replaced by a worse one for so long.
 const GOOD_FOR: Duration = Duration::from_secs(10);
+/// And so long is a reading worth something: clocks are set.
+const WORTH: Duration = Duration::from_secs(60);
+/// Redis tells its time in whole milliseconds here.
+const ROUNDING: Duration = Duration::from_millis(2);
 
 /// The server's clock, so that a deadline can be told in its time. The two clocks need not agree.
 #[derive(Debug, Default)]
@@ -31,13 +35,28 @@ impl Reading {
     fn uncertainty(&self) -> Duration {
         self.answered - self.asked
     }
+
+    /// Whether both can be of one clock that was not set in between. `later` was asked for later.
+    fn agrees_with(&self, later: &Self) -> bool {
+        let Ok(passed) = u64::try_from(later.server - self.server) else {
+            return false;
+        };
+        let passed = Duration::from_millis(passed);
+        let (least, most) = (
+            later.asked.saturating_duration_since(self.answered),
+            later.answered.saturating_duration_since(self.asked),
+        );
+        passed + ROUNDING >= least && passed <= most + ROUNDING
+    }
 }
 
 impl Clock {
     pub(super) fn learn(&self, new: Reading) {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let worse = reading.is_some_and(|old| {
-            old.uncertainty() < new.uncertainty() && new.answered - old.answered < GOOD_FOR
+            old.uncertainty() < new.uncertainty()
+                && new.answered - old.answered < GOOD_FOR
+                && old.agrees_with(&new)
         });
         if !worse {
             *reading = Some(new);
@@ -52,6 +71,7 @@ impl Clock {
     /// A moment here in the server's time, never later than it is; `None` where the server's time is not known.
     pub(super) fn at_server(&self, moment: Instant) -> Option<i64> {
         let reading = *self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let reading = reading.filter(|reading| reading.answered.elapsed() < WORTH);
         // The server said its time before its answer was here, so that since then at least this much has passed.
         reading.map(
             |Reading {
@@ -67,50 +87,55 @@ impl Clock {
     }
 }
 
-/// How long a server has said nothing while it was asked.
+/// How long a server has said nothing although it was asked, by whomever.
 #[derive(Debug)]
 pub(super) struct Silence {
     began: Instant,
-    waiting: AtomicUsize,
-    /// Milliseconds from `began`.
+    /// When the first question was asked that has no answer, in microseconds from `began`; 0 where none was.
     since: AtomicU64,
+    /// When the last one was asked.
+    asked: AtomicU64,
 }
+
+/// After so long without a question, an old one that somebody did not wait for says nothing any more.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Default for Silence {
     fn default() -> Self {
         Self {
             began: Instant::now(),
-            waiting: AtomicUsize::new(0),
             since: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
         }
     }
 }
 
 impl Silence {
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     pub(super) fn asked(&self) {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.broken();
+        let now = self.now();
+        let before = self.asked.swap(now, Ordering::Relaxed);
+        let pause = u128::from(now.saturating_sub(before)) > PAUSE.as_micros();
+        if pause || self.since.load(Ordering::Relaxed) == 0 {
+            self.since.store(now, Ordering::Relaxed);
         }
     }
 
+    /// It was heard.
     pub(super) fn broken(&self) {
-        self.since.store(self.now(), Ordering::Relaxed);
+        self.since.store(0, Ordering::Relaxed);
     }
 
-    /// Somebody waits no more.
-    pub(super) fn over(&self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn lasts(&self) -> Duration {
+        match self.since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_micros(self.now().saturating_sub(since)),
+        }
     }
 
-    pub(super) fn lasts(&self, at_least: Duration) -> bool {
-        let lasted = self
-            .now()
-            .saturating_sub(self.since.load(Ordering::Relaxed));
-        u128::from(lasted) >= at_least.as_millis()
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1)
     }
 }
 
@@ -156,5 +181,59 @@ mod tests {
         // An old one may have drifted.
         learn(11_102, asked + 10_000 * MS, 300);
         assert_eq!(clock.at_server(asked + 10_300 * MS), Some(11_102));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_believed_at_once() {
+        for jump in [-3_600_000, 3_600_000, -10] {
+            let asked = Instant::now();
+            let clock = Clock::default();
+            let reading = |server, after: u32, took: u32| Reading {
+                server,
+                asked: asked + after * MS,
+                answered: asked + (after + took) * MS,
+            };
+            clock.learn(reading(10_000_000, 0, 1));
+            clock.learn(reading(10_000_100 + jump, 100, 4));
+            let at = clock.at_server(asked + 104 * MS);
+            assert_eq!(at, Some(10_000_100 + jump), "{jump}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_reading_is_worth_nothing() {
+        let now = Instant::now();
+        let clock = Clock::default();
+        clock.learn(Reading {
+            server: 1000,
+            asked: now,
+            answered: now,
+        });
+        tokio::time::advance(WORTH - MS).await;
+        assert!(clock.at_server(Instant::now()).is_some());
+        tokio::time::advance(MS).await;
+        assert_eq!(clock.at_server(Instant::now()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_begins_with_the_first_question_that_has_no_answer() {
+        let pass = async |millis: u32| tokio::time::advance(millis * MS).await;
+        let silence = Silence::default();
+        pass(5).await;
+        assert_eq!(silence.lasts(), Duration::ZERO);
+        silence.asked();
+        pass(100).await;
+        // Whoever asked first need not wait any more.
+        silence.asked();
+        pass(100).await;
+        assert_eq!(silence.lasts(), 200 * MS);
+        silence.broken();
+        pass(100).await;
+        assert_eq!(silence.lasts(), Duration::ZERO);
+        silence.asked();
+        pass(1500).await;
+        silence.asked();
+        pass(1).await;
+        assert_eq!(silence.lasts(), MS, "the one before is long ago");
     }
 }

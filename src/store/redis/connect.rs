@@ -24,6 +24,9 @@ pub(super) const STEP: Duration = Duration::from_millis(500);
 /// The whole of it has so long: a name is looked up, a Sentinel or a cluster asked, a password checked.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(4);
 
+/// How long a client is listened to before a look whether it is connected.
+const LISTEN: Duration = Duration::from_millis(10);
+
 /// Where to connect to, and how.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -204,9 +207,12 @@ pub(super) struct Connection {
 
 impl Connection {
     async fn set_up(&mut self, in_cluster: bool) -> Result<(), fred::error::Error> {
-        tokio::select! {
-            connected = self.client.wait_for_connect() => connected?,
-            ended = &mut self.task => return Err(why_ended(ended)),
+        // It does not hear of a connection that is made just before it begins to listen.
+        while !self.client.is_connected() {
+            tokio::select! {
+                connected = timeout(LISTEN, self.client.wait_for_connect()) => connected.unwrap_or(Ok(()))?,
+                ended = &mut self.task => return Err(why_ended(ended)),
+            }
         }
         // A server that refuses commands before a login takes the connection all the same.
         self.client.ping::<Value>(None).await?;

@@ -30,6 +30,11 @@ impl Keeper {
             *keeper = Some(runtime.spawn(task()).abort_handle());
         }
     }
+
+    pub(super) fn runs(&self) -> bool {
+        let keeper = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !keeper.as_ref().is_none_or(AbortHandle::is_finished)
+    }
 }
 
 impl Drop for Keeper {

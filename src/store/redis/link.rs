@@ -18,22 +18,31 @@ use fred::{
 };
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
     clock::{Clock, Silence},
     command::Command,
-    connect::{Connection, Target},
+    connect::{ATTEMPT, Connection, Target},
+    deadline,
     keeper::{Keeper, LONGEST_DELAY, with_jitter},
     refusal::{is_answer, is_passing, no_connection, silent},
 };
-use crate::{error::Error, event};
+use crate::{
+    error::{Error, ErrorKind},
+    event,
+};
 
 /// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
 const PLACES: usize = 4096;
-/// A server that has said nothing for so long while it was asked is taken for gone.
-const SILENCE: Duration = Duration::from_millis(250);
+/// A server that has said nothing for so long while it was asked is taken for gone, whoever asked it. One who had less
+/// time takes it for gone at the end of that.
+const SILENCE: Duration = Duration::from_secs(1);
+/// So much before its end an operation's time counts as over, at most: some steps of an operation end before it does.
+const END: Duration = Duration::from_millis(50);
+/// But for a server to be gone it must have been asked at least so long ago.
+const SHORTEST_SILENCE: Duration = Duration::from_millis(20);
 /// How soon after a failure it is looked for again at first.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// How long a server has for answering a look.
@@ -91,7 +100,7 @@ impl Live {
 impl Link {
     /// Connects, and keeps it so.
     pub(super) async fn connect(target: Target) -> Result<Arc<Self>, Error> {
-        let connection = target.connect_to_serve().await?;
+        let connection = first_connection(&target).await?;
         let live = Live::new(Clients::One(connection.client.clone()));
         let given_up = live.given_up.clone();
         let link = Arc::new(Self::new(Way::Connect(target), State::Up(live)));
@@ -151,14 +160,20 @@ impl Link {
     /// is for a command on a key whose slot is on its way to that server.
     pub(super) async fn begin(self: &Arc<Self>, importing: bool) -> Result<Asking<'_>, Error> {
         self.client()?;
+        let until = deadline();
         let place = self.places.acquire().await.map_err(Error::unavailable)?;
         // It may have gone while there was no place.
         let (client, number) = self.client()?;
+        if Instant::now() >= until {
+            // It is not for the server to say anything.
+            return Err(silent());
+        }
         self.silence.asked();
         Ok(Asking {
             link: self,
             client,
             number,
+            until,
             importing,
             answered: false,
             _place: place,
@@ -228,6 +243,15 @@ impl Link {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// After an operation that failed without an answer: where the runtime of the keeper has ended, with the connection,
+    /// nobody else sees that.
+    fn check(self: &Arc<Self>) {
+        if matches!(self.way, Way::Connect(_)) && !self.keeper.runs() {
+            self.down(no_connection());
+            self.keep(None);
+        }
+    }
+
     /// Sees to it that there is a keeper.
     fn keep(self: &Arc<Self>, connection: Option<(Connection, Arc<Notify>)>) {
         // It must not keep alive what it keeps up.
@@ -237,6 +261,18 @@ impl Link {
                 (self.keeper).keep(|| keep_connected(link, target.clone(), connection))
             }
             Way::Given(pool) => self.keeper.keep(|| look_for(link, pool.clone())),
+        }
+    }
+}
+
+/// A machine that has just started is slow: what took too long is tried again, as long as one attempt may take.
+async fn first_connection(target: &Target) -> Result<Connection, Error> {
+    let end = Instant::now() + ATTEMPT;
+    loop {
+        let attempt = timeout_at(end, target.connect_to_serve()).await;
+        match attempt.unwrap_or_else(|_| Err(silent())) {
+            Err(error) if error.kind() == ErrorKind::Timeout && Instant::now() < end => {}
+            attempt => return attempt,
         }
     }
 }
@@ -307,6 +343,7 @@ pub(super) struct Asking<'a> {
     link: &'a Arc<Link>,
     client: Client,
     number: u64,
+    until: Instant,
     importing: bool,
     answered: bool,
     _place: SemaphorePermit<'a>,
@@ -340,7 +377,10 @@ impl Asking<'_> {
         let error = match &answer {
             Ok(_) => None,
             Err(error) if is_answer(error) => Some(error),
-            Err(_) => return answer,
+            Err(_) => {
+                self.link.check();
+                return answer;
+            }
         };
         self.answered = true;
         self.link.silence.broken();
@@ -362,8 +402,13 @@ impl Deref for Asking<'_> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.link.silence.over();
-        if !self.answered && self.link.silence.lasts(SILENCE) {
+        if self.answered {
+            return;
+        }
+        let silence = self.link.silence.lasts();
+        // A client that leaves says little about the server.
+        let over = Instant::now() + END >= self.until;
+        if silence >= SILENCE || (over && silence >= SHORTEST_SILENCE) {
             self.link.give_up(self.number, Duration::ZERO, silent());
         }
     }

@@ -1,8 +1,9 @@
 -- KEYS: 1 the session. ARGV: as in common.lua, 4 whether to refresh ('1' or '0').
--- Answers nil where there is no session, else: time to live in milliseconds, 1 where it was refreshed, the hash.
+-- Answers nil where there is nothing, -6 where there is something else than a session, else: time to live in milliseconds, 1 where it was refreshed, the hash.
 local key = KEYS[1]
-if not is_session(key) then
-  return false
+local kind = redis.call('TYPE', key).ok
+if kind ~= 'hash' then
+  return kind ~= 'none' and -6
 end
 local refreshes = ARGV[4] == '1'
 local full, idle = time_to_live(key, refreshes)

@@ -12,15 +12,15 @@ return in_time(function()
     -- What an attempt left whose answer was lost.
     redis.call('UNLINK', KEYS[2])
   end
-  local fields = redis.call('HGETALL', KEYS[1])
-  for from = 1, #fields, 1000 do
-    redis.call('HSET', KEYS[2], unpack(fields, from, math.min(from + 999, #fields)))
-  end
-  redis.call('HSET', KEYS[2], '@prepared', 1)
-  local answer = write(KEYS[2])
-  if type(answer) == 'table' then
-    redis.call('UNLINK', KEYS[2])
-  elseif answer < 0 then
+  local answer = make(KEYS[2], function(new)
+    local fields = redis.call('HGETALL', KEYS[1])
+    for from = 1, #fields, 1000 do
+      redis.call('HSET', new, unpack(fields, from, math.min(from + 999, #fields)))
+    end
+    redis.call('HSET', new, '@prepared', 1)
+    return write(new)
+  end)
+  if type(answer) == 'number' and answer < 0 then
     -- No field was left, or the absolute end has come.
     redis.call('UNLINK', KEYS[1])
   end

@@ -94,10 +94,16 @@ fn kind(error: &FredError) -> ErrorKind {
         "MISCONF" => ErrorKind::Misconfigured,
         "CLUSTERDOWN" | "MASTERDOWN" => ErrorKind::ClusterDown,
         _ if details.contains("max number of clients") => ErrorKind::TooManyClients,
-        _ if details.contains("ACL failure in script") => ErrorKind::NotPermitted,
+        _ if lacks_right(details) => ErrorKind::NotPermitted,
         _ if is_tls(error) => ErrorKind::Tls,
         _ => ErrorKind::Unavailable,
     }
+}
+
+/// A script was refused one of its commands. The words are those of Redis 7.0, and of later ones and Valkey.
+fn lacks_right(details: &str) -> bool {
+    details.contains("The user executing the script can't")
+        || details.contains("ACL failure in script")
 }
 
 #[cfg(feature = "rustls")]

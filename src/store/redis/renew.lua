@@ -11,13 +11,15 @@ return in_time(function()
     local left = redis.call('PTTL', KEYS[2])
     return left < 0 and -1 or left
   end
-  local answer = write(KEYS[1])
-  if type(answer) == 'table' or answer < 0 then
-    redis.call('UNLINK', KEYS[2])
-  else
-    -- Of an earlier renewal whose second half did not come.
-    redis.call('HDEL', KEYS[1], '@prepared')
-    redis.call('RENAME', KEYS[1], KEYS[2])
+  -- Before anything is changed, since this can be refused.
+  redis.call('RENAME', KEYS[1], KEYS[2])
+  local answer = attempt(function(key)
+    -- The first half's mark, if an earlier renewal without a second half has left it.
+    redis.call('HDEL', key, '@prepared')
+    return write(key)
+  end, KEYS[2])
+  if type(answer) == 'table' then
+    redis.call('RENAME', KEYS[2], KEYS[1])
   end
   return answer
 end)

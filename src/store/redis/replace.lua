@@ -2,9 +2,5 @@
 return in_time(function()
   -- The id is of our making: what is there is what an attempt left whose answer was lost.
   redis.call('UNLINK', KEYS[1])
-  local answer = write(KEYS[1])
-  if type(answer) == 'table' then
-    redis.call('UNLINK', KEYS[1])
-  end
-  return answer
+  return make(KEYS[1], write)
 end)

@@ -38,6 +38,15 @@ local function increment(key)
   return nil
 end
 
+-- Runs what may raise an error, and answers that.
+local function attempt(run, key)
+  local done, answer = pcall(run, key)
+  if not done and type(answer) ~= 'table' then
+    return redis.error_reply(answer)
+  end
+  return answer
+end
+
 local function has_fields(key)
   for _, name in ipairs(redis.call('HKEYS', key)) do
     if string.byte(name) ~= 64 then -- '@'
@@ -66,4 +75,13 @@ local function write(key)
     end
   end
   return refresh(key)
+end
+
+-- Makes a session. On an error nothing is left, and so nothing that has no end.
+local function make(key, run)
+  local answer = attempt(run, key)
+  if type(answer) == 'table' then
+    redis.call('UNLINK', key)
+  end
+  return answer
 end

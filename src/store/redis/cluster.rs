@@ -17,7 +17,7 @@ use fred::types::config::Server;
 use tokio::{
     sync::Notify,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -36,7 +36,7 @@ pub(super) struct Cluster {
     /// How to connect, and to whom at first.
     target: Target,
     known: RwLock<Known>,
-    /// Tells the keeper to look at the cluster again.
+    /// Tells the keeper to look at the cluster again; so does a link that is lost.
     again: Arc<Notify>,
     /// Tells those who wait that it has looked.
     looked: Notify,
@@ -59,6 +59,38 @@ struct Map {
 }
 
 impl Map {
+    /// With the links that there are already; a new one has a moment for coming up.
+    async fn new(
+        target: &Target,
+        again: &Arc<Notify>,
+        slots: Slots,
+        before: &BTreeMap<Server, Arc<Link>>,
+    ) -> Self {
+        let masters = slots.masters().into_iter().cloned();
+        let links: BTreeMap<_, _> = masters
+            .map(|server| {
+                let link = before.get(&server).cloned();
+                let link = link.unwrap_or_else(|| Link::to(target.at(&server), again.clone()));
+                (server, link)
+            })
+            .collect();
+        let soon = Instant::now() + STEP;
+        for link in links.values() {
+            link.is_tried_by(soon).await;
+        }
+        Self { slots, links }
+    }
+
+    /// Why there is no connection to any of the masters.
+    fn why_down(&self) -> Option<Error> {
+        let whys: Option<Vec<_>> = self.masters().map(|link| link.why_down()).collect();
+        whys?.into_iter().next()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.masters().all(|link| link.why_down().is_none())
+    }
+
     fn masters(&self) -> impl Iterator<Item = &Arc<Link>> {
         let masters = self.slots.masters().into_iter();
         masters.filter_map(|server| self.links.get(server))
@@ -68,53 +100,30 @@ impl Map {
 impl Cluster {
     /// Connects to the masters that any of the nodes knows; some of them may be gone.
     pub(super) async fn connect(target: Target) -> Result<Arc<Self>, Error> {
-        let connecting = async {
-            let slots = ask_any(&target, target.servers()).await?;
-            let (mut links, mut why, mut some) = (BTreeMap::new(), None, false);
-            let mut attempts = JoinSet::new();
-            for server in slots.masters() {
-                let (server, target) = (server.clone(), target.at(server));
-                attempts.spawn(async move { (server, Link::connect(target).await) });
-            }
-            while let Some(attempt) = attempts.join_next().await {
-                let (server, attempt) = attempt.map_err(Error::unavailable)?;
-                let link = match attempt {
-                    Ok(link) => {
-                        some = true;
-                        link
-                    }
-                    Err(error) => {
-                        why = Some(error);
-                        Link::to(target.at(&server))
-                    }
-                };
-                links.insert(server, link);
-            }
-            match why {
-                Some(why) if !some => Err(why),
-                _ => Ok(Map { slots, links }),
-            }
-        };
-        let map = timeout(ATTEMPT, connecting)
-            .await
-            .unwrap_or_else(|_| Err(silent()))?;
-        let this = Arc::new(Self::new(target, Known::Map(Arc::new(map))));
+        let slots = timeout(ATTEMPT, ask_any(&target, target.servers()));
+        let slots = slots.await.unwrap_or_else(|_| Err(silent()))?;
+        let again = Arc::default();
+        let map = Map::new(&target, &again, slots, &BTreeMap::new()).await;
+        if let Some(why) = map.why_down() {
+            return Err(why);
+        }
+        let this = Arc::new(Self::new(target, again, Known::Map(Arc::new(map))));
         this.keep();
         Ok(this)
     }
 
     /// Connects in the background, or when it is first asked where there is no runtime yet.
     pub(super) fn later(target: Target) -> Arc<Self> {
-        let this = Arc::new(Self::new(target, Known::Nothing(None)));
+        let this = Arc::new(Self::new(target, Arc::default(), Known::Nothing(None)));
         this.look_again();
         this
     }
 
-    fn new(target: Target, known: Known) -> Self {
+    fn new(target: Target, again: Arc<Notify>, known: Known) -> Self {
         Self {
             target,
             known: RwLock::new(known),
-            again: Arc::default(),
+            again,
             looked: Notify::new(),
             looks: AtomicUsize::new(0),
             keeper: Keeper::default(),
@@ -142,25 +151,23 @@ impl Cluster {
 
     /// The way to a server that another one has named; a new one has a moment for coming up.
     pub(super) async fn link_to(&self, server: &Server) -> Arc<Link> {
-        let (link, new) = {
+        let new = || Link::to(self.target.at(server), self.again.clone());
+        let link = {
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            let Known::Map(map) = &*known else {
-                return Link::to(self.target.at(server));
-            };
-            match map.links.get(server) {
-                Some(link) => (link.clone(), false),
-                None => {
-                    let link = Link::to(self.target.at(server));
-                    let (slots, mut links) = (map.slots.clone(), map.links.clone());
-                    links.insert(server.clone(), link.clone());
-                    *known = Known::Map(Arc::new(Map { slots, links }));
-                    (link, true)
-                }
+            match &*known {
+                Known::Nothing(_) => new(),
+                Known::Map(map) => match map.links.get(server) {
+                    Some(link) => link.clone(),
+                    None => {
+                        let (slots, mut links) = (map.slots.clone(), map.links.clone());
+                        let link = links.entry(server.clone()).or_insert_with(new).clone();
+                        *known = Known::Map(Arc::new(Map { slots, links }));
+                        link
+                    }
+                },
             }
         };
-        if new {
-            link.comes_up_within(STEP).await;
-        }
+        link.is_tried_by(Instant::now() + STEP).await;
         link
     }
 
@@ -198,43 +205,30 @@ impl Cluster {
             .keep(|| keep_looking(Arc::downgrade(self), self.again.clone()));
     }
 
-    /// Asks who has which slots. Says whether all that have some are there.
+    /// Asks who has which slots, and connects to the masters. Says whether all of them are there.
     async fn look(&self) -> bool {
         let found = self.ask().await;
-        let whole = match found {
-            Ok(slots) => {
-                self.meet(&slots).await;
-                self.learn(slots)
-            }
-            Err(error) => {
-                let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-                if let Known::Nothing(why) = &mut *known {
-                    *why = Some(error);
-                }
-                false
-            }
+        let before = match self.known() {
+            Known::Map(map) => map.links.clone(),
+            Known::Nothing(_) => BTreeMap::new(),
         };
+        let now = match found {
+            Ok(slots) => Ok(Map::new(&self.target, &self.again, slots, &before).await),
+            Err(error) => Err(error),
+        };
+        let whole = now.as_ref().is_ok_and(Map::is_whole);
+        {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            match (&*known, now) {
+                // Others may have been named meanwhile, and are still to be asked.
+                (Known::Map(map), Ok(now)) if map.slots == now.slots => {}
+                (_, Ok(now)) => *known = Known::Map(Arc::new(now)),
+                (Known::Map(_), Err(_)) => {}
+                (Known::Nothing(_), Err(why)) => *known = Known::Nothing(Some(why)),
+            }
+        }
         self.looked.notify_waiters();
         whole
-    }
-
-    /// Whoever asks first waits for the connections as well, if that does not take too long.
-    async fn meet(&self, slots: &Slots) {
-        if let Known::Map(_) = self.known() {
-            return;
-        }
-        let masters = slots.masters().into_iter();
-        let link = |server: &Server| (server.clone(), Link::to(self.target.at(server)));
-        let links: BTreeMap<_, _> = masters.map(link).collect();
-        let _ = timeout(STEP, async {
-            for link in links.values() {
-                link.comes_up_within(STEP).await;
-            }
-        })
-        .await;
-        let slots = slots.clone();
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) =
-            Known::Map(Arc::new(Map { slots, links }));
     }
 
     async fn ask(&self) -> Result<Slots, Error> {
@@ -263,25 +257,6 @@ impl Cluster {
         let mut all = self.target.servers();
         all.extend(map.slots.all());
         ask_any(&self.target, all).await
-    }
-
-    /// Keeps the links to those that have slots; says whether all of them are up.
-    fn learn(&self, slots: Slots) -> bool {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let before = match &*known {
-            Known::Map(map) if map.slots == slots => return map.masters().all(|link| link.is_up()),
-            Known::Map(map) => map.links.clone(),
-            Known::Nothing(_) => BTreeMap::new(),
-        };
-        let mut links = BTreeMap::new();
-        for server in slots.masters() {
-            let link = before.get(server).cloned();
-            let link = link.unwrap_or_else(|| Link::to(self.target.at(server)));
-            links.insert(server.clone(), link);
-        }
-        let whole = links.values().all(|link| link.is_up());
-        *known = Known::Map(Arc::new(Map { slots, links }));
-        whole
     }
 }
 

@@ -1,6 +1,6 @@
 //! Connecting: from a URL to a client that is logged in and knows the scripts.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use fred::{
     clients::{Client, Pool},
@@ -207,17 +207,12 @@ pub(super) struct Connection {
 
 impl Connection {
     async fn set_up(&mut self, in_cluster: bool) -> Result<(), fred::error::Error> {
-        // It does not hear of a connection that is made just before it begins to listen.
-        while !self.client.is_connected() {
-            tokio::select! {
-                connected = timeout(LISTEN, self.client.wait_for_connect()) => connected.unwrap_or(Ok(()))?,
-                ended = &mut self.task => return Err(why_ended(ended)),
-            }
+        let client = self.client.clone();
+        tokio::select! {
+            reading = introduce(&client, in_cluster) => self.reading = reading?,
+            // A connection that is lost halfway answers nothing.
+            ended = &mut self.task => return Err(why_ended(ended)),
         }
-        // A server that refuses commands before a login takes the connection all the same.
-        self.client.ping::<Value>(None).await?;
-        script::load_all(&self.client, in_cluster).await;
-        self.reading = time(&self.client).await?;
         Ok(())
     }
 
@@ -228,6 +223,26 @@ impl Connection {
             ended => refused("the connection to Redis was lost", why_ended(ended)),
         }
     }
+}
+
+/// Waits for the connection, and makes the server ready for sessions; its time.
+async fn introduce(client: &Client, in_cluster: bool) -> Result<Reading, fred::error::Error> {
+    // It does not hear of a connection that is made just before it begins to listen.
+    while !client.is_connected() {
+        let connected = timeout(LISTEN, client.wait_for_connect()).await;
+        connected.unwrap_or(Ok(()))?;
+    }
+    // A server that refuses commands before a login takes the connection all the same.
+    step(client.ping::<Value>(None)).await?;
+    let _ = timeout(STEP, script::load_all(client, in_cluster)).await;
+    step(time(client)).await
+}
+
+async fn step<T>(
+    answer: impl Future<Output = Result<T, fred::error::Error>>,
+) -> Result<T, fred::error::Error> {
+    let timed_out = |_| fred::error::Error::new(fred::error::ErrorKind::Timeout, "it is silent");
+    timeout(STEP, answer).await.map_err(timed_out)?
 }
 
 impl Drop for Connection {

@@ -18,7 +18,7 @@ use fred::{
 };
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -54,7 +54,10 @@ pub(super) struct Link {
     places: Semaphore,
     silence: Silence,
     clock: Clock,
-    came_up: Notify,
+    /// Tells those who wait for the first attempt.
+    tried: Notify,
+    /// Tells somebody else that the connection is lost.
+    lost: Option<Arc<Notify>>,
     keeper: Keeper,
 }
 
@@ -68,7 +71,12 @@ enum Way {
 
 enum State {
     Up(Live),
-    Down { since: Instant, why: Error },
+    Down {
+        since: Instant,
+        why: Error,
+        /// Whether there was a connection, or an attempt to make one.
+        tried: bool,
+    },
 }
 
 struct Live {
@@ -109,10 +117,16 @@ impl Link {
         Ok(link)
     }
 
-    /// Connects in the background.
-    pub(super) fn to(target: Target) -> Arc<Self> {
-        let (since, why) = (Instant::now(), no_connection());
-        let link = Arc::new(Self::new(Way::Connect(target), State::Down { since, why }));
+    /// Connects in the background, and says when the connection is lost.
+    pub(super) fn to(target: Target, lost: Arc<Notify>) -> Arc<Self> {
+        let down = State::Down {
+            since: Instant::now(),
+            why: no_connection(),
+            tried: false,
+        };
+        let mut link = Self::new(Way::Connect(target), down);
+        link.lost = Some(lost);
+        let link = Arc::new(link);
         link.keep(None);
         link
     }
@@ -130,7 +144,8 @@ impl Link {
             places: Semaphore::new(PLACES),
             silence: Silence::default(),
             clock: Clock::default(),
-            came_up: Notify::new(),
+            tried: Notify::new(),
+            lost: None,
             keeper: Keeper::default(),
         }
     }
@@ -143,16 +158,20 @@ impl Link {
         }
     }
 
-    pub(super) fn is_up(&self) -> bool {
-        matches!(&*self.state(), State::Up(_))
+    /// Why there is no connection, if there is none.
+    pub(super) fn why_down(&self) -> Option<Error> {
+        match &*self.state() {
+            State::Up(_) => None,
+            State::Down { why, .. } => Some(why.clone()),
+        }
     }
 
-    /// Waits until there is a connection, if that does not take too long.
-    pub(super) async fn comes_up_within(&self, limit: Duration) {
+    /// Waits for the first attempt to connect, but not for longer than that.
+    pub(super) async fn is_tried_by(&self, moment: Instant) {
         // Before the look at the state, so that nothing is missed between them.
-        let came_up = self.came_up.notified();
-        if !self.is_up() {
-            let _ = timeout(limit, came_up).await;
+        let attempt = self.tried.notified();
+        if matches!(&*self.state(), State::Down { tried: false, .. }) {
+            let _ = timeout_at(moment, attempt).await;
         }
     }
 
@@ -208,29 +227,51 @@ impl Link {
         match &*state {
             State::Up(live) if live.number == number && live.since.elapsed() > older => {
                 live.given_up.notify_one();
-                let since = Instant::now();
-                *state = State::Down { since, why };
+                *state = State::Down {
+                    since: Instant::now(),
+                    why,
+                    tried: true,
+                };
             }
             _ => return,
         }
         drop(state);
+        self.tell_of_loss();
         self.keep(None);
+    }
+
+    fn tell_of_loss(&self) {
+        if let Some(lost) = &self.lost {
+            lost.notify_one();
+        }
     }
 
     fn down(&self, why: Error) {
         let mut state = self.state_mut();
         let since = match &*state {
-            State::Up(_) => Instant::now(),
-            State::Down { since, .. } => *since,
+            State::Up(_) => None,
+            State::Down { since, .. } => Some(*since),
         };
-        *state = State::Down { since, why };
+        *state = State::Down {
+            since: since.unwrap_or_else(Instant::now),
+            why,
+            tried: true,
+        };
+        drop(state);
+        self.tried.notify_waiters();
+        if since.is_none() {
+            self.tell_of_loss();
+        }
     }
 
     fn up(&self, live: Live) {
         self.silence.broken();
         let before = mem::replace(&mut *self.state_mut(), State::Up(live));
-        self.came_up.notify_waiters();
-        if let State::Down { since, .. } = before {
+        self.tried.notify_waiters();
+        if let State::Down {
+            since, tried: true, ..
+        } = before
+        {
             event::recovered(since.elapsed());
         }
     }

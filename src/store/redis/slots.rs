@@ -161,7 +161,8 @@ mod tests {
             entry(0, 5, &[node("a", 70_000)]),
             entry(0, 5, &[Value::from("a")]),
         ] {
-            assert_eq!(read(std::slice::from_ref(&broken)), None, "{broken:?}");
+            let shown = format!("{broken:?}");
+            assert_eq!(read(&[broken]), None, "{shown}");
         }
     }
 }

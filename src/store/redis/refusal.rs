@@ -25,12 +25,14 @@ pub(super) fn silent() -> Error {
     Error::new(ErrorKind::Timeout, "Redis does not answer")
 }
 
-/// Whether the server said it, and not the client or the network.
+/// Whether the server said it, and not the client or the network: it begins with an error code, such as `ERR`. The
+/// client has one kind for what it does not know and for a connection that it has lost.
 pub(super) fn is_answer(error: &FredError) -> bool {
-    !matches!(
-        error.kind(),
-        FredKind::IO | FredKind::Canceled | FredKind::Timeout | FredKind::Routing
-    )
+    let code = error.details().split(' ').next().unwrap_or_default();
+    code.len() > 1
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
 /// Whether the operation may have been done, its answer being lost.
@@ -141,6 +143,29 @@ pub(super) fn is_elsewhere<T>(answer: &Result<T, FredError>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_client_says_is_no_answer() {
+        let says = |text: &'static str| is_answer(&FredError::new(FredKind::Unknown, text));
+        for answer in [
+            "ERR max number of clients reached",
+            "OOM command not allowed",
+            "NOSCRIPT No matching script.",
+            "MOVED 3999 127.0.0.1:6381",
+            "LOADING",
+        ] {
+            assert!(says(answer), "{answer}");
+        }
+        for lost in [
+            "channel closed",
+            "",
+            "Request canceled.",
+            "I have no answer",
+            "Os { code: 104, kind: ConnectionReset, message: \"Connection reset by peer\" }",
+        ] {
+            assert!(!says(lost), "{lost}");
+        }
+    }
 
     #[test]
     fn a_redirection_names_a_server() {

@@ -1,35 +1,103 @@
-//! The events that the layer logs through `tracing`: target `tower_redis_session`, ids only as `SessionId`'s `Debug`.
+//! The events that the layer logs through `tracing` and, with feature `metrics`, counts. Ids are shown only as
+//! `SessionId`'s `Debug`. The crate's documentation lists names, levels and fields.
 
-use crate::{error::Error, id::SessionId, store::Written};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{Error, ErrorKind},
+    id::{Ids, SessionId},
+    store::Written,
+};
 
 const TARGET: &str = "tower_redis_session";
 
-pub(crate) fn rejected() {
-    tracing::debug!(target: TARGET, event = "rejected", "the cookie names no live session");
+/// So often at most is an event of a high level logged at that level.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Counts an event. Its key is made of literals, so that it is a static: no allocation.
+macro_rules! count {
+    ($name:literal) => {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("session_events_total", "event" => $name).increment(1);
+    };
 }
 
-pub(crate) fn ambiguous() {
-    tracing::warn!(
-        target: TARGET,
-        event = "ambiguous",
-        "several cookies name live sessions: none is trusted"
+/// An event of a low level.
+macro_rules! event {
+    ($level:ident, $name:literal, $($fields:tt)*) => {{
+        count!($name);
+        tracing::event!(target: TARGET, tracing::Level::$level, event = $name, $($fields)*);
+    }};
+}
+
+/// An event of a high level. Clients and outages can cause it with each request, which must not flood a log: see
+/// [`Throttle`].
+macro_rules! alarm {
+    ($throttle:expr, $level:ident, $name:literal, $($fields:tt)*) => {{
+        count!($name);
+        match $throttle.admit(Instant::now()) {
+            Some(suppressed) => tracing::event!(
+                target: TARGET, tracing::Level::$level, event = $name, suppressed, $($fields)*
+            ),
+            None => tracing::debug!(target: TARGET, event = $name, $($fields)*),
+        }
+    }};
+    ($level:ident, $name:literal, $($fields:tt)*) => {{
+        static THROTTLE: Throttle = Throttle::new();
+        alarm!(THROTTLE, $level, $name, $($fields)*)
+    }};
+}
+
+static UNAVAILABLE: Throttle = Throttle::new();
+
+/// `ids`: those that the request presents.
+pub(crate) fn rejected(ids: &Ids) {
+    event!(DEBUG, "rejected", presented = ?ids, "the cookie names no live session");
+}
+
+pub(crate) fn ambiguous(ids: &Ids) {
+    alarm!(
+        WARN,
+        "ambiguous",
+        presented = ?ids,
+        "several cookies name live sessions, or there are more than are looked up: none is trusted"
     );
+}
+
+/// The store met a session whose end has come.
+pub(crate) fn expired(id: SessionId) {
+    event!(DEBUG, "expired", session = ?id, "the session has expired");
 }
 
 pub(crate) fn unavailable(error: &Error) {
     let cause = std::error::Error::source(error).map(tracing::field::display);
-    tracing::error!(target: TARGET, event = "unavailable", kind = ?error.kind(), %error, cause);
+    alarm!(UNAVAILABLE, ERROR, "unavailable", kind = ?error.kind(), %error, cause);
 }
 
-/// The store is back, after so long.
+/// A write failed. That it took too long is logged by whoever waits for it, whose time is over as well.
+pub(crate) fn not_written(error: &Error) {
+    if error.kind() != ErrorKind::Timeout {
+        unavailable(error);
+    }
+}
+
+/// The store is back, after so long. That is worth no word where no request has noticed, as with the first connection
+/// to another node of a cluster.
 #[cfg(feature = "redis")]
-pub(crate) fn recovered(after: std::time::Duration) {
+pub(crate) fn recovered(after: Duration) {
+    // The next outage is worth a line of its own.
+    if !UNAVAILABLE.reset() {
+        return;
+    }
     let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(target: TARGET, event = "recovered", after_ms, "the session store is back");
+    event!(INFO, "recovered", after_ms, "the session store is back");
 }
 
 pub(crate) fn destroyed(id: SessionId) {
-    tracing::debug!(target: TARGET, event = "destroyed", session = ?id);
+    event!(DEBUG, "destroyed", session = ?id);
 }
 
 /// `before` is the session's id before the write, `after` behind it.
@@ -39,41 +107,101 @@ pub(crate) fn written(
     written: &Result<Written, Error>,
 ) {
     match (written, before) {
-        (Ok(Written::Kept(_)), None) => {
-            tracing::debug!(target: TARGET, event = "created", session = ?after);
-        }
+        (Ok(Written::Kept(_)), None) => event!(DEBUG, "created", session = ?after),
         (Ok(Written::Kept(_)), Some(before)) if before != after => {
-            tracing::debug!(target: TARGET, event = "renewed", session = ?after, from = ?before);
+            event!(DEBUG, "renewed", session = ?after, from = ?before);
         }
-        (Ok(Written::Kept(_)), Some(_)) => {
-            tracing::trace!(target: TARGET, event = "updated", session = ?after);
-        }
+        (Ok(Written::Kept(_)), Some(_)) => event!(TRACE, "updated", session = ?after),
         (Ok(Written::Emptied), _) => destroyed(before.unwrap_or(after)),
-        (Ok(Written::Gone), _) => {
-            tracing::warn!(
-                target: TARGET,
-                event = "gone",
-                session = ?before.unwrap_or(after),
-                "the session went away while the request ran: its changes are dropped"
-            );
-        }
-        (Err(error), _) => unavailable(error),
+        (Ok(Written::Gone), _) => alarm!(
+            WARN,
+            "gone",
+            session = ?before.unwrap_or(after),
+            "the session went away while the request ran: its changes are dropped"
+        ),
+        (Err(error), _) => not_written(error),
     }
 }
 
 pub(crate) fn unsaved() {
-    tracing::warn!(
-        target: TARGET,
-        event = "unsaved",
+    alarm!(
+        WARN,
+        "unsaved",
         "the session was changed after the response head was out, without a save"
     );
 }
 
 #[cfg(feature = "axum")]
 pub(crate) fn missing_layer() {
-    tracing::error!(
-        target: TARGET,
-        event = "missing_layer",
+    alarm!(
+        ERROR,
+        "missing_layer",
         "a handler asks for the session, but its route is not inside a SessionLayer (for a LazySession, a lazy one): add `.layer(SessionLayer::new(store))`"
     );
+}
+
+/// Lets an event pass at its own level, and those that follow within [`QUIET`] only at a lower one.
+struct Throttle(Mutex<Passed>);
+
+struct Passed {
+    last: Option<Instant>,
+    /// How many did not pass since.
+    suppressed: u64,
+}
+
+impl Throttle {
+    const fn new() -> Self {
+        Self(Mutex::new(Passed {
+            last: None,
+            suppressed: 0,
+        }))
+    }
+
+    /// Whether an event passes, and then how many before it did not.
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let mut passed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match passed.last {
+            Some(last) if now.saturating_duration_since(last) < QUIET => {
+                passed.suppressed += 1;
+                None
+            }
+            _ => {
+                passed.last = Some(now);
+                Some(std::mem::take(&mut passed.suppressed))
+            }
+        }
+    }
+
+    /// Lets the next one pass. Whether there was one since the last reset.
+    #[cfg(feature = "redis")]
+    fn reset(&self) -> bool {
+        let mut passed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        passed.last.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_event_passes_in_ten_seconds_and_says_how_many_did_not() {
+        let (throttle, start) = (Throttle::new(), Instant::now());
+        let at = |milliseconds| throttle.admit(start + Duration::from_millis(milliseconds));
+        assert_eq!([at(0), at(0), at(9_999)], [Some(0), None, None]);
+        assert_eq!([at(10_000), at(10_001)], [Some(2), None]);
+        assert_eq!([at(60_000), at(60_000)], [Some(1), None]);
+        // Taken before another thread's: no reason to pass.
+        assert_eq!(at(59_000), None);
+    }
+
+    #[test]
+    #[cfg(feature = "redis")]
+    fn the_first_after_a_reset_passes() {
+        let (throttle, now) = (Throttle::new(), Instant::now());
+        assert_eq!([throttle.admit(now), throttle.admit(now)], [Some(0), None]);
+        assert!(throttle.reset());
+        assert!(!throttle.reset());
+        assert_eq!(throttle.admit(now), Some(1));
+    }
 }

@@ -96,7 +96,7 @@ impl std::error::Error for ParseSessionIdError {}
 const MAX_IDS: usize = 4;
 
 /// The distinct ids that a request presents, in their order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ids {
     slots: [Option<SessionId>; MAX_IDS],
     /// There were more than are looked up. What the others name is unknown, so none can be trusted.
@@ -124,6 +124,18 @@ impl Ids {
 
     pub(crate) fn slots(&self) -> [Option<SessionId>; MAX_IDS] {
         self.slots
+    }
+}
+
+impl fmt::Debug for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut list = f.debug_list();
+        list.entries(self.slots.iter().flatten());
+        if self.too_many {
+            list.finish_non_exhaustive()
+        } else {
+            list.finish()
+        }
     }
 }
 

@@ -63,6 +63,9 @@ impl SessionLayer {
     /// ```
     pub fn builder(store: impl SessionStore) -> SessionLayerBuilder {
         SessionLayerBuilder {
+            #[cfg(feature = "metrics")]
+            store: Arc::new(crate::store::Measured(store)),
+            #[cfg(not(feature = "metrics"))]
             store: Arc::new(store),
             cookie: Attributes {
                 name: "session_id".to_owned(),
@@ -331,6 +334,8 @@ impl SessionLayerBuilder {
             cache_headers: self.cache_headers,
             max_session_bytes: self.max_session_bytes,
         };
+        #[cfg(feature = "metrics")]
+        crate::store::describe();
         let store = self.store;
         Ok(SessionLayer {
             shared: Arc::new(Shared { config, store }),

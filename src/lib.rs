@@ -127,9 +127,50 @@
 //! # on_response(&Response::new(String::new()));
 //! ```
 //!
-//! Events are logged through [`tracing`], target `tower_redis_session`, with a field `event`: `created`, `renewed`,
-//! `destroyed`, `updated`, `rejected`, `ambiguous`, `gone`, `unsaved`, `unavailable`, `missing_layer`. They show ids
-//! only as [`SessionId`]'s `Debug` does.
+//! # Events
+//!
+//! They are logged through [`tracing`], target `tower_redis_session`, with the name in the field `event`. An id is shown
+//! only as [`SessionId`]'s `Debug` shows it, a keyed hash: the same for the same session while the process lives.
+//!
+//! | event | level | fields | when |
+//! | --- | --- | --- | --- |
+//! | `created` | debug | `session` | a session was stored |
+//! | `updated` | trace | `session` | it was changed, or its time to live set anew after the handler |
+//! | `renewed` | debug | `session`, `from` | it got a new id; `from` is the old one |
+//! | `destroyed` | debug | `session` | it was deleted: logged out, or its last field removed |
+//! | `expired` | debug | `session` | a request met a session whose end had come |
+//! | `rejected` | debug | `presented` | well-formed ids, none of which names a live session; after an `expired`, too |
+//! | `ambiguous` | warn | `presented` | several live sessions, or more ids than are looked up: none is trusted |
+//! | `gone` | warn | `session` | a session went away while its request ran, whose changes are dropped |
+//! | `unsaved` | warn | | changes after the response head were never saved |
+//! | `unavailable` | error | `kind`, `error`, `cause` | the store failed, or refused a write; `kind` is the [`ErrorKind`] |
+//! | `recovered` | info | `after_ms` | after an `unavailable`: [`RedisStore`] is connected again, so long after it lost the connection |
+//! | `missing_layer` | error | | an extractor ran outside of the layer it needs |
+//!
+//! - What is at info or above does not grow with the requests: an event of level warn or error is logged at that level at
+//!   most once in ten seconds. In between it is at debug, with the same fields; the next one at its level says in
+//!   `suppressed` how many those were. The first `unavailable` after a `recovered` is always an error.
+//! - Redis removes a session at its end by itself, so `expired` is rare there: a key that has outlived the absolute
+//!   timeout because that was shortened, or because another program set its time to live. All others are `rejected`.
+//!   [`MemoryStore`] says `expired` also for an idle end, unless another operation has freed the session before.
+//! - A cookie that is no well-formed id is not looked up, and not logged.
+//! - A write that takes too long is `unavailable` for the request that waits for it; where the client has left, it is only
+//!   counted below.
+//!
+//! # Metrics
+//!
+//! With feature `metrics`, through the facade [`metrics`](https://docs.rs/metrics), which has exporters for Prometheus and
+//! others; `examples/metrics.rs` is an app that does. Install the recorder before the layer is built, which describes the
+//! metrics to it and begins to count at zero.
+//!
+//! | metric | kind | labels | what |
+//! | --- | --- | --- | --- |
+//! | `session_events_total` | counter | `event` | the events above, whether they are logged or not |
+//! | `session_store_errors_total` | counter | `operation`, `kind` | operations of the store that failed, by [`ErrorKind`] |
+//! | `session_store_duration_seconds` | histogram | `operation` | the time they took, failed ones included |
+//!
+//! `operation` is `load`, `create`, `update`, `renew` or `delete`. One for which nobody waited any more is timed until then,
+//! and an error only where the `store_timeout` was over. A request that does not need the store costs nothing.
 //!
 //! # Tests of an app
 //!
@@ -164,6 +205,7 @@
 //! | --- | --- | --- |
 //! | `redis` | yes | [`RedisStore`], on fred |
 //! | `axum` | no | the extractors of [`Session`] and [`LazySession`], and [`Error`] as a response, on axum-core |
+//! | `metrics` | no | counters and a histogram, see [Metrics](#metrics) |
 // Without the store of production its links lead nowhere.
 #![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     config::{Config, storable},
     error::{Error, ErrorKind},
+    event,
     id::SessionId,
     store::{ErasedStore, Written},
     value,
@@ -367,7 +368,8 @@ impl Session {
     pub async fn reload(&self) -> Result<(), Error> {
         let config = &self.inner.shared.config;
         let deadline = config.deadline();
-        in_time(config, deadline, self.inner.reload(deadline)).await
+        let reloaded = in_time(config, deadline, self.inner.reload(deadline)).await;
+        reloaded.inspect_err(event::unavailable)
     }
 
     fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {

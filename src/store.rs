@@ -19,11 +19,15 @@ use crate::{
     id::{Ids, SessionId},
 };
 
+#[cfg(feature = "metrics")]
+mod measured;
 mod memory;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 mod redis;
 
+#[cfg(feature = "metrics")]
+pub(crate) use measured::{Measured, describe};
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
@@ -179,7 +183,7 @@ tokio::task_local! {
 }
 
 /// The patience of whoever asked for the operation under way; `None` where it is not the layer that asked.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "metrics"))]
 fn patience() -> Option<Patience> {
     PATIENCE.try_with(Clone::clone).ok()
 }

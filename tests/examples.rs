@@ -218,3 +218,50 @@ async fn login_is_ready_while_redis_answers() {
     let answer = Client::to(alone.addr).get("/ready").await;
     assert_is(&answer, 200, r#"{"status":"ready"}"#);
 }
+
+#[cfg(feature = "metrics")]
+#[tokio::test]
+async fn metrics_shows_prometheus_what_happened() {
+    for redis in [None, Some(RedisServer::start())] {
+        let url = redis.as_ref().map(RedisServer::url);
+        let settings: Vec<_> = url.iter().map(|url| ("REDIS_URL", &**url)).collect();
+        let example = Example::start("metrics", &settings);
+        let client = Client::to(example.addr);
+        for visit in 1..=3 {
+            let text = client.get("/").await.text();
+            assert_eq!(text, format!("Visit number {visit}\n"));
+        }
+        client.set_cookie("session_id", UNKNOWN);
+        client.get("/").await;
+        let answer = client.get("/metrics").await;
+        let content = "text/plain; version=0.0.4; charset=utf-8";
+        assert_eq!(answer.header("content-type"), content);
+        assert!(answer.set_cookies().is_empty());
+        let text = answer.text();
+        for line in [
+            "# TYPE session_events_total counter",
+            "session_events_total{event=\"created\"} 2",
+            "session_events_total{event=\"updated\"} 2",
+            "session_events_total{event=\"rejected\"} 1",
+            "session_events_total{event=\"unavailable\"} 0",
+            "# TYPE session_store_duration_seconds histogram",
+            "session_store_duration_seconds_bucket{operation=\"load\",le=\"+Inf\"} 3",
+            "session_store_duration_seconds_count{operation=\"create\"} 2",
+            "session_store_duration_seconds_count{operation=\"update\"} 2",
+        ] {
+            assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");
+        }
+        assert!(text.contains("# HELP session_events_total "), "{text}");
+        if let Some(server) = redis {
+            drop(server);
+            assert_eq!(client.get("/").await.status, 503);
+            let text = client.get("/metrics").await.text();
+            let unavailable = "session_events_total{event=\"unavailable\"} 1";
+            let errors = "session_store_errors_total{operation=\"load\",kind=\"";
+            assert!(
+                text.contains(unavailable) && text.contains(errors),
+                "{text}"
+            );
+        }
+    }
+}

@@ -46,8 +46,8 @@ impl Session {
         match found {
             Ok(found) => {
                 match found {
-                    Found::Nothing => event::rejected(),
-                    Found::Ambiguous => event::ambiguous(),
+                    Found::Nothing => event::rejected(&presented.ids),
+                    Found::Ambiguous => event::ambiguous(&presented.ids),
                     Found::One(..) => {}
                 }
                 session.inner.state().found(found);

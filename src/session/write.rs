@@ -162,9 +162,12 @@ impl Inner {
         let mut all = Ok(());
         for id in ids {
             let deleted = self.shared.store.clone().delete(id, patience.clone()).await;
-            if deleted.is_ok() {
-                self.state().deleted(id);
-                event::destroyed(id);
+            match &deleted {
+                Ok(()) => {
+                    self.state().deleted(id);
+                    event::destroyed(id);
+                }
+                Err(error) => event::not_written(error),
             }
             all = all.and(deleted);
         }
@@ -201,6 +204,8 @@ pub(crate) fn outcome(
     timeout: Duration,
 ) -> Result<Written, Error> {
     match result {
+        // The store's own time was over first.
+        Ok(Ok(Err(error))) if error.kind() == ErrorKind::Timeout => Err(logged(error)),
         Ok(Ok(written)) => written,
         // The runtime is being shut down, or the store panicked.
         Ok(Err(stopped)) => Err(logged(Error::unavailable(stopped))),

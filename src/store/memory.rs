@@ -14,6 +14,7 @@ use crate::{
     changes::{Changes, Fields},
     config::{Expiry, storable},
     error::Error,
+    event,
     id::SessionId,
 };
 
@@ -70,11 +71,49 @@ impl MemoryStore {
 
     /// The sessions, without those that have expired.
     fn lock(&self, now: Instant) -> MutexGuard<'_, Sessions> {
-        // Nothing in here panics between two changes that belong together, so a poisoned lock guards sound data.
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.everything();
         sessions.free_expired(now);
         sessions
     }
+
+    /// [`lock`](Self::lock) for an operation on one session; says so where that has expired.
+    fn lock_for(&self, id: SessionId, now: Instant) -> MutexGuard<'_, Sessions> {
+        let mut sessions = self.everything();
+        if sessions.by_id.get(&id).is_some_and(|it| it.end <= now) {
+            sessions.remove(id);
+            met_its_end(sessions, id);
+            return self.lock(now);
+        }
+        sessions.free_expired(now);
+        sessions
+    }
+
+    fn everything(&self) -> MutexGuard<'_, Sessions> {
+        // Nothing in here panics between two changes that belong together, so a poisoned lock guards sound data.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs without the lock: a subscriber may do anything.
+fn met_its_end(sessions: MutexGuard<'_, Sessions>, id: SessionId) {
+    drop(sessions);
+    event::expired(id);
+}
+
+/// Ends a write to the session `id`, which is now under the id `current`.
+fn finish(
+    mut sessions: MutexGuard<'_, Sessions>,
+    id: SessionId,
+    current: SessionId,
+    expiry: Expiry,
+    now: Instant,
+) -> Written {
+    let written = sessions.finish(current, expiry, now);
+    // The session was there, so that only its absolute end is left as the reason.
+    if written == Written::Gone {
+        met_its_end(sessions, id);
+    }
+    written
 }
 
 impl fmt::Debug for MemoryStore {
@@ -151,12 +190,13 @@ impl SessionStore for MemoryStore {
         refresh: bool,
     ) -> Result<Option<Record>, Error> {
         let now = Instant::now();
-        let mut sessions = self.lock(now);
+        let mut sessions = self.lock_for(id, now);
         let Some(entry) = sessions.by_id.get(&id) else {
             return Ok(None);
         };
         let Some(full) = expiry.time_to_live(entry.idle_timeout, now - entry.created) else {
             sessions.remove(id);
+            met_its_end(sessions, id);
             return Ok(None);
         };
         let left = entry.end - now;
@@ -199,11 +239,11 @@ impl SessionStore for MemoryStore {
         expiry: Expiry,
     ) -> Result<Written, Error> {
         let now = Instant::now();
-        let mut sessions = self.lock(now);
+        let mut sessions = self.lock_for(id, now);
         if !sessions.change(id, changes)? {
             return Ok(Written::Gone);
         }
-        Ok(sessions.finish(id, expiry, now))
+        Ok(finish(sessions, id, id, expiry, now))
     }
 
     async fn renew(
@@ -214,7 +254,7 @@ impl SessionStore for MemoryStore {
         expiry: Expiry,
     ) -> Result<Written, Error> {
         let now = Instant::now();
-        let mut sessions = self.lock(now);
+        let mut sessions = self.lock_for(old, now);
         if !sessions.by_id.contains_key(&old) {
             return Ok(Written::Gone);
         }
@@ -228,7 +268,7 @@ impl SessionStore for MemoryStore {
         if let Some(entry) = sessions.remove(old) {
             sessions.insert(new, entry);
         }
-        Ok(sessions.finish(new, expiry, now))
+        Ok(finish(sessions, old, new, expiry, now))
     }
 
     async fn delete(&self, id: SessionId) -> Result<(), Error> {

@@ -33,6 +33,7 @@ use crate::{
     changes::{Changes, Fields},
     config::Expiry,
     error::{Error, ErrorKind},
+    event,
     id::SessionId,
 };
 
@@ -52,6 +53,8 @@ mod slots;
 mod tls;
 mod wire;
 
+/// What a script answers where it met a session whose absolute end had come.
+const EXPIRED: i64 = -5;
 /// How long an operation may take that was not asked for by the layer, which says it itself.
 const DIRECT: Duration = Duration::from_secs(1);
 /// For so long, and so often, a time to live is to be put right that a load may have left wrong.
@@ -290,6 +293,10 @@ impl RedisStore {
         if answer.is_null() || answer.is_integer() {
             return Ok(None);
         }
+        if answer.as_i64() == Some(EXPIRED) {
+            event::expired(id);
+            return Ok(None);
+        }
         let (left, refreshed, fields) = answer.convert::<(i64, i64, Fields)>().map_err(failed)?;
         let mut record = record(fields, milliseconds(left));
         record.refreshed = refreshed == 1;
@@ -311,9 +318,10 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Runs one of the scripts that change a session; see `write.lua`.
+    /// Runs one of the scripts that change a session; see `write.lua`. `id` is the one that it has had so far.
     async fn write(
         &self,
+        id: SessionId,
         script: &'static Script,
         keys: Vec<Key>,
         changes: &Changes,
@@ -329,6 +337,10 @@ impl RedisStore {
             -1 => Ok(Written::Gone),
             -2 => Ok(Written::Emptied),
             -3 => Err(super::id_taken()),
+            EXPIRED => {
+                event::expired(id);
+                Ok(Written::Gone)
+            }
             _ => Err(Error::new(
                 ErrorKind::Unavailable,
                 "Redis gave an answer of another kind",
@@ -378,7 +390,8 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
     ) -> Result<Written, Error> {
         let keys = vec![self.key(id)];
-        self.write(&CREATE, keys, changes, expiry, deadline()).await
+        self.write(id, &CREATE, keys, changes, expiry, deadline())
+            .await
     }
 
     async fn update(
@@ -388,7 +401,9 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
     ) -> Result<Written, Error> {
         let (keys, deadline) = (vec![self.key(id)], deadline());
-        let written = self.write(&UPDATE, keys, changes, expiry, deadline).await;
+        let written = self
+            .write(id, &UPDATE, keys, changes, expiry, deadline)
+            .await;
         if written.as_ref().is_err_and(may_have_happened) {
             // Its answer is lost, and it may still be on its way. Once it is too late for it, it is true that it failed.
             sleep_until(deadline).await;

@@ -14,17 +14,22 @@
 // Each test binary compiles all of this and uses a part of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+pub mod cluster;
 pub mod gate;
 pub mod http;
 pub mod jar;
 pub mod monitor;
+pub mod process;
 pub mod redis;
 pub mod resp;
+pub mod sentinel;
 pub mod server;
 
+pub use cluster::{RedisCluster, first_slots};
 pub use gate::{Gate, HANG, bounded};
 pub use http::{Answer, Client, Streaming};
 pub use monitor::{Command, Monitor, names};
-pub use redis::RedisServer;
+pub use redis::{RedisServer, patiently};
 pub use resp::{Reply, Resp, no_key_without_ttl};
+pub use sentinel::{Sentinels, replicated};
 pub use server::{BoxError, Server};

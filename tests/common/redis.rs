@@ -1,50 +1,45 @@
 //! A real `redis-server` of a test's own.
 
 use std::fs;
-use std::io::{self, ErrorKind};
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::process::Process;
 use super::resp::{Reply, Resp};
 
-/// How long a server has for starting, stopping or continuing.
+/// How long a server has for starting.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long several servers have for agreeing on something.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// How many ports are tried before the server itself is blamed.
 const PORTS_TRIED: usize = 5;
 
-/// Ends a server and removes its folder when standard input closes: when the harness lets go of it,
-/// or when the test process is gone, whatever ended it. `PR_SET_PDEATHSIG` would be no substitute:
-/// it fires when the *thread* that started the child ends, and each test is a thread. The traps let
-/// it outlive the Ctrl-C that ends the test.
-const GUARD: &str = r#"trap "" INT HUP TERM; read -r _; kill -9 "$1" 2>/dev/null; rm -rf "$2""#;
-
 /// A `redis-server` on a free port of 127.0.0.1, without persistence, ended when this is dropped
 /// or the test process ends.
+///
+/// The program is what the environment variable `REDIS_SERVER` names, else the `redis-server` of
+/// the `PATH`. A server with TLS is what `REDIS_TLS_SERVER` names, else that of the `PATH`: many
+/// builds have no TLS.
 #[derive(Debug)]
 pub struct RedisServer {
     /// The port, the same over restarts.
     port: u16,
+    /// A second port and the argument that it goes with.
+    second: Option<(&'static str, u16)>,
     /// A folder of its own, for the log.
     folder: PathBuf,
+    /// The text of a configuration file, which makes it a Sentinel.
+    sentinel: Option<String>,
     /// Arguments after the harness's own.
     extra: Vec<String>,
     /// The server and its guard; `None` while killed.
-    running: Option<Running>,
-}
-
-/// A running server.
-#[derive(Debug)]
-struct Running {
-    /// `redis-server` itself.
-    server: Child,
-    /// See [`GUARD`].
-    guard: Child,
+    running: Option<Process>,
 }
 
 /// Why a start failed.
@@ -63,27 +58,70 @@ impl RedisServer {
 
     /// [`start`](Self::start) with further arguments, such as `&["--requirepass", "x"]`.
     pub fn start_with(extra: &[&str]) -> Self {
+        Self::begin(None, None, extra)
+    }
+
+    /// [`start_with`](Self::start_with) a second free port for `flag`, such as `--tls-port`.
+    pub fn start_with_port(flag: &'static str, extra: &[&str]) -> Self {
+        Self::begin(Some(flag), None, extra)
+    }
+
+    /// A replica of another server; what that has is here when this returns.
+    pub fn start_replica_of(primary: &Self, extra: &[&str]) -> Self {
+        let port = primary.port.to_string();
+        let mut args = vec!["--replicaof", "127.0.0.1", &port];
+        args.extend(extra);
+        let this = Self::start_with(&args);
+        let mut client = this.client();
+        patiently("a replica is in step", || {
+            let info = client.cmd(&["INFO", "replication"]).text();
+            info.contains("master_link_status:up")
+        });
+        this
+    }
+
+    /// A Sentinel with this configuration, such as `sentinel monitor main 127.0.0.1 6379 2`.
+    pub fn start_sentinel(config: &str) -> Self {
+        Self::begin(None, Some(config.to_owned()), &[])
+    }
+
+    /// [`start_sentinel`](Self::start_sentinel) with a second free port for `flag`.
+    pub fn start_sentinel_with_port(flag: &'static str, config: &str) -> Self {
+        Self::begin(Some(flag), Some(config.to_owned()), &[])
+    }
+
+    fn begin(flag: Option<&'static str>, sentinel: Option<String>, extra: &[&str]) -> Self {
         let mut this = Self {
             port: 0,
+            second: flag.map(|flag| (flag, 0)),
             folder: std::env::temp_dir().join(format!("redis-test-{}", Uuid::new_v4())),
+            sentinel,
             extra: extra.iter().map(|arg| (*arg).to_owned()).collect(),
             running: None,
         };
         let mut log = String::new();
         for _ in 0..PORTS_TRIED {
             this.port = free_port();
+            if let Some((_, port)) = &mut this.second {
+                *port = free_port();
+            }
             match this.launch() {
                 Ok(()) => return this,
                 Err(StartError::Ended(text)) => log = text,
                 Err(StartError::Fatal(text)) => panic!("{text}"),
             }
         }
-        panic!("redis-server {extra:?} ended by itself on each of {PORTS_TRIED} ports:\n{log}");
+        panic!("the server {extra:?} ended by itself on each of {PORTS_TRIED} ports:\n{log}");
     }
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of [`start_with_port`](Self::start_with_port); panics if there is none.
+    pub fn second_port(&self) -> u16 {
+        self.second.expect("a second port").1
     }
 
     /// `127.0.0.1:PORT`
@@ -96,6 +134,11 @@ impl RedisServer {
         format!("redis://{}", self.addr())
     }
 
+    /// The folder that it works in, where names of files among its arguments lead.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A connection of the test's own, logged in if the server was started with `--requirepass`.
     pub fn client(&self) -> Resp {
         let mut client = Resp::connect(self.addr());
@@ -106,21 +149,25 @@ impl RedisServer {
         client
     }
 
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Ends it with SIGKILL, as in a power cut; nothing is kept. [`restart`](Self::restart) starts
     /// an empty one.
     pub fn kill(&mut self) {
-        let Some(mut running) = self.running.take() else {
-            return;
-        };
-        let _ = running.server.kill();
-        // The guard before the server: until the server is waited for, nobody else gets its process
-        // id, so that the guard cannot hit a stranger.
-        drop(running.guard.stdin.take());
-        let _ = running.guard.wait();
-        let _ = running.server.wait();
+        drop(self.running.take());
     }
 
-    /// Starts an empty one on the same port, after [`kill`](Self::kill) or instead of it.
+    /// Ends it with SIGKILL and leaves its files, which [`restart`](Self::restart) then starts with.
+    pub fn kill_and_keep_files(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.kill_and_keep_files();
+        }
+    }
+
+    /// Starts one on the same port, after a kill or instead of [`kill`](Self::kill).
     pub fn restart(&mut self) {
         self.kill();
         let deadline = Instant::now() + PATIENCE;
@@ -132,10 +179,7 @@ impl RedisServer {
                     sleep(Duration::from_millis(50));
                 }
                 Err(StartError::Ended(text) | StartError::Fatal(text)) => {
-                    panic!(
-                        "redis-server does not restart on port {}:\n{text}",
-                        self.port
-                    )
+                    panic!("the server does not restart on port {}:\n{text}", self.port)
                 }
             }
         }
@@ -143,62 +187,41 @@ impl RedisServer {
 
     /// Stops it with SIGSTOP: connections stay and are still accepted, nothing answers.
     pub fn stop(&self) {
-        self.signal("STOP");
-        self.wait_for_state(|state| state == 'T');
+        self.process().stop();
     }
 
     /// Lets it go on after [`stop`](Self::stop); it answers what has piled up.
     pub fn cont(&self) {
-        self.signal("CONT");
-        self.wait_for_state(|state| state != 'T');
+        self.process().cont();
+    }
+
+    fn process(&self) -> &Process {
+        self.running.as_ref().expect("the server was killed")
     }
 
     /// One attempt to start on `self.port`.
     fn launch(&mut self) -> Result<(), StartError> {
-        let fatal = |what: &str, error: io::Error| StartError::Fatal(format!("{what}: {error}"));
-        fs::create_dir_all(&self.folder).map_err(|error| fatal("the server's folder", error))?;
+        let fatal = |error| StartError::Fatal(format!("the server does not start: {error}"));
         let log = self.folder.join("redis.log");
         // An old log would tell of an old start.
         let _ = fs::remove_file(&log);
-        let server = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-            .args(["--dir", &self.folder.to_string_lossy()])
-            .args(["--logfile", &log.to_string_lossy()])
-            .args(&self.extra)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut server = match server {
-            Ok(server) => server,
-            Err(error) if error.kind() == ErrorKind::NotFound => panic!(
-                "these tests need a real redis-server, and there is none on the PATH: install \
-                 Debian's `redis-server` package (apt-get install redis-server), or run tests/run, \
-                 which does it"
-            ),
-            Err(error) => return Err(fatal("redis-server does not start", error)),
-        };
-        let guard = Command::new("sh")
-            .args(["-c", GUARD, "redis-test-guard", &server.id().to_string()])
-            .arg(&self.folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let guard = guard.map_err(|error| {
-            let _ = server.kill();
-            let _ = server.wait();
-            fatal("the server's guard does not start", error)
-        })?;
-        let running = self.running.insert(Running { server, guard });
+        if let Some(config) = &self.sentinel {
+            fs::create_dir_all(&self.folder).map_err(fatal)?;
+            fs::write(self.folder.join("sentinel.conf"), config).map_err(fatal)?;
+        }
+        let running = Process::spawn(&self.program(), &self.args(&log), &self.folder);
+        let running = self.running.insert(running.map_err(fatal)?);
 
         let deadline = Instant::now() + PATIENCE;
+        // Its own log, because a stranger on the same port would answer a PING as well.
+        let ready = match self.sentinel {
+            Some(_) => "Sentinel ID is",
+            None => "Ready to accept connections",
+        };
         loop {
-            let ended = running.server.try_wait().ok().flatten().is_some();
+            let ended = running.has_ended();
             let said = fs::read_to_string(&log).unwrap_or_default();
-            // Its own log, because a stranger on the same port would answer a PING as well.
-            if !ended && said.contains("Ready to accept connections") && answers(self.port) {
+            if !ended && said.contains(ready) && answers(self.port) {
                 return Ok(());
             }
             if ended {
@@ -207,52 +230,61 @@ impl RedisServer {
             }
             if Instant::now() > deadline {
                 self.kill();
-                let text = format!("redis-server is not up after {PATIENCE:?}:\n{said}");
+                let text = format!("the server is not up after {PATIENCE:?}:\n{said}");
                 return Err(StartError::Fatal(text));
             }
             sleep(Duration::from_millis(5));
         }
     }
 
-    /// The running server's process id.
-    fn pid(&self) -> u32 {
-        let running = self.running.as_ref().expect("the server was killed");
-        running.server.id()
-    }
-
-    /// Sends a signal through the `kill` command: the crate forbids the `unsafe` of a direct call.
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.pid().to_string()])
-            .status()
-            .expect("the kill command");
-        assert!(status.success(), "kill -{name}: {status}");
-    }
-
-    /// Waits until a signal has taken effect: `kill` returns when it is sent. Without `/proc` there
-    /// is nothing to look at, and the signal is trusted.
-    fn wait_for_state(&self, wanted: impl Fn(char) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid())) {
-            // "PID (name) STATE ...", and the name may hold anything.
-            let state = stat
-                .rsplit(") ")
-                .next()
-                .and_then(|rest| rest.chars().next());
-            if state.is_some_and(&wanted) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "the signal has no effect");
-            sleep(Duration::from_millis(1));
+    fn program(&self) -> String {
+        let variable = match self.second {
+            Some(("--tls-port", _)) => "REDIS_TLS_SERVER",
+            _ => "REDIS_SERVER",
+        };
+        let named = std::env::var(variable).unwrap_or_default();
+        if named.is_empty() {
+            "redis-server".to_owned()
+        } else {
+            named
         }
+    }
+
+    fn args(&self, log: &Path) -> Vec<String> {
+        let mut args = Vec::new();
+        let mut add = |more: &[&str]| args.extend(more.iter().map(|arg| (*arg).to_owned()));
+        if self.sentinel.is_some() {
+            let config = self.folder.join("sentinel.conf");
+            add(&[&config.to_string_lossy(), "--sentinel"]);
+        } else {
+            add(&["--save", "", "--appendonly", "no"]);
+        }
+        add(&["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
+        add(&["--daemonize", "no"]);
+        add(&["--dir", &self.folder.to_string_lossy()]);
+        add(&["--logfile", &log.to_string_lossy()]);
+        if let Some((flag, port)) = self.second {
+            add(&[flag, &port.to_string()]);
+        }
+        args.extend_from_slice(&self.extra);
+        args
     }
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
-        // The guard has done it, unless the start failed before there was one.
+        // The guard has done it, unless the start failed before there was one, or files were kept.
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Waits until something that servers settle among themselves has come about.
+pub fn patiently(what: &str, mut wanted: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SETTLING;
+    while !wanted() {
+        assert!(Instant::now() < deadline, "not within {SETTLING:?}: {what}");
+        sleep(Duration::from_millis(10));
     }
 }
 

@@ -11,6 +11,15 @@ use std::time::{Duration, Instant};
 /// How long an example has for starting or ending.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The features of this crate, and whether this test is built with them.
+const FEATURES: [(&str, bool); 5] = [
+    ("default", cfg!(feature = "default")),
+    ("axum", cfg!(feature = "axum")),
+    ("metrics", cfg!(feature = "metrics")),
+    ("redis", cfg!(feature = "redis")),
+    ("rustls", cfg!(feature = "rustls")),
+];
+
 /// A running example, ended when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Example {
@@ -126,6 +135,18 @@ fn programs() -> &'static HashMap<String, PathBuf> {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
         cargo.args(["build", "--quiet", "--examples", "--message-format=json"]);
+        // Build scripts of dependencies look at what cargo told this test about its package, and
+        // would run again, with all that depends on them.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                cargo.env_remove(name);
+            }
+        }
+        // Likewise with other features.
+        let features = FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| *name);
+        let features = features.collect::<Vec<_>>().join(",");
+        cargo.args(["--no-default-features", "--features", &features]);
         cargo.arg("--target-dir").arg(target);
         if !cfg!(debug_assertions) {
             cargo.arg("--release");

@@ -21,6 +21,8 @@ fn documented() -> Vec<String> {
 async fn everything_works(rules: &[&str], denied: &[&str]) {
     let server = RedisServer::start();
     let mut admin = server.client();
+    // Valkey asks itself for some of its settings when it starts.
+    let at_start = admin.cmd(&["INFO", "commandstats"]).text();
     let documented = documented();
     assert!(
         documented.contains(&"+hgetall".to_owned()),
@@ -86,7 +88,7 @@ async fn everything_works(rules: &[&str], denied: &[&str]) {
     for never in [
         "keys", "scan", "config", "flushall", "flushdb", "multi", "del", "hscan",
     ] {
-        for line in asked.lines() {
+        for line in asked.lines().filter(|line| !at_start.contains(line)) {
             let name = line.strip_prefix("cmdstat_").unwrap_or_default();
             let name = name.split([':', '|']).next().unwrap();
             assert_ne!(name, never, "{line}");

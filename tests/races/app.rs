@@ -54,7 +54,7 @@ impl App {
                 tokio::select! {
                     biased;
                     () = ended.pass() => unreachable!("nobody opens it"),
-                    answer = service.oneshot(request) => answer,
+                    answer = service.oneshot(request) => answer.map(with_error),
                 }
             }
         }));
@@ -78,6 +78,16 @@ impl App {
     pub fn gate(&self, name: &str) -> Gate {
         self.gates.get(name)
     }
+}
+
+/// Shows the error that the layer leaves for outer layers as the header `x-error`.
+fn with_error<B>(mut response: Response<B>) -> Response<B> {
+    if let Some(error) = response.extensions().get::<Error>() {
+        let kind = format!("{:?}", error.kind());
+        let kind = kind.parse().expect("a header");
+        response.headers_mut().insert("x-error", kind);
+    }
+    response
 }
 
 /// Sends a request and waits for its answer.

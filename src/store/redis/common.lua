@@ -39,12 +39,12 @@ local function time_to_live(key, stamp)
   return full, math.floor(idle)
 end
 
--- Answers the time to live in milliseconds, -1 where the session's absolute end has come, or the server's refusal.
+-- Answers the time to live in milliseconds, -5 where the session's absolute end has come, or the server's refusal.
 local function refresh(key)
   local full = time_to_live(key, true)
   if not full then
     redis.call('UNLINK', key)
-    return -1
+    return -5
   end
   local answer = redis.pcall('PEXPIRE', key, string.format('%.0f', full))
   if type(answer) == 'table' and answer.err then

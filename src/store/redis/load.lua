@@ -1,5 +1,6 @@
 -- KEYS: 1 the session. ARGV: as in common.lua, 4 whether to refresh ('1' or '0').
--- Answers nil where there is nothing, -6 where there is something else than a session, else: time to live in milliseconds, 1 where it was refreshed, the hash.
+-- Answers nil where there is nothing, -6 where there is something else than a session, -5 where the session's absolute
+-- end has come, else: time to live in milliseconds, 1 where it was refreshed, the hash.
 local key = KEYS[1]
 local kind = redis.call('TYPE', key).ok
 if kind ~= 'hash' then
@@ -11,7 +12,7 @@ if not full then
   if refreshes then
     redis.call('UNLINK', key)
   end
-  return false
+  return -5
 end
 local left = redis.call('PTTL', key)
 local refreshed = 0

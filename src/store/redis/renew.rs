@@ -115,8 +115,9 @@ impl Renewal<'_> {
 
     async fn step(&self, script: &'static Script) -> Result<Written, Error> {
         let keys = vec![self.store.key(self.old), self.store.key(self.new)];
+        let (changes, expiry) = (self.changes, self.expiry);
         self.store
-            .write(script, keys, self.changes, self.expiry, self.deadline)
+            .write(self.old, script, keys, changes, expiry, self.deadline)
             .await
     }
 
@@ -159,7 +160,9 @@ impl Renewal<'_> {
                 Written::Emptied
             } else {
                 let keys = vec![store.key(new)];
-                store.write(&REPLACE, keys, &sets, expiry, deadline).await?
+                store
+                    .write(old, &REPLACE, keys, &sets, expiry, deadline)
+                    .await?
             };
             self.commit()?;
             let held = copied.into_iter().flat_map(|(name, text)| [name, text]);

@@ -56,7 +56,7 @@ local function has_fields(key)
   return false
 end
 
--- Does the changes; answers the time to live in milliseconds, -1 where the session's absolute end has come, or
+-- Does the changes; answers the time to live in milliseconds, -5 where the session's absolute end has come, or
 -- -2 where no field was left and the session is deleted.
 local function write(key)
   local failed = increment(key)

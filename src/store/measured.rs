@@ -1,0 +1,143 @@
+//! Feature `metrics`: the store's operations, counted and timed through the facade `metrics`. Events are counted where
+//! they are logged.
+
+use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+
+use tokio::time::Instant;
+
+use super::{Record, SessionStore, Written, patience};
+use crate::{
+    changes::Changes,
+    config::Expiry,
+    error::{Error, ErrorKind},
+    id::SessionId,
+};
+
+/// Every event that is counted.
+const EVENTS: [&str; 12] = [
+    "ambiguous",
+    "created",
+    "destroyed",
+    "expired",
+    "gone",
+    "missing_layer",
+    "recovered",
+    "rejected",
+    "renewed",
+    "unavailable",
+    "unsaved",
+    "updated",
+];
+
+/// Says what the metrics mean, and begins to count events: a counter that appears only with its first event has no
+/// rate at that moment, so that an alert would miss it.
+pub(crate) fn describe() {
+    describe_counter!(
+        "session_events_total",
+        "What happened to sessions, by event; the log shows the same events."
+    );
+    describe_counter!(
+        "session_store_errors_total",
+        "Operations of the session store that failed, by operation and kind of error."
+    );
+    describe_histogram!(
+        "session_store_duration_seconds",
+        Unit::Seconds,
+        "Time that operations of the session store took, failed ones included."
+    );
+    for event in EVENTS {
+        counter!("session_events_total", "event" => event).increment(0);
+    }
+}
+
+/// A store whose operations are measured.
+pub(crate) struct Measured<S>(pub(crate) S);
+
+/// Awaits an operation. Its key is made of literals, so that it is a static: no allocation.
+macro_rules! measured {
+    ($operation:literal, $future:expr) => {{
+        let mut watch = Watch {
+            operation: $operation,
+            duration: histogram!("session_store_duration_seconds", "operation" => $operation),
+            began: Instant::now(),
+            deadline: patience().map(|it| it.deadline()),
+            ended: false,
+        };
+        let result = $future.await;
+        watch.ended = true;
+        if let Err(error) = &result {
+            watch.failed(error.kind());
+        }
+        result
+    }};
+}
+
+impl<S: SessionStore> SessionStore for Measured<S> {
+    async fn load(
+        &self,
+        id: SessionId,
+        expiry: Expiry,
+        refresh: bool,
+    ) -> Result<Option<Record>, Error> {
+        measured!("load", self.0.load(id, expiry, refresh))
+    }
+
+    async fn create(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        measured!("create", self.0.create(id, changes, expiry))
+    }
+
+    async fn update(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        measured!("update", self.0.update(id, changes, expiry))
+    }
+
+    async fn renew(
+        &self,
+        old: SessionId,
+        new: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        measured!("renew", self.0.renew(old, new, changes, expiry))
+    }
+
+    async fn delete(&self, id: SessionId) -> Result<(), Error> {
+        measured!("delete", self.0.delete(id))
+    }
+}
+
+/// Records the time until it is dropped: also that of an operation whose end nobody awaited.
+struct Watch {
+    operation: &'static str,
+    duration: Histogram,
+    began: Instant,
+    deadline: Option<Instant>,
+    ended: bool,
+}
+
+impl Watch {
+    fn failed(&self, kind: ErrorKind) {
+        let (operation, kind) = (self.operation, format!("{kind:?}"));
+        counter!("session_store_errors_total", "operation" => operation, "kind" => kind)
+            .increment(1);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.duration.record(self.began.elapsed());
+        // Else the client went away, which is no fault of the store's.
+        if !self.ended && self.deadline.is_some_and(|it| it <= Instant::now()) {
+            self.failed(ErrorKind::Timeout);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Events of a high level do not flood a log. This file is a process of its own, since a level is
+//! that of one event in ten seconds of a process: each event belongs to one test here.
+#![cfg(feature = "axum")]
+#![allow(dead_code)]
+
+#[path = "rules/backend.rs"]
+mod backend;
+#[path = "observability/capture.rs"]
+mod capture;
+mod common;
+#[macro_use]
+#[allow(unused_macros)]
+#[path = "observability/fixture.rs"]
+mod fixture;
+
+use backend::{Backend, Memory, Outage};
+use capture::{Event, Log};
+use fixture::{App, unknown_id};
+use tracing::Level;
+
+/// How many requests of a flood are enough.
+const FLOOD: usize = 1000;
+
+fn levels(events: &[Event]) -> Vec<Level> {
+    events.iter().map(|event| event.level).collect()
+}
+
+/// Checks that the first has this level, and says how many before it had not, and that the others
+/// are at debug.
+#[track_caller]
+fn assert_one_alarm(events: &[Event], level: Level, suppressed: &str) {
+    assert_eq!(events[0].level, level, "{:?}", events[0]);
+    assert_eq!(events[0].fields["suppressed"], suppressed);
+    for event in &events[1..] {
+        assert_eq!(event.level, Level::DEBUG, "{event:?}");
+        assert!(!event.fields.contains_key("suppressed"), "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_made_up_ids_is_at_debug_but_for_one_line() {
+    let (log, app) = (Log::listen(), App::<Memory>::start().await);
+    for _ in 0..FLOOD {
+        app.look(&[&unknown_id()]).await;
+    }
+    let events = log.take_raw();
+    assert_eq!(levels(&events), [Level::DEBUG; FLOOD]);
+    for _ in 0..FLOOD {
+        let ids: Vec<String> = (0..5).map(|_| unknown_id()).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        app.look(&ids).await;
+    }
+    let events = log.take_raw();
+    assert_eq!(events.len(), FLOOD);
+    assert!(events.iter().all(|event| event.name == "ambiguous"));
+    assert_one_alarm(&events, Level::WARN, "0");
+    assert_eq!(app.store.count().await, 0);
+}
+
+#[tokio::test]
+async fn a_page_outside_of_the_layer_is_one_error() {
+    use tower::ServiceExt;
+    let log = Log::listen();
+    let handler = async |_: tower_redis_session::Session| "";
+    let app = axum::Router::new().route("/", axum::routing::get(handler));
+    for _ in 0..3 {
+        let request = http::Request::new(axum::body::Body::empty());
+        app.clone().oneshot(request).await.unwrap();
+    }
+    let events = log.take_raw();
+    assert_eq!(events.len(), 3);
+    assert_one_alarm(&events, Level::ERROR, "0");
+}
+
+#[cfg(not(feature = "redis"))]
+#[tokio::test]
+async fn an_outage_is_one_error() {
+    let (log, app) = (Log::listen(), App::<Memory>::start().await);
+    app.store.fail(Outage::Fails);
+    for _ in 0..FLOOD {
+        assert_eq!(app.look(&[&unknown_id()]).await, 503);
+    }
+    let events = log.take_raw();
+    assert_eq!(events.len(), FLOOD);
+    assert_one_alarm(&events, Level::ERROR, "0");
+}
+
+/// Each outage is an error, and each recovery is an information.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn each_outage_is_one_error_and_one_recovery() {
+    let (log, app) = (Log::listen(), App::<backend::Redis>::start().await);
+    // Nobody asked for anything meanwhile.
+    app.store.fail(Outage::Fails);
+    app.store.mend().await;
+    assert_eq!(log.take_raw(), []);
+    for suppressed in ["0", "9"] {
+        app.store.fail(Outage::Fails);
+        for _ in 0..10 {
+            assert_eq!(app.look(&[&unknown_id()]).await, 503);
+        }
+        let events = log.take_raw();
+        assert_eq!(events.len(), 10, "{events:?}");
+        assert!(events.iter().all(|event| event.name == "unavailable"));
+        assert_one_alarm(&events, Level::ERROR, suppressed);
+        app.store.mend().await;
+        let events = log.take_raw();
+        let [recovered] = &events[..] else {
+            panic!("not one event: {events:?}");
+        };
+        assert_eq!(
+            (recovered.level, &*recovered.name),
+            (Level::INFO, "recovered")
+        );
+        assert_eq!(recovered.fields.len(), 1);
+        assert!(recovered.fields["after_ms"].parse::<u64>().is_ok());
+        assert_eq!(app.look(&[&unknown_id()]).await, 200);
+        assert_eq!(log.names(), ["rejected"]);
+    }
+}

@@ -119,7 +119,11 @@ const REPAIR_EVERY: Duration = Duration::from_millis(250);
 /// Every key begins with the prefix. The commands are `HGETALL`, `EXPIRE`, `PEXPIRE`, `PERSIST`, `UNLINK`, `EVALSHA`,
 /// `EVAL` and, inside scripts, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL` and `RENAME`;
 /// on connecting `PING` and `TIME`, `SELECT` where the URL names a database, and `INFO`, `CLIENT` and `SCRIPT LOAD`,
-/// which may be refused. On a cluster or behind a Sentinel, the client also asks for the topology.
+/// which may be refused. A user who lacks one of them gets an error of the kind
+/// *NotPermitted*, and an update may be half done.
+///
+/// A cluster needs *CLUSTER SLOTS* and *ASKING* as well, and *CLUSTER INFO*, which may be refused; a master behind a
+/// Sentinel needs *ROLE*.
 #[derive(Clone)]
 pub struct RedisStore {
     servers: Arc<Servers>,
@@ -142,7 +146,8 @@ impl RedisStore {
     /// A user name or password is percent-encoded where it holds characters that mean something in a URL. `valkey`
     /// may stand for `redis`. With feature `rustls`, `rediss` is TLS; the query may then name PEM files, `ca=` with the
     /// certificates to trust instead of the system's, `cert=` and `key=` for a server that wants to know its clients:
-    /// `rediss://host?ca=/etc/redis/ca.crt&cert=/etc/redis/app.crt&key=/etc/redis/app.key`.
+    /// `rediss://host?ca=/etc/redis/ca.crt&cert=/etc/redis/app.crt&key=/etc/redis/app.key`. On a cluster, the certificate
+    /// of each node must be valid for the name or address by which the nodes announce it.
     ///
     /// The connection is kept: when it is lost or the server falls silent, operations fail at once, and a new connection
     /// is tried for until there is one. No operation is ever sent twice. It must be called inside a tokio runtime.
@@ -160,7 +165,9 @@ impl RedisStore {
     /// Uses a pool of the caller's, which must be connected.
     ///
     /// fred's defaults never reconnect: set a policy, `max_command_attempts` to 1, so that nothing is sent twice, and
-    /// `tcp.nodelay` to true. RESP2 and RESP3 both work. Prefer [`connect`](Self::connect) where its URLs are enough: it
+    /// `tcp.nodelay` to true. RESP2 and RESP3 both work. Of a pool to a cluster only the configuration is used: there,
+    /// fred 10.1 can hand one caller the answer to another while a slot moves, so connections are made to each master.
+    /// Prefer [`connect`](Self::connect) where its URLs are enough: it
     /// knows sooner when a server is gone and when it is back.
     ///
     /// ```no_run

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
 use tower_layer::Layer;
 
 use crate::{
@@ -87,6 +88,31 @@ impl SessionLayer {
             cache_headers: true,
             max_session_bytes: 64 * 1024,
         }
+    }
+
+    /// Waits until no write is under way any more: those whose client has left while they ran, and those that took
+    /// longer than `store_timeout`. Without this they are lost where the runtime ends before them.
+    ///
+    /// It is for the end of a program, once the server takes no more requests. Clones of the layer, and the services
+    /// that they made, wait for the same writes. A write that begins while this waits is waited for as well, so that
+    /// with requests still coming in it may never end; and it ends no sooner than the store does. So bound it:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_redis_session::{MemoryStore, SessionLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let sessions = SessionLayer::new(MemoryStore::new());
+    /// // … `axum::serve(listener, app.layer(sessions.clone())).with_graceful_shutdown(signal).await` …
+    /// let drained = tokio::time::timeout(Duration::from_secs(5), sessions.drain()).await;
+    /// assert!(drained.is_ok(), "the store is too slow");
+    /// # }
+    /// ```
+    ///
+    /// Requests whose handler still runs are not waited for; a server's graceful shutdown does that.
+    pub async fn drain(&self) {
+        self.shared.writes.closed().await;
     }
 }
 
@@ -281,7 +307,12 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// How many bytes the names and stored texts of a session's fields may have together; 65,536 by default.
+    /// How many bytes the names and stored texts of a session's fields may have together; 65,536 by default. What
+    /// would make them more is refused with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), and the session is as
+    /// before.
+    ///
+    /// A request counts what it has loaded and what it adds. Of those that run at the same time it knows nothing: with
+    /// different fields, `n` of them together can reach `n` times this. A session that is over it can only shrink.
     ///
     #[doc = example!(".max_session_bytes(4096)")]
     pub fn max_session_bytes(mut self, bytes: usize) -> Self {
@@ -338,7 +369,11 @@ impl SessionLayerBuilder {
         crate::store::describe();
         let store = self.store;
         Ok(SessionLayer {
-            shared: Arc::new(Shared { config, store }),
+            shared: Arc::new(Shared {
+                config,
+                store,
+                writes: watch::Sender::new(()),
+            }),
         })
     }
 }

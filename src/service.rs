@@ -17,8 +17,13 @@ use crate::{
 
 /// What [`SessionLayer`](crate::SessionLayer) makes of a service; `Clone` where that is.
 ///
-/// It is ready when the inner service is. A runtime of tokio's with its timer must be there for a request whose
-/// cookie is looked up or whose session is written.
+/// It is ready when the inner service is.
+///
+/// # Panics
+///
+/// A request whose cookie is looked up, or whose session is written, needs a runtime of tokio's with its timer: without
+/// one it panics, as [`tokio::time::timeout`] and [`tokio::spawn`] do. All others are served without a runtime. A
+/// [`Session`] may outlive its runtime: what needs the store is then an error.
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};

@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
 use crate::{
     config::{Config, storable},
@@ -29,13 +30,15 @@ pub(crate) use request::Ending;
 pub(crate) use state::CookieAction;
 pub use state::Lookup;
 use state::State;
-use write::Purpose;
+use write::{Purpose, in_runtime};
 pub(crate) use write::{Writing, in_time, outcome, timed_out};
 
 /// What all sessions of a layer share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn ErasedStore>,
+    /// Each write under way holds a receiver, so that the channel is closed while there is none.
+    pub(crate) writes: watch::Sender<()>,
 }
 
 /// An example inside a handler; `session` is that of a request without a cookie.
@@ -343,6 +346,7 @@ impl Session {
                 return Ok(());
             }
         }
+        in_runtime()?;
         let writing = self.inner.write(Purpose::Save);
         match outcome(writing.await, config.store_timeout)? {
             Written::Gone => {

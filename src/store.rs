@@ -262,8 +262,9 @@ pub(crate) enum Found {
 
 /// Looks up several ids. Nothing is refreshed before it is clear which one is meant.
 async fn find_among<S: SessionStore>(store: &S, ids: Ids, expiry: Expiry) -> Result<Found, Error> {
+    // Boxed, since a store's future can be large: without that there were room for five of them in this one.
     let peek = async |id: Option<SessionId>| match id {
-        Some(id) => Ok(store.load(id, expiry, false).await?.map(|_| id)),
+        Some(id) => Ok(Box::pin(store.load(id, expiry, false)).await?.map(|_| id)),
         None => Ok(None),
     };
     let [a, b, c, d] = ids.slots();
@@ -273,7 +274,7 @@ async fn find_among<S: SessionStore>(store: &S, ids: Ids, expiry: Expiry) -> Res
         // Padding must not hide a live one behind those that are looked up.
         _ if ids.too_many => Ok(Found::Ambiguous),
         [] => Ok(Found::Nothing),
-        [id] => Ok(one(id, store.load(id, expiry, true).await?)),
+        [id] => Ok(one(id, Box::pin(store.load(id, expiry, true)).await?)),
         _ => Ok(Found::Ambiguous),
     }
 }

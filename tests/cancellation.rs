@@ -6,79 +6,19 @@ mod app;
 mod common;
 #[path = "races/events.rs"]
 mod events;
+#[path = "races/gated.rs"]
+mod gated;
 #[path = "races/world.rs"]
 mod world;
 
-use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use app::{App, id, run, start};
 use common::{Client, Gate, HANG};
 use events::Events;
-use tower_redis_session::{
-    Changes, Error, Expiry, Record, SessionId, SessionLayer, SessionStore, Written,
-};
+use gated::Gated;
+use tower_redis_session::SessionLayer;
 use world::{World, over_both_stores};
-
-/// A store whose writes are held: each passes one gate before it and one after it.
-struct Gated<S> {
-    inner: Arc<S>,
-    before: Gate,
-    after: Gate,
-}
-
-impl<S> Gated<S> {
-    async fn held<T>(&self, write: impl Future<Output = T>) -> T {
-        self.before.pass().await;
-        let written = write.await;
-        self.after.pass().await;
-        written
-    }
-}
-
-impl<S: SessionStore> SessionStore for Gated<S> {
-    async fn load(
-        &self,
-        id: SessionId,
-        expiry: Expiry,
-        refresh: bool,
-    ) -> Result<Option<Record>, Error> {
-        self.inner.load(id, expiry, refresh).await
-    }
-
-    async fn create(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.held(self.inner.create(id, changes, expiry)).await
-    }
-
-    async fn update(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.held(self.inner.update(id, changes, expiry)).await
-    }
-
-    async fn renew(
-        &self,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.held(self.inner.renew(old, new, changes, expiry)).await
-    }
-
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        self.held(self.inner.delete(id)).await
-    }
-}
 
 /// An app whose writes are held, and one over the same sessions whose writes are not.
 struct Scene<W> {
@@ -99,11 +39,7 @@ impl<W: World> Scene<W> {
         let events = Events::listen();
         let world = W::new().await;
         let (before, after) = (Gate::new(), Gate::new());
-        let store = Gated {
-            inner: Arc::new(world.store().await),
-            before: before.clone(),
-            after: after.clone(),
-        };
+        let store = Gated::new(world.store().await, &before, &after);
         let held = SessionLayer::builder(store)
             .store_timeout(timeout)
             .build()

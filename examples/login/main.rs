@@ -90,11 +90,15 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     let address = listener.local_addr()?;
     println!("Open http://{address}/ (sessions: {place}). Ctrl-C ends it.");
-    let server = axum::serve(listener, app(sessions, redis)).with_graceful_shutdown(stopped());
+    let server =
+        axum::serve(listener, app(sessions.clone(), redis)).with_graceful_shutdown(stopped());
     tokio::select! {
-        result = server => Ok(result?),
-        () = async { stopped().await; tokio::time::sleep(FAREWELL).await } => Ok(()),
+        result = server => result?,
+        () = async { stopped().await; tokio::time::sleep(FAREWELL).await } => {}
     }
+    // What was begun for clients that have left meanwhile. A store that does not answer must not delay the end.
+    let _ = tokio::time::timeout(FAREWELL, sessions.drain()).await;
+    Ok(())
 }
 
 fn app(sessions: SessionLayer, redis: Option<RedisStore>) -> Router {

@@ -10,6 +10,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 use tokio::{
+    runtime::Handle,
+    sync::watch,
     task::{JoinError, JoinHandle},
     time::{Instant, Sleep, sleep_until},
 };
@@ -92,13 +94,14 @@ impl Inner {
             }
         };
         let patience = Patience::for_write(deadline);
-        let write = self.clone().write_all(purpose, patience.clone());
+        let under_way = self.shared.writes.subscribe();
+        let write = self.clone().write_all(purpose, patience.clone(), under_way);
         Writing::new(tokio::spawn(write.in_current_span()), patience)
     }
 
     /// Puts what the store holds now under the changes that are pending.
     pub(super) async fn reload(&self, deadline: Instant) -> Result<(), Error> {
-        let Shared { config, store } = &*self.shared;
+        let Shared { config, store, .. } = &*self.shared;
         let _turn = self.turn.lock().await;
         let (current, presented) = {
             let state = self.state();
@@ -130,10 +133,12 @@ impl Inner {
         Ok(())
     }
 
+    /// `_under_way` is held to the end, or until the task is dropped: see [`Shared::writes`].
     async fn write_all(
         self: Arc<Self>,
         purpose: Purpose,
         patience: Patience,
+        _under_way: watch::Receiver<()>,
     ) -> Result<Written, Error> {
         // One write of a session after the other, or a `save` could update what another is still creating.
         let _turn = self.turn.lock().await;
@@ -219,12 +224,18 @@ fn logged(error: Error) -> Error {
     error
 }
 
+/// A handle may outlive its runtime, and without one tokio would panic.
+pub(super) fn in_runtime() -> Result<(), Error> {
+    Handle::try_current().map(drop).map_err(Error::unavailable)
+}
+
 /// Bounds what the store may take.
 pub(crate) async fn in_time<T>(
     config: &Config,
     deadline: Instant,
     operation: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
+    in_runtime()?;
     match tokio::time::timeout_at(deadline, operation).await {
         Ok(result) => result,
         Err(_) => Err(timed_out(config.store_timeout)),

@@ -24,6 +24,7 @@ pub mod redis;
 pub mod resp;
 pub mod sentinel;
 pub mod server;
+pub mod wire;
 
 pub use cluster::{RedisCluster, first_slots};
 pub use gate::{Gate, HANG, bounded};
@@ -33,3 +34,4 @@ pub use redis::{RedisServer, patiently};
 pub use resp::{Reply, Resp, no_key_without_ttl};
 pub use sentinel::{Sentinels, replicated};
 pub use server::{BoxError, Server};
+pub use wire::{Cut, Wire};

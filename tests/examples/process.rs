@@ -1,5 +1,8 @@
 //! An example as its user runs it: a process of its own.
 
+// Each test binary that includes this uses a part of it.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -64,11 +67,30 @@ impl Example {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Asks it to end as a service manager does, and waits for it.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.ask_to_end();
+        self.ended()
+    }
+
+    /// Asks it to end as a service manager does.
+    pub(crate) fn ask_to_end(&self) {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").arg(pid).status();
         assert!(sent.expect("the kill command").success());
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("a status").is_none()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(mut self) -> ExitStatus {
         wait(&mut self.process)
     }
 }

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::json;
 use tokio::task::JoinHandle;
+use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::{Error, LazySession, Session, SessionLayer};
 
@@ -42,23 +43,7 @@ impl App {
     /// Serves behind a layer.
     pub async fn start(layer: &SessionLayer) -> Self {
         let gates = Gates::default();
-        let told = gates.clone();
-        let service = service_fn(move |request| handle(request, told.clone()));
-        let service = layer.layer(service);
-        let ended = gates.clone();
-        let server = Server::start(service_fn(move |request: Request<Incoming>| {
-            let (service, ended) = (service.clone(), ended.get("ended"));
-            async move {
-                // Nobody opens this gate: a request leaves it when the layer's future is done or
-                // dropped, which is how a test learns that the server has seen a client leave.
-                tokio::select! {
-                    biased;
-                    () = ended.pass() => unreachable!("nobody opens it"),
-                    answer = service.oneshot(request) => answer.map(with_error),
-                }
-            }
-        }));
-        let server = server.await;
+        let server = Server::start(service(layer, &gates)).await;
         Self { server, gates }
     }
 
@@ -88,6 +73,27 @@ fn with_error<B>(mut response: Response<B>) -> Response<B> {
         response.headers_mut().insert("x-error", kind);
     }
     response
+}
+
+/// What [`App`] serves.
+pub fn service(
+    layer: &SessionLayer,
+    gates: &Gates,
+) -> BoxCloneSyncService<Request<Incoming>, Response<Full<Bytes>>, BoxError> {
+    let (told, ended) = (gates.clone(), gates.get("ended"));
+    let service = layer.layer(service_fn(move |request| handle(request, told.clone())));
+    BoxCloneSyncService::new(service_fn(move |request: Request<Incoming>| {
+        let (service, ended) = (service.clone(), ended.clone());
+        async move {
+            // Nobody opens this gate: a request leaves it when the layer's future is done or
+            // dropped, which is how a test learns that the server has seen a client leave.
+            tokio::select! {
+                biased;
+                () = ended.pass() => unreachable!("nobody opens it"),
+                answer = service.oneshot(request) => answer.map(with_error),
+            }
+        }
+    }))
 }
 
 /// Sends a request and waits for its answer.

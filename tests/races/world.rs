@@ -97,7 +97,7 @@ impl World for Memory {
 }
 
 #[cfg(feature = "redis")]
-pub use redis::Redis;
+pub use redis::{Redis, patient};
 
 #[cfg(feature = "redis")]
 mod redis {
@@ -113,6 +113,30 @@ mod redis {
         client: Resp,
     }
 
+    impl Redis {
+        /// Where the server listens.
+        pub fn addr(&self) -> String {
+            self.server.addr()
+        }
+    }
+
+    /// A store whose connection waits as long as a slow machine or a test that holds it needs;
+    /// what becomes of a slow Redis is the matter of other tests.
+    pub async fn patient(url: &str) -> RedisStore {
+        let pool = Builder::from_config(Config::from_url(url).expect("a URL"))
+            .with_performance_config(|it| it.default_command_timeout = HANG)
+            .with_connection_config(|it| {
+                it.connection_timeout = HANG;
+                it.internal_command_timeout = HANG;
+                it.max_command_attempts = 1;
+                it.tcp.nodelay = Some(true);
+            })
+            .build_pool(1)
+            .expect("a pool");
+        pool.init().await.expect("a connection");
+        RedisStore::from_pool(pool)
+    }
+
     impl World for Redis {
         type Store = RedisStore;
         const REFUSES_LATE_WRITES: bool = true;
@@ -123,21 +147,8 @@ mod redis {
             Self { server, client }
         }
 
-        /// With a connection that waits as long as a slow machine needs; what becomes of a slow
-        /// Redis is the matter of other tests.
         async fn store(&self) -> RedisStore {
-            let pool = Builder::from_config(Config::from_url(&self.server.url()).expect("a URL"))
-                .with_performance_config(|it| it.default_command_timeout = HANG)
-                .with_connection_config(|it| {
-                    it.connection_timeout = HANG;
-                    it.internal_command_timeout = HANG;
-                    it.max_command_attempts = 1;
-                    it.tcp.nodelay = Some(true);
-                })
-                .build_pool(1)
-                .expect("a pool");
-            pool.init().await.expect("a connection");
-            RedisStore::from_pool(pool)
+            patient(&self.server.url()).await
         }
 
         async fn fields(&mut self, id: &str) -> Option<Texts> {

@@ -27,7 +27,7 @@ use super::{
     connect::{ATTEMPT, Connection, Target},
     deadline,
     keeper::{Keeper, LONGEST_DELAY, with_jitter},
-    refusal::{is_answer, is_passing, no_connection, silent},
+    refusal::{is_answer, is_passing, no_connection, silent, unsent},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -185,7 +185,7 @@ impl Link {
         let (client, number) = self.client()?;
         if Instant::now() >= until {
             // It is not for the server to say anything.
-            return Err(silent());
+            return Err(unsent(&silent()));
         }
         self.silence.asked();
         Ok(Asking {
@@ -206,7 +206,7 @@ impl Link {
                 Clients::One(client) => Ok((client.clone(), live.number)),
                 Clients::Pool(pool) => Ok((pool.next_connected().clone(), live.number)),
             },
-            State::Down { why, .. } => Err(why.clone()),
+            State::Down { why, .. } => Err(unsent(why)),
         };
         match client {
             // Without a connection a command would wait in the client's queue, and may run long after its caller was
@@ -318,12 +318,25 @@ async fn first_connection(target: &Target) -> Result<Connection, Error> {
     }
 }
 
+/// The connection of a keeper that ends with its runtime is no connection any more; whoever asks next, in another
+/// runtime, has another keeper.
+struct Kept(Weak<Link>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.upgrade() {
+            link.down(no_connection());
+        }
+    }
+}
+
 /// Makes a new connection whenever there is none.
 async fn keep_connected(
     link: Weak<Link>,
     target: Target,
     mut connection: Option<(Connection, Arc<Notify>)>,
 ) {
+    let _kept = Kept(link.clone());
     let mut delay = FIRST_DELAY;
     loop {
         if let Some((mut connection, given_up)) = connection.take() {

@@ -1,5 +1,7 @@
 //! What it means when Redis, or the way to it, says no.
 
+use std::fmt;
+
 use fred::{
     error::{Error as FredError, ErrorKind as FredKind},
     types::config::Server,
@@ -35,9 +37,32 @@ pub(super) fn is_answer(error: &FredError) -> bool {
             .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
+/// Why a server is gone, for somebody who has sent it nothing.
+pub(super) fn unsent(why: &Error) -> Error {
+    Error::new(why.kind(), why.to_string()).with_source(Unsent(why.clone()))
+}
+
+#[derive(Debug)]
+struct Unsent(Error);
+
+impl fmt::Display for Unsent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Unsent {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
 /// Whether the operation may have been done, its answer being lost.
 pub(super) fn may_have_happened(error: &Error) -> bool {
     let source = std::error::Error::source(error);
+    if source.is_some_and(|source| source.is::<Unsent>()) {
+        return false;
+    }
     match source.and_then(|source| source.downcast_ref::<FredError>()) {
         Some(error) => !is_answer(error),
         None => error.kind() == ErrorKind::Timeout,

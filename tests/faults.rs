@@ -1,0 +1,24 @@
+//! Redis at fault: slow, stopped, gone, half connected, or saying no. What a client is told, how soon, and what is left
+//! in the store.
+#![cfg(all(feature = "axum", feature = "redis"))]
+#![allow(unreachable_pub)]
+
+#[path = "faults/clock.rs"]
+mod clock;
+mod common;
+#[path = "faults/front.rs"]
+mod front;
+#[path = "faults/late.rs"]
+mod late;
+#[path = "faults/logins.rs"]
+mod logins;
+#[path = "faults/recovery.rs"]
+mod recovery;
+#[path = "faults/refused.rs"]
+mod refused;
+#[path = "faults/scene.rs"]
+mod scene;
+#[path = "faults/time.rs"]
+mod time;
+#[path = "faults/wire.rs"]
+mod wire;

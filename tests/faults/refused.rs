@@ -1,0 +1,491 @@
+//! Every way Redis says no has a kind of its own: what a client is told, and that nothing is changed or lost by it.
+
+use std::fs;
+use std::time::Instant;
+
+use tokio::time::sleep;
+use tower_redis_session::{ErrorKind, Lookup, OnStoreError, RedisStore};
+
+use crate::common::{Gate, RedisServer, Reply, Resp};
+use crate::front::{Browser, Front, IDLE, key, ms, secs};
+use crate::recovery::connection_of_ours;
+use crate::scene::{
+    Admin, FRESH, at_once, blocking, durable_server, eventually, same, scenario, scenarios, server,
+    store, together, until_back,
+};
+use crate::wire::{Fate, Wire};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refusal_has_a_kind() {
+    scenarios![
+        loading,
+        read_only,
+        master_down,
+        out_of_memory,
+        wrong_type,
+        no_password_and_a_wrong_one,
+        a_password_that_came_later,
+        too_many_clients,
+        misconfigured,
+        cluster_down,
+        no_script,
+    ];
+}
+
+/// An app in front of a server, and a browser with a session there.
+async fn ada(server: &RedisServer) -> Browser {
+    let front = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(3)));
+    front.logged_in("set user ada; add n 1").await
+}
+
+/// All that a request can ask for is refused so, under either policy, and nothing comes of it.
+async fn refuses(server: &RedisServer, url: &str, browser: &Browser, kind: ErrorKind, reads: bool) {
+    let before = server.fields(&browser.id());
+    let keys = server.keys();
+    for policy in [OnStoreError::Reject, OnStoreError::Continue] {
+        // A connection of its own, so that the refusal is the server's and not remembered.
+        let front = Front::on(&store(url).await, |builder| {
+            builder.store_timeout(secs(3)).on_store_error(policy)
+        });
+        let browser = browser.at(&front);
+        for steps in ["set user eve", "add n 1", "renew; set user eve", "clear"] {
+            let told = browser.ask(steps).await;
+            assert_eq!(told.unavailable(), kind, "{steps}");
+        }
+        assert_eq!(
+            front.browser().ask("set user eve").await.unavailable(),
+            kind
+        );
+        let told = browser.ask("").await;
+        match (reads, policy) {
+            (true, _) => assert_eq!(told.fine().lookup, Lookup::Found),
+            (false, OnStoreError::Continue) => {
+                assert_eq!(told.fine().lookup, Lookup::Unavailable);
+                assert_eq!(told.fine().fields.len(), 0);
+            }
+            (false, _) => {
+                assert_eq!(told.unavailable(), kind);
+                assert!(told.seen.is_none(), "no handler runs");
+            }
+        }
+    }
+    assert_eq!(server.fields(&browser.id()), before);
+    assert_eq!(server.keys(), keys);
+    server.every_key_ends();
+}
+
+async fn works(browser: &Browser) {
+    until_back(browser).await;
+    browser.ask("add n 1").await.fine();
+    let seen = browser.ask("").await.fine().clone();
+    assert_eq!(seen.lookup, Lookup::Found);
+    assert_eq!(seen.fields["user"], "ada");
+    assert_eq!(seen.fields["n"], "2");
+}
+
+async fn loading() {
+    // It takes its time for each key of its file.
+    let dump = std::env::temp_dir().join(format!("redis-test-dump-{}", uuid::Uuid::new_v4()));
+    fs::create_dir_all(&dump).unwrap();
+    let mut server = server(&[
+        "--dir",
+        &dump.to_string_lossy(),
+        "--key-load-delay",
+        "1000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ])
+    .await;
+    let browser = ada(&server).await;
+    let mut admin = server.client();
+    for n in 0..1500 {
+        admin.cmd(&["SET", &format!("filler:{n}"), &"x".repeat(100)]);
+    }
+    server.must(&["SAVE"]);
+    blocking(|| server.kill());
+    let restart = tokio::task::spawn_blocking(move || {
+        server.restart();
+        server
+    });
+    let mut kinds = Vec::new();
+    while !restart.is_finished() {
+        let told = browser.ask("").await;
+        if told.status == 200 {
+            break;
+        }
+        at_once(&told);
+        kinds.push(told.unavailable());
+        sleep(ms(10)).await;
+    }
+    let server = restart.await.expect("a restart");
+    assert!(kinds.contains(&ErrorKind::Loading), "{kinds:?}");
+    works(&browser).await;
+    drop(server);
+    let _ = fs::remove_dir_all(dump);
+}
+
+async fn read_only() {
+    let server = server(&[]).await;
+    let browser = ada(&server).await;
+    server.must(&["REPLICAOF", "127.0.0.1", "1"]);
+    refuses(&server, &server.url(), &browser, ErrorKind::ReadOnly, false).await;
+    server.must(&["REPLICAOF", "NO", "ONE"]);
+    works(&browser).await;
+}
+
+async fn master_down() {
+    let server = server(&["--replica-serve-stale-data", "no"]).await;
+    let browser = ada(&server).await;
+    server.must(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_eq!(browser.ask("").await.unavailable(), ErrorKind::ClusterDown);
+    server.must(&["REPLICAOF", "NO", "ONE"]);
+    works(&browser).await;
+}
+
+async fn out_of_memory() {
+    let server = server(&["--maxmemory-policy", "noeviction"]).await;
+    let browser = ada(&server).await;
+    server.set("maxmemory", "1");
+    let before = server.fields(&browser.id());
+    let told = browser.ask("set user eve").await;
+    assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
+    let told = browser.ask("add n 1").await;
+    assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
+    let told = browser.ask("renew; set user eve").await;
+    assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
+    let told = browser.copy().ask("destroy; set user eve").await;
+    assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
+    // A logout needs no memory, so it happens all the same.
+    assert!(!server.exists(&browser.id()));
+    server.set("maxmemory", "0");
+    assert_eq!(before["user"], "ada");
+    let front = Front::on(&store(&server.url()).await, same);
+    let browser = front.logged_in("set user ada; add n 1").await;
+    server.set("maxmemory", "1");
+    // Reading and refreshing goes on.
+    assert_eq!(browser.ask("").await.fine().fields["user"], "ada");
+    assert!(server.ttl(&browser.id()) > FRESH);
+    server.set("maxmemory", "0");
+    works(&browser).await;
+}
+
+async fn wrong_type() {
+    let server = server(&[]).await;
+    let browser = ada(&server).await;
+    let key = key(&browser.id());
+    let mut admin = server.client();
+    admin.cmd(&["DEL", &key]);
+    for make in [
+        ["SET", &key, "theirs"],
+        ["SADD", &key, "theirs"],
+        ["RPUSH", &key, "theirs"],
+    ] {
+        admin.cmd(&["DEL", &key]);
+        admin.cmd(&make);
+        let fresh = Front::on(&store(&server.url()).await, same);
+        let browser = browser.at(&fresh).copy();
+        let id = browser.id();
+        for (n, steps) in ["", "", "set user eve", "destroy", "renew"]
+            .iter()
+            .enumerate()
+        {
+            browser.hold(&id);
+            let told = browser.ask(steps).await;
+            assert_eq!(told.done().lookup, Lookup::NotFound, "{steps}");
+            assert_ne!(browser.cookie(), Some(id.clone()), "not adopted");
+            assert_eq!(admin.cmd(&["EXISTS", &key]).int(), 1, "{steps}");
+            match n {
+                // The first `EXPIRE` was taken back; from the second time on its end is not touched.
+                0 => assert_eq!(admin.cmd(&["TTL", &key]).int(), -1),
+                _ => assert!(
+                    (49..=50).contains(&admin.cmd(&["TTL", &key]).int()),
+                    "{steps}"
+                ),
+            }
+            admin.cmd(&["EXPIRE", &key, "50"]);
+        }
+    }
+}
+
+async fn connect(url: &str) -> ErrorKind {
+    RedisStore::connect(url)
+        .await
+        .expect_err("a refusal")
+        .kind()
+}
+
+async fn no_password_and_a_wrong_one() {
+    let server = server(&["--requirepass", "right"]).await;
+    let at = server.addr();
+    for url in [
+        format!("redis://{at}"),
+        format!("redis://:wrong@{at}"),
+        format!("redis://who:right@{at}"),
+    ] {
+        let began = Instant::now();
+        assert_eq!(connect(&url).await, ErrorKind::NotAuthenticated);
+        assert!(began.elapsed() < secs(4));
+    }
+    assert!(
+        RedisStore::connect(&format!("redis://:right@{at}"))
+            .await
+            .is_ok()
+    );
+}
+
+async fn a_password_that_came_later() {
+    let server = server(&[]).await;
+    let browser = ada(&server).await;
+    let mut admin = server.client();
+    assert_eq!(
+        admin.cmd(&["CONFIG", "SET", "requirepass", "new"]),
+        Reply::Status("OK".into())
+    );
+    // A connection that was there before is not asked.
+    browser.ask("").await.fine();
+    admin.cmd(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    let mut kind = browser.ask("").await.unavailable();
+    let began = Instant::now();
+    while kind != ErrorKind::NotAuthenticated {
+        assert!(began.elapsed() < secs(5), "{kind:?}");
+        sleep(ms(5)).await;
+        kind = browser.ask("").await.unavailable();
+    }
+    assert_eq!(
+        admin.cmd(&["CONFIG", "SET", "requirepass", ""]),
+        Reply::Status("OK".into())
+    );
+    works(&browser).await;
+}
+
+async fn too_many_clients() {
+    let server = server(&[]).await;
+    let browser = ada(&server).await;
+    let mut admin = server.client();
+    admin.cmd(&["CONFIG", "SET", "maxclients", "2"]);
+    let url = server.url();
+    assert_eq!(connect(&url).await, ErrorKind::TooManyClients);
+    // The store's own place goes to somebody else.
+    admin.cmd(&["CONFIG", "SET", "maxclients", "3"]);
+    let _other = Resp::connect(server.addr());
+    admin.cmd(&["CONFIG", "SET", "maxclients", "2"]);
+    let ours = connection_of_ours(&mut admin);
+    assert_eq!(admin.cmd(&["CLIENT", "KILL", "ID", &ours]).int(), 1);
+    let began = Instant::now();
+    let mut told = browser.ask("").await;
+    while told.unavailable() != ErrorKind::TooManyClients {
+        assert!(began.elapsed() < secs(5), "{told:?}");
+        sleep(ms(5)).await;
+        told = browser.ask("").await;
+    }
+    at_once(&told);
+    admin.cmd(&["CONFIG", "SET", "maxclients", "100"]);
+    works(&browser).await;
+}
+
+async fn misconfigured() {
+    let (server, disk) = durable_server(&["--appendonly", "no", "--save", "3600 1"]).await;
+    let browser = ada(&server).await;
+    let new = Front::on(&store(&server.url()).await, same).browser();
+    fs::remove_dir_all(disk.path()).expect("its folder");
+    let mut admin = server.client();
+    admin.cmd(&["BGSAVE"]);
+    eventually("saving fails", || {
+        let info = admin.cmd(&["INFO", "persistence"]).text();
+        info.contains("rdb_last_bgsave_status:err")
+    })
+    .await;
+    let before = server.fields(&browser.id());
+    for steps in ["", "set user eve", "renew"] {
+        assert_eq!(
+            browser.ask(steps).await.unavailable(),
+            ErrorKind::Misconfigured,
+            "{steps}"
+        );
+    }
+    let told = new.ask("set user eve").await;
+    assert_eq!(told.unavailable(), ErrorKind::Misconfigured);
+    assert_eq!(connect(&server.url()).await, ErrorKind::Misconfigured);
+    assert_eq!(server.fields(&browser.id()), before);
+    server.set("stop-writes-on-bgsave-error", "no");
+    works(&browser).await;
+}
+
+async fn cluster_down() {
+    let server = server(&["--cluster-enabled", "yes"]).await;
+    let mut admin = server.client();
+    admin.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    eventually("the cluster is up", || {
+        server
+            .admin()
+            .cmd(&["CLUSTER", "INFO"])
+            .text()
+            .contains("cluster_state:ok")
+    })
+    .await;
+    let browser = {
+        let url = server.url().replace("redis://", "redis-cluster://");
+        let front = Front::on(&store(&url).await, |b| b.store_timeout(secs(3)));
+        front.logged_in("set user ada; add n 1").await
+    };
+    let id = browser.id();
+    admin.cmd(&["CLUSTER", "DELSLOTSRANGE", "0", "16383"]);
+    eventually("the cluster is down", || {
+        server
+            .admin()
+            .cmd(&["CLUSTER", "INFO"])
+            .text()
+            .contains("cluster_state:fail")
+    })
+    .await;
+    let began = Instant::now();
+    loop {
+        let told = browser.ask("").await;
+        if told.unavailable() == ErrorKind::ClusterDown {
+            break;
+        }
+        assert!(began.elapsed() < secs(5), "{told:?}");
+        sleep(ms(5)).await;
+    }
+    admin.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    assert_eq!(browser.id(), id);
+    works(&browser).await;
+}
+
+/// The scripts are gone, at each of the steps that needs one.
+async fn no_script() {
+    let server = server(&[]).await;
+    let wire = Wire::to(server.addr()).await;
+    let all = store(&wire.url()).await;
+    let front = Front::on(&all, |b| b.store_timeout(secs(3)));
+    let flush = || server.must(&["SCRIPT", "FLUSH"]);
+    flush();
+    let browser = front.logged_in("set user ada; add n 1").await;
+    flush();
+    browser.ask("add n 1").await.fine();
+    // Between the two steps of a renewal, and before the first.
+    for flush_first in [true, false] {
+        let gate = Gate::new();
+        match flush_first {
+            true => wire.scripts(&[Fate::Hold(gate.clone())], Fate::Pass),
+            false => wire.scripts(&[Fate::HoldAnswer(gate.clone())], Fate::Pass),
+        }
+        let old = browser.id();
+        let request = browser.start("renew; add n 1");
+        gate.arrived().await;
+        flush();
+        gate.open();
+        let told = request.await.unwrap();
+        told.done();
+        assert_eq!(told.cookies().len(), 1);
+        assert_ne!(browser.id(), old);
+        assert!(!server.exists(&old));
+    }
+    flush();
+    let bounded = Front::on(&all, |b| {
+        b.absolute_timeout(2 * IDLE).store_timeout(secs(3))
+    });
+    let told = browser.at(&bounded).ask("").await;
+    assert_eq!(told.fine().fields["n"], "4");
+    assert_eq!(server.keys(), 1);
+    server.every_key_ends();
+}
+
+/// The commands that the documentation lists.
+fn documented() -> Vec<String> {
+    let source = include_str!("../../src/store/redis.rs");
+    let (_, text) = source.split_once("/// # Access control").expect("the docs");
+    let lines = text.lines().skip(1);
+    let text: String = lines.map_while(|line| line.strip_prefix("///")).collect();
+    let commands = text.split('`').skip(1).step_by(2);
+    commands
+        .map(|name| name.to_lowercase().replace(' ', "|"))
+        .collect()
+}
+
+/// Each right but one: what then fails is told as what it is, and leaves nothing half done that matters.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_is_missing() {
+    let all = documented();
+    assert!(all.contains(&"hgetall".to_owned()), "{all:?}");
+    let each = all
+        .into_iter()
+        .map(|denied| scenario(denied.clone(), without(denied)));
+    together(each).await;
+}
+
+async fn without(denied: String) {
+    let server = server(&[]).await;
+    let ok = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(3)));
+    let rule = format!("-{denied}");
+    let user = [
+        "ACL",
+        "SETUSER",
+        "app",
+        "reset",
+        "on",
+        ">secret",
+        "~session:*",
+        "+@all",
+    ];
+    server.must(&[&user[..], &[&rule]].concat());
+    let url = format!("redis://app:secret@{}", server.addr());
+    let own = match RedisStore::connect(&url).await {
+        Ok(store) => store,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotPermitted, "{denied}: {error}");
+            assert!(["ping", "time"].contains(&&*denied), "{denied}: {error}");
+            return;
+        }
+    };
+    let mut refused = Vec::new();
+    for (name, layer, steps) in [
+        ("load", "", ""),
+        ("load by script", "script", ""),
+        ("create", "", "new"),
+        ("update", "", "set a 1; add n 1; remove z"),
+        ("renew", "", "renew; set user eve; add n 1; remove z"),
+        ("delete", "", "destroy"),
+        ("empty", "", "clear"),
+    ] {
+        let front = Front::on(&own, |builder| {
+            let builder = builder.store_timeout(secs(3));
+            if layer.is_empty() {
+                builder
+            } else {
+                builder.absolute_timeout(2 * IDLE)
+            }
+        });
+        let browser = ok.logged_in("set user ada; set z z; add n 1").await;
+        let (id, keys) = (browser.id(), server.keys());
+        let before = server.fields(&id);
+        let told = match steps {
+            "new" => front.browser().ask("set user eve").await,
+            steps => browser.at(&front).ask(steps).await,
+        };
+        server.every_key_ends();
+        if told.status == 200 {
+            continue;
+        }
+        refused.push(name);
+        assert_eq!(
+            told.unavailable(),
+            ErrorKind::NotPermitted,
+            "{denied}: {name}"
+        );
+        // What the handler changed may be done by half where the right for the other half is missing.
+        if !["update", "empty"].contains(&name) {
+            let mut now = server.fields(&id);
+            now.remove("@created");
+            assert_eq!(now, before, "{denied}: {name}: unchanged");
+        }
+        assert!(
+            server.keys() <= keys + i64::from(name == "renew"),
+            "{denied}: {name}"
+        );
+        if name != "empty" {
+            assert_eq!(browser.ask("").await.fine().fields["user"], "ada");
+        }
+    }
+    println!("without {denied}: refused are {refused:?}");
+}

@@ -1,0 +1,106 @@
+//! A store that can be stopped at every moment of what it does.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tower_redis_session::{Changes, Error, Expiry, Record, SessionId, SessionStore, Written};
+
+/// Stops operations: from the `n`th poll on, of all of them together, none gets any further.
+#[derive(Clone)]
+pub(crate) struct Stop {
+    polls_left: Arc<AtomicUsize>,
+    stopped: Arc<Notify>,
+}
+
+impl Stop {
+    pub(crate) fn after(polls: usize) -> Self {
+        Self {
+            polls_left: Arc::new(AtomicUsize::new(polls)),
+            stopped: Arc::default(),
+        }
+    }
+
+    pub(crate) fn never() -> Self {
+        Self::after(usize::MAX)
+    }
+
+    /// Waits until an operation was stopped.
+    pub(crate) async fn stopped(&self) {
+        self.stopped.notified().await;
+    }
+
+    /// An operation with two moments more: it gives way before it begins and when it is done.
+    async fn at<T>(&self, operation: impl Future<Output = T>) -> T {
+        let mut slowly = pin!(async {
+            yield_now().await;
+            let output = operation.await;
+            yield_now().await;
+            output
+        });
+        poll_fn(|cx| {
+            let take = |left: usize| left.checked_sub(1);
+            let left = &self.polls_left;
+            if left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+                .is_err()
+            {
+                self.stopped.notify_one();
+                return Poll::Pending;
+            }
+            slowly.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+/// A store whose operations are stopped.
+#[derive(Clone)]
+pub(crate) struct Stopped<S>(pub(crate) S, pub(crate) Stop);
+
+impl<S: SessionStore> SessionStore for Stopped<S> {
+    async fn load(
+        &self,
+        id: SessionId,
+        expiry: Expiry,
+        refresh: bool,
+    ) -> Result<Option<Record>, Error> {
+        self.1.at(self.0.load(id, expiry, refresh)).await
+    }
+
+    async fn create(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        self.1.at(self.0.create(id, changes, expiry)).await
+    }
+
+    async fn update(
+        &self,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        self.1.at(self.0.update(id, changes, expiry)).await
+    }
+
+    async fn renew(
+        &self,
+        old: SessionId,
+        new: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        self.1.at(self.0.renew(old, new, changes, expiry)).await
+    }
+
+    async fn delete(&self, id: SessionId) -> Result<(), Error> {
+        self.1.at(self.0.delete(id)).await
+    }
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    error::{Error, ErrorKind},
+    error::Error,
     id::{Ids, SessionId},
     store::Written,
 };
@@ -77,13 +77,6 @@ pub(crate) fn unavailable(error: &Error) {
     alarm!(UNAVAILABLE, ERROR, "unavailable", kind = ?error.kind(), %error, cause);
 }
 
-/// A write failed. That it took too long is logged by whoever waits for it, whose time is over as well.
-pub(crate) fn not_written(error: &Error) {
-    if error.kind() != ErrorKind::Timeout {
-        unavailable(error);
-    }
-}
-
 /// The store is back, after so long. That is worth no word where no request has noticed, as with the first connection
 /// to another node of a cluster.
 #[cfg(feature = "redis")]
@@ -101,25 +94,20 @@ pub(crate) fn destroyed(id: SessionId) {
 }
 
 /// `before` is the session's id before the write, `after` behind it.
-pub(crate) fn written(
-    before: Option<SessionId>,
-    after: SessionId,
-    written: &Result<Written, Error>,
-) {
+pub(crate) fn written(before: Option<SessionId>, after: SessionId, written: Written) {
     match (written, before) {
-        (Ok(Written::Kept(_)), None) => event!(DEBUG, "created", session = ?after),
-        (Ok(Written::Kept(_)), Some(before)) if before != after => {
+        (Written::Kept(_), None) => event!(DEBUG, "created", session = ?after),
+        (Written::Kept(_), Some(before)) if before != after => {
             event!(DEBUG, "renewed", session = ?after, from = ?before);
         }
-        (Ok(Written::Kept(_)), Some(_)) => event!(TRACE, "updated", session = ?after),
-        (Ok(Written::Emptied), _) => destroyed(before.unwrap_or(after)),
-        (Ok(Written::Gone), _) => alarm!(
+        (Written::Kept(_), Some(_)) => event!(TRACE, "updated", session = ?after),
+        (Written::Emptied, _) => destroyed(before.unwrap_or(after)),
+        (Written::Gone, _) => alarm!(
             WARN,
             "gone",
             session = ?before.unwrap_or(after),
             "the session went away while the request ran: its changes are dropped"
         ),
-        (Err(error), _) => not_written(error),
     }
 }
 

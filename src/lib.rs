@@ -154,8 +154,6 @@
 //!   timeout because that was shortened, or because another program set its time to live. All others are `rejected`.
 //!   [`MemoryStore`] says `expired` also for an idle end, unless another operation has freed the session before.
 //! - A cookie that is no well-formed id is not looked up, and not logged.
-//! - A write that takes too long is `unavailable` for the request that waits for it; where the client has left, it is only
-//!   counted below.
 //!
 //! # Metrics
 //!

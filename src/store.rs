@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -193,7 +193,13 @@ fn patience() -> Option<Patience> {
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
     until: Instant,
-    decided: Option<Arc<AtomicU8>>,
+    decided: Option<Arc<Decided>>,
+}
+
+#[derive(Debug, Default)]
+struct Decided {
+    how: AtomicU8,
+    told: AtomicBool,
 }
 
 const UNDECIDED: u8 = 0;
@@ -233,11 +239,20 @@ impl Patience {
         self.decide(COMMITTED)
     }
 
+    /// Whether nobody has logged yet that the operation failed: both the operation and the layer may be the first.
+    pub(crate) fn first_to_tell(&self) -> bool {
+        let decided = self.decided.as_ref();
+        decided.is_none_or(|it| !it.told.swap(true, Ordering::SeqCst))
+    }
+
     fn decide(&self, how: u8) -> bool {
         let Some(decided) = &self.decided else {
             return true;
         };
-        let before = decided.compare_exchange(UNDECIDED, how, Ordering::SeqCst, Ordering::SeqCst);
+        let before =
+            decided
+                .how
+                .compare_exchange(UNDECIDED, how, Ordering::SeqCst, Ordering::SeqCst);
         before.is_ok() || before == Err(how)
     }
 }

@@ -51,7 +51,7 @@ impl Writing {
 }
 
 /// The layer waits no more.
-pub(crate) struct GivenUp;
+pub(crate) struct GivenUp(Patience);
 
 impl Future for Writing {
     type Output = Result<Result<Result<Written, Error>, JoinError>, GivenUp>;
@@ -65,7 +65,7 @@ impl Future for Writing {
             ready!(this.end.as_mut().poll(cx));
         }
         if this.patience.give_up() {
-            return Poll::Ready(Err(GivenUp));
+            return Poll::Ready(Err(GivenUp(this.patience.clone())));
         }
         // Past the point of no return: the task says how it ended, and soon.
         Poll::Pending
@@ -172,7 +172,7 @@ impl Inner {
                     self.state().deleted(id);
                     event::destroyed(id);
                 }
-                Err(error) => event::not_written(error),
+                Err(error) => tell(&patience, error),
             }
             all = all.and(deleted);
         }
@@ -184,21 +184,25 @@ impl Inner {
         let (before, after, written) = match write {
             None => return Ok(Written::Kept(Duration::ZERO)),
             Some(Write::Create(id, changes)) => {
+                let patience = patience.clone();
                 (None, id, store.create(id, changes, expiry, patience).await)
             }
             Some(Write::Update(id, changes)) => (
                 Some(id),
                 id,
-                store.update(id, changes, expiry, patience).await,
+                store.update(id, changes, expiry, patience.clone()).await,
             ),
             Some(Write::Renew(old, new, changes)) => (
                 Some(old),
                 new,
-                store.renew(old, new, changes, expiry, patience).await,
+                (store.renew(old, new, changes, expiry, patience.clone())).await,
             ),
         };
         self.state().end(&written);
-        event::written(before, after, &written);
+        match &written {
+            Ok(written) => event::written(before, after, *written),
+            Err(error) => tell(&patience, error),
+        }
         written
     }
 }
@@ -209,19 +213,26 @@ pub(crate) fn outcome(
     timeout: Duration,
 ) -> Result<Written, Error> {
     match result {
-        // The store's own time was over first.
-        Ok(Ok(Err(error))) if error.kind() == ErrorKind::Timeout => Err(logged(error)),
         Ok(Ok(written)) => written,
         // The runtime is being shut down, or the store panicked.
-        Ok(Err(stopped)) => Err(logged(Error::unavailable(stopped))),
-        Err(GivenUp) => Err(logged(timed_out(timeout))),
+        Ok(Err(stopped)) => {
+            let error = Error::unavailable(stopped);
+            event::unavailable(&error);
+            Err(error)
+        }
+        Err(GivenUp(patience)) => {
+            let error = timed_out(timeout);
+            tell(&patience, &error);
+            Err(error)
+        }
     }
 }
 
-/// What the store itself answered is logged where it answers.
-fn logged(error: Error) -> Error {
-    event::unavailable(&error);
-    error
+/// Logs once that a write failed: by the write itself, also where nobody waits for it any more, or by who gave it up.
+fn tell(patience: &Patience, error: &Error) {
+    if patience.first_to_tell() {
+        event::unavailable(error);
+    }
 }
 
 /// A handle may outlive its runtime, and without one tokio would panic.

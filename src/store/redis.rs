@@ -297,11 +297,10 @@ impl RedisStore {
         let mut args = expiry_args(expiry);
         args.push(Value::from(i64::from(refresh)));
         let answer = self.run(&LOAD, vec![self.key(id)], args).await?;
-        if answer.is_null() || answer.is_integer() {
-            return Ok(None);
-        }
         if answer.as_i64() == Some(EXPIRED) {
             event::expired(id);
+        }
+        if answer.is_null() || answer.is_integer() {
             return Ok(None);
         }
         let (left, refreshed, fields) = answer.convert::<(i64, i64, Fields)>().map_err(failed)?;

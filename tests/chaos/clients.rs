@@ -92,9 +92,8 @@ impl Customer {
         if self.session.is_none() {
             return self.log_in().await;
         }
-        // Who was refused often looks what has become of it.
-        let looks = mem::take(&mut self.refused) && self.random.percent(50);
-        if self.in_doubt || looks {
+        // Who was refused looks what has become of it.
+        if self.in_doubt || mem::take(&mut self.refused) {
             self.look().await;
             return;
         }

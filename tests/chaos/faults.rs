@@ -10,6 +10,9 @@ use super::site::Site;
 /// How long Redis has for what the test itself asks of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long something is on its way when the network fails.
+const ON_THE_WAY: Duration = Duration::from_millis(80);
+
 /// A kind of fault.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fault {
@@ -41,10 +44,6 @@ macro_rules! faults {
 pub(crate) fn all() -> Vec<Fault> {
     let mut faults = faults! {
         "stopped (SIGSTOP)" |site, random| {
-            // So that many are on their way when it happens.
-            site.wires().iter().for_each(|wire| wire.delay(Duration::from_millis(30)));
-            sleep(Duration::from_millis(100));
-            site.wires().iter().for_each(Wire::heal);
             site.master().stop();
             sleep(a_while(random));
             site.master().cont();
@@ -71,15 +70,10 @@ pub(crate) fn all() -> Vec<Fault> {
         };
         "network slower than the timeout" |site, random| {
             let delay = Duration::from_millis(random.within(250..900));
-            during(site, random, a_while, |wire| wire.delay(delay));
+            suddenly(site, random, |wire| wire.delay(delay));
         };
         "network split, then all arrives" |site, random| {
-            during(site, random, a_while, |wire| {
-                // So that many are on their way when it happens.
-                wire.delay(Duration::from_millis(30));
-                sleep(Duration::from_millis(100));
-                wire.hold();
-            });
+            suddenly(site, random, Wire::hold);
         };
         "connections reset" |site, random| {
             for _ in 0..3 {
@@ -92,13 +86,13 @@ pub(crate) fn all() -> Vec<Fault> {
             }
         };
         "half-open, requests vanish" |site, random| {
-            during(site, random, a_while, Wire::lose_requests);
+            suddenly(site, random, Wire::lose_requests);
         };
         "half-open, answers vanish" |site, random| {
-            during(site, random, a_while, Wire::lose_answers);
+            suddenly(site, random, Wire::lose_answers);
         };
         "dead connections" |site, random| {
-            during(site, random, a_while, |wire| {
+            suddenly(site, random, |wire| {
                 wire.lose_requests();
                 wire.lose_answers();
             });
@@ -147,6 +141,17 @@ fn during(
     let wires = site.some_wires(random);
     wires.iter().for_each(fault);
     sleep(long(random));
+    wires.iter().for_each(Wire::heal);
+}
+
+/// The same for a while, from a moment on in which many things are on their way: the wires have been slow before.
+fn suddenly(site: &Site, random: &mut Random, fault: impl Fn(&Wire)) {
+    let wires = site.some_wires(random);
+    wires.iter().for_each(|wire| wire.delay(ON_THE_WAY));
+    sleep(3 * ON_THE_WAY);
+    wires.iter().for_each(Wire::heal);
+    wires.iter().for_each(fault);
+    sleep(a_while(random));
     wires.iter().for_each(Wire::heal);
 }
 

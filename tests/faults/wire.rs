@@ -203,9 +203,11 @@ async fn requests(
 ) -> bool {
     let (mut bytes, mut lost) = (Vec::new(), false);
     while let Ok(1..) = from.read_buf(&mut bytes).await {
-        while let Some(length) = frame(&bytes) {
-            let command: Vec<u8> = bytes.drain(..length).collect();
-            let args = args(&command);
+        let mut rest = &bytes[..];
+        while let Some(length) = frame(rest) {
+            let command;
+            (command, rest) = rest.split_at(length);
+            let args = args(command);
             let sent = Sent {
                 args: &args,
                 connection: number,
@@ -220,8 +222,9 @@ async fn requests(
                 _ => {}
             }
             pending.lock().unwrap().push_back(fate);
-            let _ = queue.send(Piece::Bytes(command));
+            let _ = queue.send(Piece::Bytes(command.to_vec()));
         }
+        bytes.drain(..bytes.len() - rest.len());
     }
     false
 }
@@ -230,8 +233,10 @@ async fn requests(
 async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pending: &Pending) -> bool {
     let (mut bytes, mut lost) = (Vec::new(), false);
     while let Ok(1..) = from.read_buf(&mut bytes).await {
-        while let Some(length) = frame(&bytes) {
-            let answer: Vec<u8> = bytes.drain(..length).collect();
+        let mut rest = &bytes[..];
+        while let Some(length) = frame(rest) {
+            let answer;
+            (answer, rest) = rest.split_at(length);
             // A server that refuses a client says so unasked.
             let fate = pending.lock().unwrap().pop_front();
             lost |= matches!(fate, Some(Fate::LoseAnswer));
@@ -241,10 +246,11 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pending: &Pend
                 Some(Fate::HoldAnswer(gate)) => gate.pass().await,
                 _ => {}
             }
-            if to.write_all(&answer).await.is_err() {
+            if to.write_all(answer).await.is_err() {
                 return true;
             }
         }
+        bytes.drain(..bytes.len() - rest.len());
     }
     true
 }

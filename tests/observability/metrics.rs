@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use metrics::Unit;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -14,6 +15,7 @@ use metrics_util::{CompositeKey, MetricKind};
 use tower_redis_session::Session;
 
 use crate::backend::{Backend, Outage};
+use crate::common::bounded;
 use crate::fixture::{App, secs, set, unknown_id};
 
 over_both_stores!(
@@ -158,7 +160,8 @@ async fn each_operation_is_timed_once<B: Backend>() {
 
 async fn a_failed_operation_is_counted_with_its_kind<B: Backend>() {
     record!(seen);
-    let app = App::<B>::start().await;
+    // A write whose answer is lost ends with its time.
+    let app = App::<B>::with(|builder| builder.store_timeout(secs(2))).await;
     for operation in ["load", "create", "update", "renew", "delete"] {
         let id = app.log_in().await;
         seen.take();
@@ -176,7 +179,16 @@ async fn a_failed_operation_is_counted_with_its_kind<B: Backend>() {
             200
         });
         assert_eq!(answer.await.status(), 503);
-        let all = seen.take();
+        let mut all = seen.take();
+        bounded("the operation to end", async {
+            while of(&all, ERRORS).is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                for (place, count) in seen.take() {
+                    *all.entry(place).or_default() += count;
+                }
+            }
+        })
+        .await;
         assert_eq!(of(&all, EVENTS), counts(&[("unavailable", 1)]));
         // On Redis the kind says whether the client had noticed already.
         let kinds = ["Unavailable", "Timeout"].map(|kind| format!("{operation} {kind}"));

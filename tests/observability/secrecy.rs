@@ -1,7 +1,7 @@
 //! No id is ever logged, by any crate, at any level, in any field; nor any part of one that would
 //! help to guess it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use tower_redis_session::{OnStoreError, SessionId};
 
@@ -14,15 +14,20 @@ over_both_stores!(no_id_is_in_the_log_of_a_whole_story);
 /// As many digits of an id in a row are a part of it.
 const PART: usize = 8;
 
-/// The parts of an id that are in a text, whether written with hyphens or without.
-fn parts_in(id: &str, text: &str) -> Vec<String> {
-    let digits = id.replace('-', "");
-    let texts = [text.to_lowercase(), text.to_lowercase().replace('-', "")];
-    let mut parts: BTreeSet<&str> = (0..=digits.len() - PART)
-        .map(|at| &digits[at..at + PART])
-        .collect();
-    parts.retain(|part| texts.iter().any(|text| text.contains(part)));
-    parts.into_iter().map(str::to_owned).collect()
+/// The parts that a text may have of ids, whether written with hyphens or without.
+fn parts_of(text: &str) -> HashSet<String> {
+    let text = text.to_lowercase();
+    let mut parts = HashSet::new();
+    for text in [text.replace('-', ""), text] {
+        let windows = text.as_bytes().windows(PART);
+        let digits = windows.filter(|part| part.iter().all(u8::is_ascii_hexdigit));
+        parts.extend(digits.map(|part| String::from_utf8_lossy(part).into_owned()));
+    }
+    parts
+}
+
+fn shares_a_part(text: &str, id: &str) -> bool {
+    !parts_of(text).is_disjoint(&parts_of(id))
 }
 
 /// All that can happen to sessions; the ids that were in it.
@@ -115,9 +120,12 @@ async fn no_id_is_in_the_log_of_a_whole_story<B: Backend>() {
                 "no {name}"
             );
         }
+        let parts = parts_of(&text);
         for id in &ids {
-            let shows = text.lines().find(|line| !parts_in(id, line).is_empty());
-            assert_eq!(shows, None, "{id}");
+            if !parts.is_disjoint(&parts_of(id)) {
+                let line = text.lines().find(|line| shares_a_part(line, id));
+                panic!("{id} is in {line:?}");
+            }
         }
         // All but the ids that were not looked up are there in their short form.
         for id in ids.iter().take(ids.len() - 2) {
@@ -137,10 +145,10 @@ fn a_part_of_an_id_is_found() {
         "…6f5c-4d52…",
         "…9d7a2f5f…",
     ] {
-        assert!(!parts_in(id, text).is_empty(), "{text}");
+        assert!(shares_a_part(text, id), "{text}");
     }
-    assert!(parts_in(id, "SessionId(#0b8f8b0f6f5c4d51)").is_empty());
-    assert!(parts_in(id, &short(id)).is_empty());
+    assert!(!shares_a_part("SessionId(#0b8f8b0f6f5c4d51)", id));
+    assert!(!shares_a_part(&short(id), id));
 }
 
 #[test]

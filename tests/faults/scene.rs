@@ -247,8 +247,9 @@ pub fn at_most(limit: Duration, took: Duration, what: impl std::fmt::Display) {
         return;
     };
     let late = late(Instant::now() - over - MARGIN);
+    // Several tasks and processes have a part in it, and each of them can be late.
     assert!(
-        over <= late,
+        over <= 4 * late + MARGIN,
         "{what} took {took:?}, and not {limit:?} (the machine was late by {late:?})"
     );
 }

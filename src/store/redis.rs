@@ -95,16 +95,18 @@ const REPAIR_EVERY: Duration = Duration::from_millis(250);
 /// # When Redis fails
 ///
 /// Each operation ends within the layer's `store_timeout` (1 second where no layer asks), whatever happens to the
-/// server, the network or the connection. Once a connection is lost, or the server has said nothing for 250
-/// milliseconds while somebody gave up waiting for it, operations fail at once, and a new connection is tried for, at
-/// first after 10 milliseconds, then up to four times a second, by one task a process. When there is one again, an event
+/// server, the network or the connection. Once a connection is lost, or an operation's time is over and the server has
+/// said nothing in it (or nothing for 1 second, whoever asked), operations fail at once, and a new connection is tried
+/// for, at first after 10 milliseconds, then up to four times a second, by one task a server. When there is one again, an event
 /// `recovered` says so. At most 4096 operations are under way at once; more wait for a place, within their time.
 ///
 /// A write that was reported as failed may have happened before that, where only its answer was lost. It does not
 /// happen later: each script that writes carries the layer's deadline in the server's time, and does nothing when it
 /// comes too late, out of a socket's buffer or after the server stood still. The server's clock need not be right, but
 /// is taken to go on as it did since the connection was made.
-/// These can come late, and are harmless: the `UNLINK` of a logout, since nobody wants the session any more; and the
+/// An update whose connection is lost is reported as failed only when its deadline has passed.
+/// These can come late, and are harmless: the creation of a session, or of the copy that a renewal begins with, under an
+/// id that nobody knows, until its idle timeout ends it; the `UNLINK` of a logout, since nobody wants the session any more; and the
 /// `EXPIRE` of a load, which does nothing to a session that is gone, and lets one that is there end that much later.
 ///
 /// A renewal is done once its first script is answered: from then on the client has the new id, which works whatever

@@ -297,18 +297,7 @@ impl Connection {
         while let Some(piece) = queued.recv().await {
             tokio::time::sleep_until(piece.due).await;
             // The sender lives as long as the task that owns this one.
-            let t0 = Instant::now();
             let _ = rules.wait_for(|rules| !rules.held).await;
-            if t0.elapsed() > Duration::from_millis(50) {
-                let text = String::from_utf8_lossy(&piece.bytes);
-                eprintln!(
-                    "held {:?}: {} bytes, {} EVALSHA, {} HGETALL",
-                    t0.elapsed(),
-                    piece.bytes.len(),
-                    text.matches("EVALSHA").count(),
-                    text.matches("HGETALL").count()
-                );
-            }
             if to.write_all(&piece.bytes).await.is_err() || piece.last {
                 return Cut::Reset;
             }

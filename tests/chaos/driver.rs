@@ -34,7 +34,9 @@ pub(crate) fn drive(site: &mut Site, web: &Web, mut random: Random, wanted: u64)
             happen(fault, site, web, &mut random);
             no_key_without_ttl(&mut site.redis(), "*");
         }
-        if web.report().requests() >= wanted {
+        let (requests, took) = (web.report().requests(), web.report().elapsed());
+        println!("{requests} requests in {} s", took.as_secs());
+        if requests >= wanted {
             return;
         }
     }

@@ -80,16 +80,15 @@
 //! | request | before the handler | after it |
 //! | --- | --- | --- |
 //! | without a cookie, or with a malformed one | nothing | nothing; a script where a session is started |
-//! | with the cookie of a session | `HGETALL` and `EXPIRE`, or one script, in one round trip | nothing |
+//! | with the cookie of a session | one script, `HGETALL` and `PEXPIRE`, shared with the requests that come at the same moment | nothing |
 //! | … that changes it | the same | one script |
-//! | … that renews its id (login) | the same | one script |
+//! | … that renews its id | the same | two scripts |
 //! | … that destroys it (logout) | the same | `UNLINK` |
 //! | … whose cookie is [persistent](CookieLifetime::Persistent) | the same | one script, also where nothing changed |
 //! | in a [lazy](SessionLayerBuilder::lazy) layer, session not used | nothing | nothing |
 //!
 //! Two live sessions cannot be told apart, so a request that presents several well-formed ids has each of them looked
-//! up, at most four, before the only live one is loaded: two round trips. Where there are more than four, none counts. [`RedisStore`] says what absolute timeouts,
-//! refresh intervals and timeouts of single sessions cost.
+//! up, at most four, before the only live one is loaded: two round trips. Where there are more than four, none counts. [`RedisStore`] says more.
 //!
 //! # What is guaranteed
 //!

@@ -8,19 +8,17 @@ mod app;
 mod common;
 #[path = "races/expiries.rs"]
 mod expiries;
-#[path = "races/proxy.rs"]
-mod proxy;
 #[path = "races/watched.rs"]
 mod watched;
 
-use app::{App, id, run};
-use proxy::Proxy;
-use tower_redis_session::{RedisStore, SessionLayer};
+use std::time::Duration;
+
+use app::{id, run};
 use watched::Watched;
 
 const UNKNOWN: &str = "0b8f8b0e-6f5c-4d52-9d7a-2f5f3f0d9c11";
 /// What every request with a live session costs.
-const LOAD: [&str; 2] = ["HGETALL A", "EXPIRE A 900"];
+const LOAD: [&str; 1] = ["load A"];
 
 #[tokio::test]
 async fn a_request_without_a_cookie_costs_nothing() {
@@ -91,21 +89,15 @@ async fn a_live_session_that_is_read_or_ignored_costs_a_load() {
 }
 
 #[tokio::test]
-async fn a_load_is_one_round_trip() {
-    let watched = Watched::new(|it| it).await;
-    let proxy = Proxy::bind().await;
-    proxy.serve(watched.server.addr());
-    let url = format!("redis://127.0.0.1:{}", proxy.port());
-    let store = RedisStore::connect(&url).await.expect("a connection");
-    let app = App::start(&SessionLayer::new(store)).await;
-    let browser = app.browser();
-    run(&browser, "set user ada").await;
-    // A client that waited for the fields first would wait for ever.
-    proxy.hold_answers_until("EXPIRE");
-    let answer = run(&browser, "").await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.json()["fields"]["user"], "ada");
-    assert!(!proxy.holds_answers());
+async fn a_load_asks_redis_for_no_more_than_it_needs() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.logged_in().await;
+    watched.cost(&browser, "").await;
+    assert_eq!(watched.inside(), ["HGETALL", "PEXPIRE"]);
+    let mut watched = Watched::new(|it| it.refresh_interval(Duration::from_secs(60))).await;
+    let browser = watched.logged_in().await;
+    watched.cost(&browser, "").await;
+    assert_eq!(watched.inside(), ["HGETALL", "PTTL"]);
 }
 
 #[tokio::test]
@@ -134,7 +126,6 @@ async fn a_login_costs_one_script_and_so_does_each_change() {
         "idle 900000",
     ] {
         let cost = watched.cost(&browser, steps).await;
-        // A session with an idle timeout of its own is loaded by script from then on.
         assert_eq!(cost, [&LOAD[..], &["update A"]].concat(), "{steps}");
     }
 }
@@ -167,7 +158,10 @@ async fn a_write_sends_only_what_changed() {
     let inside: Vec<_> = asked.iter().filter(|command| command.lua).collect();
     let key = format!("session:{}", id(&browser));
     let writes: Vec<_> = (inside.iter())
-        .filter(|c| c.name().starts_with('H') && !["HGET", "HMGET", "HKEYS"].contains(&&*c.name()))
+        .filter(|c| {
+            c.name().starts_with('H')
+                && !["HGET", "HMGET", "HKEYS", "HGETALL"].contains(&&*c.name())
+        })
         .map(|c| c.args.join(" "))
         .collect();
     assert_eq!(
@@ -243,14 +237,12 @@ async fn several_ids_are_looked_at_before_one_is_refreshed() {
     let browser = watched.app.browser();
     watched.monitor.all();
     browser.request(several(&[UNKNOWN, &one])).await;
-    assert_eq!(
-        watched.seen(),
-        ["load A", "load B", "HGETALL B", "EXPIRE B 900"]
-    );
+    assert_eq!(watched.seen(), ["load A B", "load B"]);
+    // Of the unknown one nothing but that it is not there.
     let inside = watched.inside();
-    assert!(!inside.iter().any(|c| c.contains("EXPIRE")), "{inside:?}");
+    assert_eq!(inside, ["HGETALL", "HGETALL", "PTTL", "HGETALL", "PEXPIRE"]);
     browser.request(several(&[&two, &one])).await;
-    assert_eq!(watched.seen(), ["load A", "load B"]);
+    assert_eq!(watched.seen(), ["load A B"]);
     let inside = watched.inside();
     assert!(
         !inside.iter().any(|c| c.contains("EXPIRE") || c == "HSET"),
@@ -272,8 +264,10 @@ async fn scripts_that_the_server_has_lost_are_sent_again() {
         ["create A"]
     );
     watched.redis("SCRIPT FLUSH");
-    let cost = watched.cost(&browser, "set a 1").await;
-    assert_eq!(cost, [&LOAD[..], &["update A", "EVAL update A"]].concat());
+    assert_eq!(
+        watched.cost(&browser, "set a 1").await,
+        ["load A", "EVAL load A", "update A", "EVAL update A"]
+    );
     let cost = watched.cost(&browser, "renew").await;
     let renewal = [
         "prepare A B",
@@ -290,7 +284,6 @@ async fn scripts_that_the_server_has_lost_are_sent_again() {
 async fn a_key_of_another_type_is_left_alone() {
     let hour = std::time::Duration::from_secs(3600);
     let mut watched = Watched::new(|it| it).await;
-    // The one asks with plain commands, the other by script.
     let second = watched.process(|it| it.absolute_timeout(hour)).await;
     watched.redis(&format!("SETEX session:{UNKNOWN} 100 text"));
     for browser in [watched.app.browser(), second.browser()] {
@@ -304,27 +297,21 @@ async fn a_key_of_another_type_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_is_asked_for_with_a_script_from_the_second_time_on() {
-    for seconds in [100, 5000] {
+async fn a_key_of_another_type_keeps_its_end() {
+    for (set, left) in [
+        ("SETEX {key} 100 text", 90..=100),
+        ("SET {key} text", -1..=-1),
+    ] {
         let mut watched = Watched::new(|it| it).await;
         let key = format!("session:{UNKNOWN}");
-        watched.redis(&format!("SETEX {key} {seconds} text"));
+        watched.redis(&set.replace("{key}", &key));
         let browser = watched.app.browser();
-        browser.set_cookie("session_id", UNKNOWN);
-        let first = watched.cost(&browser, "").await;
-        assert_eq!(first, [&LOAD[..], &["PERSIST A"]].concat());
-        let kept = seconds - 10..=seconds;
-        let left = watched.redis(&format!("TTL {key}")).int();
-        assert!(left == -1 || kept.contains(&left), "{left}");
-
-        watched.redis(&format!("EXPIRE {key} {seconds}"));
         for steps in ["", "set a 1; destroy", "ignore"] {
             browser.set_cookie("session_id", UNKNOWN);
-            assert_eq!(watched.cost(&browser, steps).await, ["load A"], "{steps}");
-            assert_eq!(watched.inside(), ["TYPE"], "{steps}");
+            assert_eq!(watched.cost(&browser, steps).await, LOAD, "{steps}");
+            assert_eq!(watched.inside(), ["HGETALL"], "{steps}");
         }
-        let left = watched.redis(&format!("TTL {key}")).int();
-        assert!(kept.contains(&left), "{left}");
+        assert!(left.contains(&watched.redis(&format!("TTL {key}")).int()));
         assert_eq!(watched.redis(&format!("GET {key}")).text(), "text");
     }
 }

@@ -323,10 +323,10 @@ async fn redis_is_asked_for_four_ids_at_most() {
     for client in [app.client.clone(), app.client.http2()] {
         send(&client, &[&line], "lookup").await;
         let commands = monitor.commands();
-        assert_eq!(names(&commands), ["EVALSHA"; 4]);
-        let mut asked: Vec<&str> = commands
-            .iter()
-            .map(|command| command.args[3].strip_prefix("session:").expect("a key"))
+        assert_eq!(names(&commands), ["EVALSHA"]);
+        let keys = commands[0].args[3..].iter();
+        let mut asked: Vec<&str> = keys
+            .filter_map(|key| key.strip_prefix("session:"))
             .collect();
         let mut first: Vec<&str> = ids[..4].iter().map(String::as_str).collect();
         asked.sort_unstable();

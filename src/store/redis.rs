@@ -1,41 +1,26 @@
 //! [`RedisStore`]: one hash a session. This file and its folder are all that knows the client, fred.
 
-use std::{
-    fmt, slice,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use fred::{
     clients::Pool,
-    interfaces::{ClientLike, HashesInterface, KeysInterface},
+    interfaces::ClientLike,
     types::{Key, Value},
 };
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use self::{
     command::Command,
     connect::Target,
-    refusal::{failed, is_elsewhere, may_have_happened},
+    load::Loads,
+    refusal::{failed, may_have_happened, strange},
     run::in_time,
-    script::{CREATE, LOAD, Script, UPDATE},
+    script::{CREATE, Script, UPDATE},
     servers::Servers,
-    wire::{expire, expiry_args, hash_or_none, is_wrong_type, milliseconds, record, write_args},
+    wire::{milliseconds, write_args},
 };
 use super::{PATIENCE, Patience, Record, SessionStore, Written};
-use crate::{
-    changes::{Changes, Fields},
-    config::Expiry,
-    error::{Error, ErrorKind},
-    event,
-    id::SessionId,
-};
+use crate::{changes::Changes, config::Expiry, error::Error, event, id::SessionId};
 
 mod clock;
 mod cluster;
@@ -43,6 +28,7 @@ mod command;
 mod connect;
 mod keeper;
 mod link;
+mod load;
 mod refusal;
 mod renew;
 mod run;
@@ -55,11 +41,10 @@ mod wire;
 
 /// What a script answers where it met a session whose absolute end had come.
 const EXPIRED: i64 = -5;
+/// What a script answers where it met a key that is no session.
+const NO_SESSION: i64 = -6;
 /// How long an operation may take that was not asked for by the layer, which says it itself.
 const DIRECT: Duration = Duration::from_secs(1);
-/// For so long, and so often, a time to live is to be put right that a load may have left wrong.
-const REPAIR_FOR: Duration = Duration::from_secs(60);
-const REPAIR_EVERY: Duration = Duration::from_millis(250);
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
 ///
@@ -80,17 +65,15 @@ const REPAIR_EVERY: Duration = Duration::from_millis(250);
 ///
 /// | operation | commands |
 /// | --- | --- |
-/// | load | `HGETALL` and `EXPIRE` (`PEXPIRE` where the idle timeout is not whole seconds), in one round trip |
-/// | load, with `absolute_timeout` or `refresh_interval` | one script |
+/// | load | one script for all sessions, at most 64, that are asked for at the same moment: `HGETALL` and `PEXPIRE` for each. On a cluster one for each session |
+/// | load, with `refresh_interval` | the same with `PTTL`, and `PEXPIRE` only where it is due |
 /// | create, update | one script |
 /// | renew | two scripts, one after the other: the new key is made, then the old one goes away. On a cluster a copy by `HGETALL` and two scripts |
 /// | delete | `UNLINK` |
 ///
-/// A session with an idle timeout of its own is recognised by its `@idle` field, so the first one that a process loads
-/// costs an `EXPIRE` or `PEXPIRE` more, which undoes the one that was already sent. From then on this process loads by
-/// script. A crash of the process between the two leaves the session with the common time to live until its next
-/// request. Likewise for the first key of another type under the prefix, which is no session: `PERSIST` takes the
-/// `EXPIRE` back, and with it an end that the key may have had.
+/// A load that comes together with others waits for nobody: what is ready to run in the process runs first, and then one
+/// command asks for all of it. Requests with the same cookie share a load if they came before it was sent, so that each
+/// sees all that was written before it began.
 ///
 /// # When Redis fails
 ///
@@ -107,7 +90,7 @@ const REPAIR_EVERY: Duration = Duration::from_millis(250);
 /// An update whose connection is lost is reported as failed only when its deadline has passed.
 /// These can come late, and are harmless: the creation of a session, or of the copy that a renewal begins with, under an
 /// id that nobody knows, until its idle timeout ends it; the `UNLINK` of a logout, since nobody wants the session any more; and the
-/// `EXPIRE` of a load, which does nothing to a session that is gone, and lets one that is there end that much later.
+/// `PEXPIRE` of a load, which does nothing to a session that is gone, and lets one that is there end that much later.
 ///
 /// A renewal is done once its first script is answered: from then on the client has the new id, which works whatever
 /// happens. Before that it has the old one, as if nothing had been asked. Where the second script's answer does not
@@ -118,8 +101,8 @@ const REPAIR_EVERY: Duration = Duration::from_millis(250);
 ///
 /// # Access control
 ///
-/// Every key begins with the prefix. The commands are `HGETALL`, `EXPIRE`, `PEXPIRE`, `PERSIST`, `UNLINK`, `EVALSHA`,
-/// `EVAL` and, inside scripts, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL` and `RENAME`;
+/// Every key begins with the prefix. The commands are `HGETALL`, `PEXPIRE`, `UNLINK`, `EVALSHA`, `EVAL` and, inside scripts, `TYPE`,
+/// `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL` and `RENAME`;
 /// on connecting `PING` and `TIME`, `SELECT` where the URL names a database, and `INFO`, `CLIENT` and `SCRIPT LOAD`,
 /// which may be refused. A user who lacks one of them gets an error of the kind
 /// *NotPermitted*, and an update may be half done.
@@ -130,9 +113,7 @@ const REPAIR_EVERY: Duration = Duration::from_millis(250);
 pub struct RedisStore {
     servers: Arc<Servers>,
     prefix: Arc<str>,
-    /// Whether this process has met a session with an idle timeout of its own, or a key of another type; see
-    /// [`RedisStore::load_plain`].
-    needs_script: Arc<AtomicBool>,
+    loads: Arc<Loads>,
 }
 
 impl RedisStore {
@@ -197,7 +178,7 @@ impl RedisStore {
         Self {
             servers: Arc::new(servers),
             prefix: Arc::from("session:"),
-            needs_script: Arc::default(),
+            loads: Arc::default(),
         }
     }
 
@@ -205,6 +186,8 @@ impl RedisStore {
     #[must_use]
     pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.prefix = Arc::from(prefix.as_ref());
+        // Ids mean other keys now.
+        self.loads = Arc::default();
         self
     }
 
@@ -243,89 +226,6 @@ impl RedisStore {
         .await
     }
 
-    /// `HGETALL` and `EXPIRE` together: the least that a read with a refresh can cost.
-    ///
-    /// Whether a session has a timeout of its own is known only with the answer, when it has already got the common
-    /// one. That is put right at once, also where nobody waits for the answer any more ([`Unfinished`]); but a crash in
-    /// between would leave a long session with a short time to live. So a process that has met such a session loads by
-    /// script from then on.
-    async fn load_plain(&self, id: SessionId, expiry: Expiry) -> Result<Option<Record>, Error> {
-        let (key, full) = (self.key(id), expiry.idle_timeout());
-        let route = self.servers.route(slice::from_ref(&key)).await?;
-        let mut asking = route.begin().await?;
-        let unfinished = Unfinished::new(self, id, expiry);
-        let (hash, expired) = tokio::join!(
-            asking.hgetall::<Fields, _>(key.clone()),
-            expire(&asking, key.clone(), full)
-        );
-        let (hash, expired) = (asking.answered(hash), asking.answered(expired));
-        if is_elsewhere(&hash) || is_elsewhere(&expired) {
-            drop(asking);
-            let record = self.load_by_script(id, expiry, true).await?;
-            unfinished.done();
-            return Ok(record);
-        }
-        if is_wrong_type(&hash) {
-            // Not ours, but the `EXPIRE` has given it an end: take that back, and do not do it again.
-            self.needs_script.store(true, Ordering::Relaxed);
-            asking.persist::<(), _>(key).await.map_err(failed)?;
-            unfinished.done();
-            return Ok(None);
-        }
-        let Some(fields) = hash_or_none(hash)? else {
-            unfinished.done();
-            return Ok(None);
-        };
-        expired.map_err(failed)?;
-        let mut record = record(fields, full);
-        record.refreshed = true;
-        if let Some(own) = record.idle_timeout {
-            self.needs_script.store(true, Ordering::Relaxed);
-            if own != full {
-                expire(&asking, key, own).await.map_err(failed)?;
-                record.time_to_live = own;
-            }
-        }
-        unfinished.done();
-        Ok(Some(record))
-    }
-
-    async fn load_by_script(
-        &self,
-        id: SessionId,
-        expiry: Expiry,
-        refresh: bool,
-    ) -> Result<Option<Record>, Error> {
-        let mut args = expiry_args(expiry);
-        args.push(Value::from(i64::from(refresh)));
-        let answer = self.run(&LOAD, vec![self.key(id)], args).await?;
-        if answer.as_i64() == Some(EXPIRED) {
-            event::expired(id);
-        }
-        if answer.is_null() || answer.is_integer() {
-            return Ok(None);
-        }
-        let (left, refreshed, fields) = answer.convert::<(i64, i64, Fields)>().map_err(failed)?;
-        let mut record = record(fields, milliseconds(left));
-        record.refreshed = refreshed == 1;
-        if record.idle_timeout.is_some() {
-            self.needs_script.store(true, Ordering::Relaxed);
-        }
-        Ok(Some(record))
-    }
-
-    /// Puts right what the `EXPIRE` of a plain load may have done whose answer nobody has seen.
-    async fn repair(&self, id: SessionId, expiry: Expiry) -> Result<(), Error> {
-        let mut args = expiry_args(expiry);
-        args.push(Value::from(1));
-        let answer = self.run(&LOAD, vec![self.key(id)], args).await?;
-        if answer.as_i64() == Some(-6) {
-            let answer = self.send(self.key(id), Command::persist).await?;
-            answer.map_err(failed)?;
-        }
-        Ok(())
-    }
-
     /// Runs one of the scripts that change a session; see `write.lua`. `id` is the one that it has had so far.
     async fn write(
         &self,
@@ -336,9 +236,6 @@ impl RedisStore {
         expiry: Expiry,
         deadline: Instant,
     ) -> Result<Written, Error> {
-        if changes.idle_timeout().is_some() {
-            self.needs_script.store(true, Ordering::Relaxed);
-        }
         let args = write_args(changes, expiry);
         match self.run_until(deadline, script, keys, args).await? {
             left @ 0.. => Ok(Written::Kept(milliseconds(left))),
@@ -349,10 +246,7 @@ impl RedisStore {
                 event::expired(id);
                 Ok(Written::Gone)
             }
-            _ => Err(Error::new(
-                ErrorKind::Unavailable,
-                "Redis gave an answer of another kind",
-            )),
+            _ => Err(strange()),
         }
     }
 }
@@ -373,15 +267,13 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
         refresh: bool,
     ) -> Result<Option<Record>, Error> {
-        let plain = refresh
-            && expiry.absolute_timeout().is_none()
-            && expiry.refresh_interval().is_zero()
-            && !self.needs_script.load(Ordering::Relaxed);
         let load = async {
-            if plain {
-                self.load_plain(id, expiry).await
+            if self.servers.is_cluster() {
+                // What comes together goes to different slots.
+                let mut records = self.load_by_script(&[id], expiry, refresh).await?;
+                Ok(records.pop().flatten())
             } else {
-                self.load_by_script(id, expiry, refresh).await
+                self.load_together(id, expiry, refresh).await
             }
         };
         match super::patience() {
@@ -438,38 +330,6 @@ impl SessionStore for RedisStore {
             answer.map(drop).map_err(failed)
         });
         PATIENCE.scope(Patience::until(end), delete).await
-    }
-}
-
-/// A plain load whose `EXPIRE` may be sent, and whose answer is not there yet. Where it is dropped, because the client
-/// went away or the store timeout is over, a load by script puts the time to live right.
-struct Unfinished<'a> {
-    load: Option<(&'a RedisStore, SessionId, Expiry)>,
-}
-
-impl<'a> Unfinished<'a> {
-    fn new(store: &'a RedisStore, id: SessionId, expiry: Expiry) -> Self {
-        let load = Some((store, id, expiry));
-        Self { load }
-    }
-
-    fn done(mut self) {
-        self.load = None;
-    }
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if let (Some((store, id, expiry)), Ok(runtime)) = (self.load, Handle::try_current()) {
-            let store = store.clone();
-            runtime.spawn(async move {
-                let end = Instant::now() + REPAIR_FOR;
-                // It may be because the server is gone that nobody waits any more.
-                while store.repair(id, expiry).await.is_err() && Instant::now() < end {
-                    sleep(REPAIR_EVERY).await;
-                }
-            });
-        }
     }
 }
 

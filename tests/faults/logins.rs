@@ -100,7 +100,7 @@ async fn at_the_load(how: &'static str, policy: OnStoreError) {
         "remove n",
     ] {
         until_back(&scene.browser).await;
-        let is_load = |sent: &crate::wire::Sent| sent.is("HGETALL");
+        let is_load = |sent: &crate::wire::Sent| sent.is_load();
         let fate = match how {
             "lost" => Some(Fate::Lose),
             "unanswered" => Some(Fate::LoseAnswer),
@@ -175,7 +175,7 @@ async fn at_the_write(fate: Fate, done: bool, policy: OnStoreError) {
         let fate = fate.clone();
         scene
             .wire
-            .decide(move |sent| match sent.is_script() || sent.is("UNLINK") {
+            .decide(move |sent| match sent.is_write() || sent.is("UNLINK") {
                 true => fate.clone(),
                 false => Fate::Pass,
             });

@@ -238,7 +238,7 @@ async fn five_thousand_at_a_silent_server() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
     wire.decide(move |command| {
-        count.fetch_add(usize::from(command.is_script()), Ordering::SeqCst);
+        count.fetch_add(usize::from(command.is_write()), Ordering::SeqCst);
         Fate::Lose
     });
     for round in 0..3 {

@@ -48,6 +48,20 @@ impl Sent<'_> {
     pub fn is_script(&self) -> bool {
         self.is("EVALSHA") || self.is("EVAL")
     }
+
+    /// Whether it runs the script that loads, which has just four arguments after its keys.
+    pub fn is_load(&self) -> bool {
+        let keys = self
+            .args
+            .get(2)
+            .and_then(|keys| std::str::from_utf8(keys).ok()?.parse().ok());
+        self.is_script() && keys.is_some_and(|keys: usize| self.args.len() == 3 + keys + 4)
+    }
+
+    /// Whether it runs a script that writes.
+    pub fn is_write(&self) -> bool {
+        self.is_script() && !self.is_load()
+    }
 }
 
 type Decide = Box<dyn FnMut(&Sent) -> Fate + Send>;
@@ -98,7 +112,7 @@ impl Wire {
     /// This becomes of each script from now on in turn, and of those that follow the last; all else passes.
     pub fn scripts(&self, fates: &[Fate], then: Fate) {
         let mut fates: VecDeque<_> = fates.iter().cloned().collect();
-        self.decide(move |sent| match sent.is_script() {
+        self.decide(move |sent| match sent.is_write() {
             true => fates.pop_front().unwrap_or(then.clone()),
             false => Fate::Pass,
         });

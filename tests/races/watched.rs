@@ -102,7 +102,7 @@ impl Watched {
         self.seen()
     }
 
-    /// What was asked since the last look: `HGETALL A`, `EXPIRE A 900`, `update A`, where `A` is the
+    /// What was asked since the last look: `load A`, `update A`, `UNLINK A`, where `A` is the
     /// first session asked for, `B` the second.
     pub(crate) fn seen(&mut self) -> Vec<String> {
         let mut ids = Vec::new();

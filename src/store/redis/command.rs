@@ -23,10 +23,6 @@ impl Command {
         Self::new("UNLINK", vec![key.into()])
     }
 
-    pub(super) fn persist(key: Key) -> Self {
-        Self::new("PERSIST", vec![key.into()])
-    }
-
     /// The next command, which comes on the same connection, is for a slot that is only on its way to the server.
     pub(super) fn asking() -> Self {
         Self::new("ASKING", Vec::new())

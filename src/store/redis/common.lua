@@ -12,11 +12,11 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The full time to live and the idle timeout in milliseconds, or nil where the absolute end has come.
+-- The full time to live and the idle timeout in milliseconds, or nil where the absolute end has come. `own` and
+-- `created` are the session's fields @idle and @created, if it has them.
 -- A session without a creation time is counted from now, which is kept where `stamp` says so.
-local function time_to_live(key, stamp)
-  local own = redis.call('HMGET', key, '@idle', '@created')
-  local idle = own[1] and string.match(own[1], '^%d+$') and tonumber(own[1])
+local function time_to_live(key, own, created, stamp)
+  local idle = own and string.match(own, '^%d+$') and tonumber(own)
   if not (idle and idle >= 1 and idle <= LONGEST) then
     idle = tonumber(ARGV[1])
   end
@@ -24,7 +24,7 @@ local function time_to_live(key, stamp)
   local absolute = tonumber(ARGV[2])
   if absolute > 0 then
     local time = now()
-    local created = tonumber(own[2])
+    created = tonumber(created)
     if not (created and created >= 0 and created <= time) then
       created = time
       if stamp then
@@ -37,18 +37,4 @@ local function time_to_live(key, stamp)
     end
   end
   return full, math.floor(idle)
-end
-
--- Answers the time to live in milliseconds, -5 where the session's absolute end has come, or the server's refusal.
-local function refresh(key)
-  local full = time_to_live(key, true)
-  if not full then
-    redis.call('UNLINK', key)
-    return -5
-  end
-  local answer = redis.pcall('PEXPIRE', key, string.format('%.0f', full))
-  if type(answer) == 'table' and answer.err then
-    return answer
-  end
-  return full
 end

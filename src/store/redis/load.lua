@@ -1,25 +1,53 @@
--- KEYS: 1 the session. ARGV: as in common.lua, 4 whether to refresh ('1' or '0').
--- Answers nil where there is nothing, -6 where there is something else than a session, -5 where the session's absolute
--- end has come, else: time to live in milliseconds, 1 where it was refreshed, the hash.
-local key = KEYS[1]
-local kind = redis.call('TYPE', key).ok
-if kind ~= 'hash' then
-  return kind ~= 'none' and -6
-end
-local refreshes = ARGV[4] == '1'
-local full, idle = time_to_live(key, refreshes)
-if not full then
-  if refreshes then
-    redis.call('UNLINK', key)
+-- KEYS: sessions. ARGV: as in common.lua, 4 whether to refresh ('1' or '0').
+-- Answers for each key: false where there is nothing, -6 where there is something else than a session, -5 where the
+-- session's absolute end has come, else its hash, followed by its time to live in milliseconds, and 1 where that was
+-- refreshed. It is all that most requests do in Redis, so it makes no call that it can do without.
+local REFRESHES, INTERVAL = ARGV[4] == '1', tonumber(ARGV[3])
+
+local function load(key)
+  local hash = redis.pcall('HGETALL', key)
+  if hash.err then
+    return string.find(hash.err, '^WRONGTYPE') and -6 or hash
   end
-  return -5
+  if #hash == 0 then
+    return false
+  end
+  local own, created
+  for i = 1, #hash, 2 do
+    if hash[i] == '@idle' then
+      own = hash[i + 1]
+    elseif hash[i] == '@created' then
+      created = hash[i + 1]
+    end
+  end
+  local full, idle = time_to_live(key, own, created, REFRESHES)
+  if not full then
+    if REFRESHES then
+      redis.call('UNLINK', key)
+    end
+    return -5
+  end
+  local left, due = nil, REFRESHES
+  if not (REFRESHES and INTERVAL == 0) then
+    left = redis.call('PTTL', key)
+    -- Below 0: another program made the session without an end. Else as `Expiry::is_due`.
+    due = due and (left < 0 or left > full or full - left >= INTERVAL or left < math.min(idle, full))
+  end
+  if due then
+    redis.call('PEXPIRE', key, string.format('%.0f', full))
+    left = full
+  end
+  hash[#hash + 1] = left
+  hash[#hash + 1] = due and 1 or 0
+  return hash
 end
-local left = redis.call('PTTL', key)
-local refreshed = 0
--- Below 0: another program made the session without an end. Else as `Expiry::is_due`.
-local due = left > full or full - left >= tonumber(ARGV[3]) or left < math.min(idle, full)
-if refreshes and (left < 0 or due) then
-  redis.call('PEXPIRE', key, string.format('%.0f', full))
-  left, refreshed = full, 1
+
+local answers = {}
+for i, key in ipairs(KEYS) do
+  local answer = load(key)
+  if type(answer) == 'table' and answer.err then
+    return answer
+  end
+  answers[i] = answer
 end
-return { left, refreshed, redis.call('HGETALL', key) }
+return answers

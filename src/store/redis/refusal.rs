@@ -27,6 +27,13 @@ pub(super) fn silent() -> Error {
     Error::new(ErrorKind::Timeout, "Redis does not answer")
 }
 
+pub(super) fn strange() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "Redis gave an answer of another kind",
+    )
+}
+
 /// Whether the server said it, and not the client or the network: it begins with an error code, such as `ERR`. The
 /// client has one kind for what it does not know and for a connection that it has lost.
 pub(super) fn is_answer(error: &FredError) -> bool {
@@ -158,11 +165,6 @@ fn readable(details: &str) -> &str {
         .or_else(|| quoted("message: \""))
         .or_else(|| quoted("error: \""))
         .unwrap_or(details)
-}
-
-/// Whether a key is not on the server that was asked.
-pub(super) fn is_elsewhere<T>(answer: &Result<T, FredError>) -> bool {
-    matches!(answer, Err(error) if redirection(error, "").is_some())
 }
 
 #[cfg(test)]

@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::{
-    clients::Client,
-    interfaces::KeysInterface,
-    types::{Key, Value},
-};
+use fred::types::Value;
 
 use crate::{
     changes::{Change, Changes, Fields, is_reserved},
@@ -17,19 +13,6 @@ use crate::{
 };
 
 use super::refusal::failed;
-
-pub(super) async fn expire(
-    client: &Client,
-    key: Key,
-    after: Duration,
-) -> Result<(), fred::error::Error> {
-    if after.subsec_nanos() == 0 {
-        let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
-        client.expire(key, seconds, None).await
-    } else {
-        client.pexpire(key, whole_milliseconds(after), None).await
-    }
-}
 
 /// A key of another type is not ours.
 pub(super) fn is_wrong_type(hash: &Result<Fields, fred::error::Error>) -> bool {

@@ -38,6 +38,21 @@ local function increment(key)
   return nil
 end
 
+-- Answers the time to live in milliseconds, -5 where the session's absolute end has come, or the server's refusal.
+local function refresh(key)
+  local own = redis.call('HMGET', key, '@idle', '@created')
+  local full = time_to_live(key, own[1], own[2], true)
+  if not full then
+    redis.call('UNLINK', key)
+    return -5
+  end
+  local answer = redis.pcall('PEXPIRE', key, string.format('%.0f', full))
+  if type(answer) == 'table' and answer.err then
+    return answer
+  end
+  return full
+end
+
 -- Runs what may raise an error, and answers that.
 local function attempt(run, key)
   local done, answer = pcall(run, key)

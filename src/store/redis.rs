@@ -7,14 +7,14 @@ use fred::{
     interfaces::ClientLike,
     types::{Key, Value},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use self::{
     command::Command,
     connect::Target,
     load::Loads,
-    refusal::{failed, may_have_happened, strange},
-    run::in_time,
+    refusal::{failed, strange},
+    run::{in_time, once_true},
     script::{CREATE, Script, UPDATE},
     servers::Servers,
     wire::{milliseconds, write_args},
@@ -87,9 +87,10 @@ const DIRECT: Duration = Duration::from_secs(1);
 /// happen later: each script that writes carries the layer's deadline in the server's time, and does nothing when it
 /// comes too late, out of a socket's buffer or after the server stood still. The server's clock need not be right, but
 /// is taken to go on as it did since the connection was made.
-/// An update whose connection is lost is reported as failed only when its deadline has passed.
-/// These can come late, and are harmless: the creation of a session, or of the copy that a renewal begins with, under an
-/// id that nobody knows, until its idle timeout ends it; the `UNLINK` of a logout, since nobody wants the session any more; and the
+/// A write whose connection is lost is reported as failed only when its deadline has passed. Where it was a create, or
+/// the first half of a renewal, and was done all the same, its session is under an id that nobody knows, until its idle
+/// timeout ends it.
+/// These can come late, and are harmless: the `UNLINK` of a logout, since nobody wants the session any more; and the
 /// `PEXPIRE` of a load, which does nothing to a session that is gone, and lets one that is there end that much later.
 ///
 /// A renewal is done once its first script is answered: from then on the client has the new id, which works whatever
@@ -289,9 +290,9 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
-        let keys = vec![self.key(id)];
-        self.write(id, &CREATE, keys, changes, expiry, deadline())
-            .await
+        let (keys, deadline) = (vec![self.key(id)], deadline());
+        let created = self.write(id, &CREATE, keys, changes, expiry, deadline);
+        once_true(deadline, created).await
     }
 
     async fn update(
@@ -301,14 +302,8 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
     ) -> Result<Written, Error> {
         let (keys, deadline) = (vec![self.key(id)], deadline());
-        let written = self
-            .write(id, &UPDATE, keys, changes, expiry, deadline)
-            .await;
-        if written.as_ref().is_err_and(may_have_happened) {
-            // Its answer is lost, and it may still be on its way. Once it is too late for it, it is true that it failed.
-            sleep_until(deadline).await;
-        }
-        written
+        let updated = self.write(id, &UPDATE, keys, changes, expiry, deadline);
+        once_true(deadline, updated).await
     }
 
     async fn renew(

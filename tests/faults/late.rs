@@ -21,6 +21,8 @@ const WRITES: [&str; 6] = [
     "set user eve; save; status 500",
     "clear",
 ];
+/// And one that has none.
+const NEW: &str = "set user eve";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_failed_does_not_happen_later() {
@@ -78,7 +80,7 @@ async fn begin(
     for (n, (browser, steps)) in browsers.iter().zip(WRITES).enumerate() {
         requests.push(browser.start_until(&format!("write-{n}"), steps).await);
     }
-    requests.push(front.browser().start_until("new", "set user eve").await);
+    requests.push(front.browser().start_until("new", NEW).await);
     requests
 }
 
@@ -161,25 +163,32 @@ async fn on_a_wire_that_held_it() {
 }
 
 /// The connection is cut while the bytes are on their way: they arrive all the same, but not after the client was told.
+/// Each write is alone here, so that none of them owes it to another that the client waits.
 async fn on_a_connection_that_was_cut() {
     let server = server(&[]).await;
     let wire = Wire::to(server.addr()).await;
     let front = Front::on(&store(&wire.url()).await, |b| b.store_timeout(ms(500)));
     let browsers = browsers(&front).await;
-    let requests = begin(&front, &browsers).await;
-    let id = connection_of_ours(&mut server.admin());
-    let (gate, held) = (Gate::new(), wire.opened());
-    let holding = gate.clone();
-    wire.decide(move |sent| match sent.connection < held {
-        true => Fate::Hold(holding.clone()),
-        false => Fate::Pass,
-    });
-    go_on(&front);
-    gate.arrived().await;
-    wire.hang_up();
-    all_fail(requests).await;
-    gate.open();
-    consumed(&server, &id).await;
+    let nobody = front.browser();
+    let writes = browsers.iter().zip(WRITES);
+    for (n, (browser, steps)) in writes.chain([(&nobody, NEW)]).enumerate() {
+        let name = format!("write-{n}");
+        let request = browser.start_until(&name, steps).await;
+        let id = connection_of_ours(&mut server.admin());
+        let (gate, held) = (Gate::new(), wire.opened());
+        let holding = gate.clone();
+        wire.decide(move |sent| match sent.connection < held {
+            true => Fate::Hold(holding.clone()),
+            false => Fate::Pass,
+        });
+        front.gate(&name).open();
+        gate.arrived().await;
+        wire.hang_up();
+        all_fail(vec![request]).await;
+        gate.open();
+        consumed(&server, &id).await;
+        until_back(&browsers[0]).await;
+    }
     nothing_happened(&server, &browsers).await;
 }
 

@@ -13,7 +13,7 @@ use super::{
     RedisStore,
     command::Command,
     refusal::{may_have_happened, silent},
-    run::in_time,
+    run::{in_time, once_true},
     script::{DELETE_IF_SAME, PREPARE, RENEW, REPLACE, Script},
     wire::hash_or_none,
 };
@@ -95,7 +95,7 @@ struct Renewal<'a> {
 
 impl Renewal<'_> {
     async fn on_server(self) -> Result<Written, Error> {
-        let prepared = self.step(&PREPARE).await?;
+        let prepared = once_true(self.deadline, self.step(&PREPARE)).await?;
         if !matches!(prepared, Written::Kept(_)) {
             return Ok(prepared);
         }
@@ -160,9 +160,8 @@ impl Renewal<'_> {
                 Written::Emptied
             } else {
                 let keys = vec![store.key(new)];
-                store
-                    .write(old, &REPLACE, keys, &sets, expiry, deadline)
-                    .await?
+                let written = store.write(old, &REPLACE, keys, &sets, expiry, deadline);
+                once_true(deadline, written).await?
             };
             self.commit()?;
             let held = copied.into_iter().flat_map(|(name, text)| [name, text]);

@@ -6,7 +6,7 @@ use fred::{
     error::Error as FredError,
     types::{Key, Value},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     RedisStore,
@@ -14,7 +14,7 @@ use super::{
     command::Command,
     connect::time,
     link::Asking,
-    refusal::{failed, silent},
+    refusal::{failed, may_have_happened, silent},
     script::Script,
 };
 use crate::error::Error;
@@ -147,4 +147,17 @@ pub(super) async fn in_time<T>(
         Ok(result) => result,
         Err(_) => Err(silent()),
     }
+}
+
+/// Says that a write failed only once that is true: where its answer is lost it may still be on its way to the server,
+/// which does not do it after the deadline.
+pub(super) async fn once_true<T>(
+    deadline: Instant,
+    write: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let written = write.await;
+    if written.as_ref().is_err_and(may_have_happened) {
+        sleep_until(deadline).await;
+    }
+    written
 }

@@ -20,5 +20,7 @@ mod refused;
 mod scene;
 #[path = "faults/time.rs"]
 mod time;
+#[path = "faults/unfinished.rs"]
+mod unfinished;
 #[path = "faults/wire.rs"]
 mod wire;

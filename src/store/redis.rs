@@ -95,7 +95,10 @@ const DIRECT: Duration = Duration::from_secs(1);
 ///
 /// A renewal is done once its first script is answered: from then on the client has the new id, which works whatever
 /// happens. Before that it has the old one, as if nothing had been asked. Where the second script's answer does not
-/// come, the old id is deleted as soon as the server can be asked, for a minute; after that it ends by itself.
+/// come, the script runs again as soon as the server can be asked, for a minute, or half the session's time to live
+/// where that is shorter; after that the old id ends by itself. Until then the old id still works, too. What a parallel request
+/// writes under it is kept, unless something was written under the new id before; a logout under either ends both. On a
+/// cluster such a write is lost, and such a logout ends only the one.
 ///
 /// What Redis has acknowledged it can lose all the same: with a replica that takes over, whatever was not replicated
 /// yet; with a restart, whatever was not on the disk (`appendfsync always` loses nothing).
@@ -268,15 +271,7 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
         refresh: bool,
     ) -> Result<Option<Record>, Error> {
-        let load = async {
-            if self.servers.is_cluster() {
-                // What comes together goes to different slots.
-                let mut records = self.load_by_script(&[id], expiry, refresh).await?;
-                Ok(records.pop().flatten())
-            } else {
-                self.load_together(id, expiry, refresh).await
-            }
-        };
+        let load = self.load_together(id, expiry, refresh);
         match super::patience() {
             // The layer drops it in time.
             Some(_) => load.await,

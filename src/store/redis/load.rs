@@ -33,11 +33,14 @@ const MOST: usize = 64;
 
 type Loaded = Result<Option<Record>, Error>;
 
-/// What the loads of one command have in common. A runtime that has stopped must not hold up another.
+/// What the loads of one command have in common.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind {
     expiry: Expiry,
     refresh: bool,
+    /// On a cluster.
+    slot: Option<u16>,
+    /// One that has stopped must not hold up another.
     runtime: Id,
 }
 
@@ -132,6 +135,7 @@ impl RedisStore {
         let kind = Kind {
             expiry,
             refresh,
+            slot: (self.servers.is_cluster()).then(|| self.key(id).cluster_hash()),
             runtime: runtime.id(),
         };
         let (answer, first) = self.loads.join(kind, id, deadline());
@@ -158,8 +162,8 @@ impl RedisStore {
         batch.answer(loaded);
     }
 
-    /// Loads sessions that are on one server: a record for each id.
-    pub(super) async fn load_by_script(
+    /// A record for each id.
+    async fn load_by_script(
         &self,
         ids: &[SessionId],
         expiry: Expiry,

@@ -10,8 +10,9 @@ use fred::types::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    RedisStore,
+    DIRECT, RedisStore,
     command::Command,
+    keeper::with_jitter,
     refusal::{may_have_happened, silent},
     run::{in_time, once_true},
     script::{DELETE_IF_SAME, PREPARE, RENEW, REPLACE, Script},
@@ -32,7 +33,7 @@ const ATTEMPTS: u32 = 16;
 const MARGIN: Duration = Duration::from_millis(50);
 /// How long after a lost answer the step is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
-/// For so long, and so often, an old id is to be deleted of which it is not known whether it was.
+/// For so long, and so often, the end of a renewal is tried for whose answer was lost.
 const FORGET_FOR: Duration = Duration::from_secs(60);
 const FORGET_EVERY: Duration = Duration::from_millis(250);
 
@@ -96,9 +97,9 @@ struct Renewal<'a> {
 impl Renewal<'_> {
     async fn on_server(self) -> Result<Written, Error> {
         let prepared = once_true(self.deadline, self.step(&PREPARE)).await?;
-        if !matches!(prepared, Written::Kept(_)) {
+        let Written::Kept(left) = prepared else {
             return Ok(prepared);
-        }
+        };
         self.commit()?;
         let mut attempts = Attempts::until(self.deadline);
         loop {
@@ -106,11 +107,31 @@ impl Renewal<'_> {
                 Next::Again => {}
                 Next::Take(answer) => return answer,
                 Next::Lost => {
-                    self.store.forget(self.old);
+                    self.finish_later(left);
                     return Ok(prepared);
                 }
             }
         }
+    }
+
+    /// Goes on with the second step, once the server can be asked. The client has the new id and may use it meanwhile;
+    /// the script knows.
+    fn finish_later(&self, left: Duration) {
+        let (store, changes) = (self.store.clone(), self.changes.clone());
+        let (old, new, expiry) = (self.old, self.new, self.expiry);
+        // Later the old session may have ended by itself, which is not to be taken for a logout.
+        let end = Instant::now() + FORGET_FOR.min(left / 2);
+        tokio::spawn(async move {
+            while Instant::now() < end {
+                let deadline = end.min(Instant::now() + DIRECT);
+                let keys = vec![store.key(old), store.key(new)];
+                let step = store.write(old, &RENEW, keys, &changes, expiry, deadline);
+                match step.await {
+                    Ok(_) => return,
+                    Err(_) => sleep(with_jitter(FORGET_EVERY)).await,
+                }
+            }
+        });
     }
 
     async fn step(&self, script: &'static Script) -> Result<Written, Error> {

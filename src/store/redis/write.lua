@@ -39,8 +39,12 @@ local function increment(key)
 end
 
 -- Answers the time to live in milliseconds, -5 where the session's absolute end has come, or the server's refusal.
-local function refresh(key)
-  local own = redis.call('HMGET', key, '@idle', '@created')
+local function refresh(key, preparing)
+  local own = redis.call('HMGET', key, '@idle', '@created', '@prepared')
+  if own[3] == '1' and not preparing then
+    -- The second half of its renewal is still to come: it must not undo this.
+    redis.call('HSET', key, '@prepared', 2)
+  end
   local full = time_to_live(key, own[1], own[2], true)
   if not full then
     redis.call('UNLINK', key)
@@ -72,8 +76,8 @@ local function has_fields(key)
 end
 
 -- Does the changes; answers the time to live in milliseconds, -5 where the session's absolute end has come, or
--- -2 where no field was left and the session is deleted.
-local function write(key)
+-- -2 where no field was left and the session is deleted. `preparing`: it is the first half of a renewal.
+local function write(key, preparing)
   local failed = increment(key)
   if failed then
     return failed
@@ -89,7 +93,7 @@ local function write(key)
       return -2
     end
   end
-  return refresh(key)
+  return refresh(key, preparing)
 end
 
 -- Makes a session. On an error nothing is left, and so nothing that has no end.

@@ -74,6 +74,10 @@ pub enum ErrorKind {
     TooManyClients,
     /// Redis does not write because it cannot save to its disk (`MISCONF`).
     Misconfigured,
+    /// Redis does not write because too few replicas follow it (`NOREPLICAS`, `min-replicas-to-write`).
+    NoReplicas,
+    /// Redis is busy with a script that takes long (`BUSY`).
+    Busy,
     /// The Redis Cluster cannot serve the key (`CLUSTERDOWN`), or the replica has lost its master (`MASTERDOWN`).
     ClusterDown,
     /// The TLS handshake failed: a certificate that is not trusted, missing or out of date, or no TLS at the other end.
@@ -147,6 +151,8 @@ impl Error {
                 | ErrorKind::NotPermitted
                 | ErrorKind::TooManyClients
                 | ErrorKind::Misconfigured
+                | ErrorKind::NoReplicas
+                | ErrorKind::Busy
                 | ErrorKind::ClusterDown
                 | ErrorKind::Tls
         )

@@ -6,6 +6,8 @@ mod acl;
 #[path = "races/app.rs"]
 mod app;
 mod common;
+#[path = "races/documented.rs"]
+mod documented;
 #[path = "races/expiries.rs"]
 mod expiries;
 #[path = "races/watched.rs"]

@@ -4,6 +4,8 @@
 //! `cargo test --test connections -- --nocapture` shows how long what took.
 #![cfg(feature = "redis")]
 
+#[path = "connections/acl.rs"]
+mod acl;
 #[path = "races/app.rs"]
 mod app;
 #[cfg(feature = "rustls")]
@@ -12,6 +14,8 @@ mod certificates;
 #[path = "connections/cluster.rs"]
 mod cluster;
 mod common;
+#[path = "races/documented.rs"]
+mod documented;
 #[path = "connections/failover.rs"]
 mod failover;
 #[path = "connections/load.rs"]

@@ -6,6 +6,8 @@
 #[path = "faults/clock.rs"]
 mod clock;
 mod common;
+#[path = "races/documented.rs"]
+mod documented;
 #[path = "faults/front.rs"]
 mod front;
 #[path = "faults/late.rs"]
@@ -16,11 +18,15 @@ mod logins;
 mod recovery;
 #[path = "faults/refused.rs"]
 mod refused;
+#[path = "faults/rights.rs"]
+mod rights;
 #[path = "faults/scene.rs"]
 mod scene;
 #[path = "faults/time.rs"]
 mod time;
 #[path = "faults/unfinished.rs"]
 mod unfinished;
+#[path = "faults/unwilling.rs"]
+mod unwilling;
 #[path = "faults/wire.rs"]
 mod wire;

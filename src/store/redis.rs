@@ -112,7 +112,7 @@ const DIRECT: Duration = Duration::from_secs(1);
 /// *NotPermitted*, and an update may be half done.
 ///
 /// A cluster needs *CLUSTER SLOTS* and *ASKING* as well, and *CLUSTER INFO*, which may be refused; a master behind a
-/// Sentinel needs *ROLE*.
+/// Sentinel needs *ROLE*. A user of the Sentinel itself needs its SENTINEL GET-MASTER-ADDR-BY-NAME and SENTINEL SENTINELS.
 #[derive(Clone)]
 pub struct RedisStore {
     servers: Arc<Servers>,
@@ -128,7 +128,7 @@ impl RedisStore {
     /// | `redis://[[user:]password@]host[:port][/database]` | one server |
     /// | `redis+unix:///path/to/redis.sock` | the same over a Unix socket |
     /// | `redis-cluster://[[user:]password@]host:port[?node=host:port&…]` | a cluster, known through any of these nodes |
-    /// | `redis-sentinel://[[user:]password@]host:port[/database]?sentinelServiceName=name[&node=host:port&…]` | the master of that name; hosts are Sentinels, user and password the server's |
+    /// | `redis-sentinel://[[user:]password@]host:port[/database]?sentinelServiceName=name[&node=host:port&…]` | the master of that name; hosts are Sentinels, user and password the server's; those of the Sentinels, if they want one, are `&sentinelUsername=user&sentinelPassword=password` |
     ///
     /// A user name or password is percent-encoded where it holds characters that mean something in a URL. `valkey`
     /// may stand for `redis`. With feature `rustls`, `rediss` is TLS; the query may then name PEM files, `ca=` with the

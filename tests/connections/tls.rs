@@ -239,8 +239,10 @@ async fn all_works_behind_a_sentinel_with_tls() {
     }
     let sentinel = RedisServer::start_sentinel_with_port("--tls-port", &config);
     let (port, ca) = (sentinel.second_port(), authority.ca());
-    all_works(&format!(
-        "rediss-sentinel://localhost:{port}/?sentinelServiceName=main&ca={ca}"
-    ))
-    .await;
+    let url = format!("rediss-sentinel://localhost:{port}/?sentinelServiceName=main");
+    all_works(&format!("{url}&ca={ca}")).await;
+    // Nor is a Sentinel trusted that others have signed, or the system's authorities have not.
+    let stranger = Authority::new();
+    is_refused(&format!("{url}&ca={}", stranger.ca())).await;
+    is_refused(&url).await;
 }

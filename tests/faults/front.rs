@@ -314,6 +314,11 @@ impl Browser {
     pub fn gate(&self, name: &str) -> Gate {
         self.front.gate(name)
     }
+
+    /// What it asks.
+    pub fn front(&self) -> Front {
+        self.front.clone()
+    }
 }
 
 pub fn key(id: &str) -> String {

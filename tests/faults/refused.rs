@@ -10,8 +10,7 @@ use crate::common::{Gate, RedisServer, Reply, Resp};
 use crate::front::{Browser, Front, IDLE, key, ms, secs};
 use crate::recovery::connection_of_ours;
 use crate::scene::{
-    Admin, FRESH, at_once, blocking, durable_server, eventually, same, scenario, scenarios, server,
-    store, together, until_back,
+    Admin, at_once, blocking, eventually, same, scenarios, server, store, until_back,
 };
 use crate::wire::{Fate, Wire};
 
@@ -21,25 +20,29 @@ async fn each_refusal_has_a_kind() {
         loading,
         read_only,
         master_down,
-        out_of_memory,
         wrong_type,
         no_password_and_a_wrong_one,
         a_password_that_came_later,
         too_many_clients,
-        misconfigured,
         cluster_down,
         no_script,
     ];
 }
 
 /// An app in front of a server, and a browser with a session there.
-async fn ada(server: &RedisServer) -> Browser {
+pub async fn ada(server: &RedisServer) -> Browser {
     let front = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(3)));
     front.logged_in("set user ada; add n 1").await
 }
 
 /// All that a request can ask for is refused so, under either policy, and nothing comes of it.
-async fn refuses(server: &RedisServer, url: &str, browser: &Browser, kind: ErrorKind, reads: bool) {
+pub async fn refuses(
+    server: &RedisServer,
+    url: &str,
+    browser: &Browser,
+    kind: ErrorKind,
+    reads: bool,
+) {
     let before = server.fields(&browser.id());
     let keys = server.keys();
     for policy in [OnStoreError::Reject, OnStoreError::Continue] {
@@ -74,7 +77,7 @@ async fn refuses(server: &RedisServer, url: &str, browser: &Browser, kind: Error
     server.every_key_ends();
 }
 
-async fn works(browser: &Browser) {
+pub async fn works(browser: &Browser) {
     until_back(browser).await;
     browser.ask("add n 1").await.fine();
     let seen = browser.ask("").await.fine().clone();
@@ -142,33 +145,6 @@ async fn master_down() {
     works(&browser).await;
 }
 
-async fn out_of_memory() {
-    let server = server(&["--maxmemory-policy", "noeviction"]).await;
-    let browser = ada(&server).await;
-    server.set("maxmemory", "1");
-    let before = server.fields(&browser.id());
-    let told = browser.ask("set user eve").await;
-    assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
-    let told = browser.ask("add n 1").await;
-    assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
-    let told = browser.ask("renew; set user eve").await;
-    assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
-    let told = browser.copy().ask("destroy; set user eve").await;
-    assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
-    // A logout needs no memory, so it happens all the same.
-    assert!(!server.exists(&browser.id()));
-    server.set("maxmemory", "0");
-    assert_eq!(before["user"], "ada");
-    let front = Front::on(&store(&server.url()).await, same);
-    let browser = front.logged_in("set user ada; add n 1").await;
-    server.set("maxmemory", "1");
-    // Reading and refreshing goes on.
-    assert_eq!(browser.ask("").await.fine().fields["user"], "ada");
-    assert!(server.ttl(&browser.id()) > FRESH);
-    server.set("maxmemory", "0");
-    works(&browser).await;
-}
-
 async fn wrong_type() {
     let server = server(&[]).await;
     let browser = ada(&server).await;
@@ -198,7 +174,7 @@ async fn wrong_type() {
     }
 }
 
-async fn connect(url: &str) -> ErrorKind {
+pub async fn connect(url: &str) -> ErrorKind {
     RedisStore::connect(url)
         .await
         .expect_err("a refusal")
@@ -271,34 +247,6 @@ async fn too_many_clients() {
     }
     at_once(&told);
     admin.cmd(&["CONFIG", "SET", "maxclients", "100"]);
-    works(&browser).await;
-}
-
-async fn misconfigured() {
-    let (server, disk) = durable_server(&["--appendonly", "no", "--save", "3600 1"]).await;
-    let browser = ada(&server).await;
-    let new = Front::on(&store(&server.url()).await, same).browser();
-    fs::remove_dir_all(disk.path()).expect("its folder");
-    let mut admin = server.client();
-    admin.cmd(&["BGSAVE"]);
-    eventually("saving fails", || {
-        let info = admin.cmd(&["INFO", "persistence"]).text();
-        info.contains("rdb_last_bgsave_status:err")
-    })
-    .await;
-    let before = server.fields(&browser.id());
-    for steps in ["", "set user eve", "renew"] {
-        assert_eq!(
-            browser.ask(steps).await.unavailable(),
-            ErrorKind::Misconfigured,
-            "{steps}"
-        );
-    }
-    let told = new.ask("set user eve").await;
-    assert_eq!(told.unavailable(), ErrorKind::Misconfigured);
-    assert_eq!(connect(&server.url()).await, ErrorKind::Misconfigured);
-    assert_eq!(server.fields(&browser.id()), before);
-    server.set("stop-writes-on-bgsave-error", "no");
     works(&browser).await;
 }
 
@@ -380,103 +328,4 @@ async fn no_script() {
     assert_eq!(told.fine().fields["n"], "4");
     assert_eq!(server.keys(), 1);
     server.every_key_ends();
-}
-
-/// The commands that the documentation lists.
-fn documented() -> Vec<String> {
-    let source = include_str!("../../src/store/redis.rs");
-    let (_, text) = source.split_once("/// # Access control").expect("the docs");
-    let lines = text.lines().skip(1);
-    let text: String = lines.map_while(|line| line.strip_prefix("///")).collect();
-    let commands = text.split('`').skip(1).step_by(2);
-    commands
-        .map(|name| name.to_lowercase().replace(' ', "|"))
-        .collect()
-}
-
-/// Each right but one: what then fails is told as what it is, and leaves nothing half done that matters.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_right_that_is_missing() {
-    let all = documented();
-    assert!(all.contains(&"hgetall".to_owned()), "{all:?}");
-    let each = all
-        .into_iter()
-        .map(|denied| scenario(denied.clone(), without(denied)));
-    together(each).await;
-}
-
-async fn without(denied: String) {
-    let server = server(&[]).await;
-    let ok = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(3)));
-    let rule = format!("-{denied}");
-    let user = [
-        "ACL",
-        "SETUSER",
-        "app",
-        "reset",
-        "on",
-        ">secret",
-        "~session:*",
-        "+@all",
-    ];
-    server.must(&[&user[..], &[&rule]].concat());
-    let url = format!("redis://app:secret@{}", server.addr());
-    let own = match RedisStore::connect(&url).await {
-        Ok(store) => store,
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::NotPermitted, "{denied}: {error}");
-            assert!(["ping", "time"].contains(&&*denied), "{denied}: {error}");
-            return;
-        }
-    };
-    let mut refused = Vec::new();
-    for (name, layer, steps) in [
-        ("load", "", ""),
-        ("load by script", "script", ""),
-        ("create", "", "new"),
-        ("update", "", "set a 1; add n 1; remove z"),
-        ("renew", "", "renew; set user eve; add n 1; remove z"),
-        ("delete", "", "destroy"),
-        ("empty", "", "clear"),
-    ] {
-        let front = Front::on(&own, |builder| {
-            let builder = builder.store_timeout(secs(3));
-            if layer.is_empty() {
-                builder
-            } else {
-                builder.absolute_timeout(2 * IDLE)
-            }
-        });
-        let browser = ok.logged_in("set user ada; set z z; add n 1").await;
-        let (id, keys) = (browser.id(), server.keys());
-        let before = server.fields(&id);
-        let told = match steps {
-            "new" => front.browser().ask("set user eve").await,
-            steps => browser.at(&front).ask(steps).await,
-        };
-        server.every_key_ends();
-        if told.status == 200 {
-            continue;
-        }
-        refused.push(name);
-        assert_eq!(
-            told.unavailable(),
-            ErrorKind::NotPermitted,
-            "{denied}: {name}"
-        );
-        // What the handler changed may be done by half where the right for the other half is missing.
-        if !["update", "empty"].contains(&name) {
-            let mut now = server.fields(&id);
-            now.remove("@created");
-            assert_eq!(now, before, "{denied}: {name}: unchanged");
-        }
-        assert!(
-            server.keys() <= keys + i64::from(name == "renew"),
-            "{denied}: {name}"
-        );
-        if name != "empty" {
-            assert_eq!(browser.ask("").await.fine().fields["user"], "ada");
-        }
-    }
-    println!("without {denied}: refused are {refused:?}");
 }

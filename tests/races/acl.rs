@@ -4,26 +4,16 @@ use tower_redis_session::{RedisStore, SessionLayer};
 
 use crate::app::{App, run};
 use crate::common::{RedisServer, Reply};
-
-/// The rules of an ACL user that may do what the docs of `RedisStore` list, and nothing else.
-fn documented() -> Vec<String> {
-    let source = include_str!("../../src/store/redis.rs");
-    let (_, text) = source.split_once("/// # Access control").expect("the docs");
-    let text: String = (text.lines().skip(1))
-        .map_while(|line| line.strip_prefix("///"))
-        .collect();
-    let commands = text.split('`').skip(1).step_by(2);
-    commands
-        .map(|name| format!("+{}", name.to_lowercase().replace(' ', "|")))
-        .collect()
-}
+use crate::documented;
 
 async fn everything_works(rules: &[&str], denied: &[&str]) {
     let server = RedisServer::start();
     let mut admin = server.client();
     // Valkey asks itself for some of its settings when it starts.
     let at_start = admin.cmd(&["INFO", "commandstats"]).text();
-    let documented = documented();
+    let documented: Vec<_> = (documented::everywhere().iter())
+        .map(|command| format!("+{command}"))
+        .collect();
     assert!(
         documented.contains(&"+hgetall".to_owned()),
         "{documented:?}"

@@ -1,20 +1,23 @@
 //! Connecting: from a URL to a client that is logged in and knows the scripts.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use fred::{
     clients::{Client, Pool},
     interfaces::ClientLike,
     types::{
         ClusterHash, ConnectHandle, CustomCommand, Value,
-        config::{Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig},
+        config::{
+            Config, ConnectionConfig, CredentialProvider, PerformanceConfig, Server, ServerConfig,
+            TcpConfig,
+        },
     },
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     clock::Reading,
-    refusal::{no_connection, refused},
+    refusal::{is_no_sentinel, no_connection, refused, still_reads},
     script,
 };
 use crate::error::{Error, ErrorKind};
@@ -153,8 +156,53 @@ impl Target {
 
     /// A new connection; an error within 4 seconds.
     pub(super) async fn connect(&self) -> Result<Connection, Error> {
+        let until = Instant::now() + ATTEMPT;
+        match self.attempt(self.config.clone(), until).await {
+            // Not to us: without a password, the client begins with a `PING` of its own.
+            Err(error)
+                if error.kind() == ErrorKind::Misconfigured
+                    && self.config.credential_provider.is_none() =>
+            {
+                let mut config = self.config.clone();
+                config.credential_provider = Some(Arc::new(Nobody));
+                self.attempt(config, until).await
+            }
+            Err(error) if is_no_sentinel(&error) => {
+                Err(self.why_no_sentinel(until).await.unwrap_or(error))
+            }
+            connected => connected,
+        }
+    }
+
+    /// Where no Sentinel lets it in, the client does not say why; so one of them is called like a server.
+    async fn why_no_sentinel(&self, until: Instant) -> Option<Error> {
+        let ServerConfig::Sentinel {
+            hosts,
+            username,
+            password,
+            ..
+        } = &self.config.server
+        else {
+            return None;
+        };
+        let mut config = self.config.clone();
+        config.server = ServerConfig::Centralized {
+            server: hosts.first()?.clone(),
+        };
+        (config.username, config.password) = (username.clone(), password.clone());
+        config.database = None;
+        let why = self.attempt(config, until).await.err()?;
+        let known = [
+            ErrorKind::Tls,
+            ErrorKind::NotAuthenticated,
+            ErrorKind::TooManyClients,
+        ];
+        known.contains(&why.kind()).then_some(why)
+    }
+
+    async fn attempt(&self, config: Config, until: Instant) -> Result<Connection, Error> {
         let client = Client::new(
-            self.config.clone(),
+            config,
             Some(PerformanceConfig::default()),
             Some(connection_config()),
             // A client that lost its connection is not used again, with whatever is left in it.
@@ -171,7 +219,7 @@ impl Target {
                 answered: now,
             },
         };
-        match timeout(ATTEMPT, connection.set_up(self.in_cluster)).await {
+        match timeout_at(until, connection.set_up(self.in_cluster)).await {
             Ok(Ok(())) => Ok(connection),
             Ok(Err(error)) => Err(refused("cannot connect to Redis", error)),
             Err(_) => {
@@ -179,6 +227,26 @@ impl Target {
                 Err(Error::new(ErrorKind::Timeout, message))
             }
         }
+    }
+}
+
+/// Has neither name nor password, and makes the client connect as if it had.
+#[derive(Debug)]
+struct Nobody;
+
+type Credentials = Result<(Option<String>, Option<String>), fred::error::Error>;
+
+/// The trait's `async_trait`, written out.
+impl CredentialProvider for Nobody {
+    fn fetch<'a, 'b, 'c>(
+        &'a self,
+        _: Option<&'b Server>,
+    ) -> Pin<Box<dyn Future<Output = Credentials> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(async { Ok((None, None)) })
     }
 }
 
@@ -233,7 +301,10 @@ async fn introduce(client: &Client, in_cluster: bool) -> Result<Reading, fred::e
         connected.unwrap_or(Ok(()))?;
     }
     // A server that refuses commands before a login takes the connection all the same.
-    step(client.ping::<Value>(None)).await?;
+    match step(client.ping::<Value>(None)).await {
+        Err(error) if !still_reads(&error) => return Err(error),
+        _ => {}
+    }
     let _ = timeout(STEP, script::load_all(client, in_cluster)).await;
     step(time(client)).await
 }

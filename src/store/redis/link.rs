@@ -416,7 +416,10 @@ impl Asking<'_> {
             let both = self.client.pipeline();
             Command::asking().to(&both).await?;
             command.to(&both).await?;
-            both.last().await
+            let answers = both.try_all::<Value>().await.into_iter();
+            // Without the right to ask, the second answer would lead back to where the key has left.
+            let first_refusal = answers.reduce(|asking, answer| asking.and(answer));
+            first_refusal.unwrap_or(Ok(Value::Null))
         } else {
             command.to(&self.client).await
         };

@@ -82,6 +82,20 @@ pub(super) fn is_passing(error: &FredError) -> Option<Error> {
     matches!(kind(error), ErrorKind::Loading | ErrorKind::ReadOnly).then(|| failed(error.clone()))
 }
 
+/// Whether the client could connect to none of the Sentinels; it does not say why.
+pub(super) fn is_no_sentinel(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let error = source.and_then(|source| source.downcast_ref::<FredError>());
+    error.is_some_and(|error| {
+        *error.kind() == FredKind::Sentinel && error.details().starts_with("Failed to connect")
+    })
+}
+
+/// Whether the server does all but write. It says so to a `PING` as well.
+pub(super) fn still_reads(error: &FredError) -> bool {
+    kind(error) == ErrorKind::Misconfigured
+}
+
 /// Why a server of a cluster has not done a command.
 pub(super) enum Redirection {
     /// The key's slot is that server's.
@@ -126,6 +140,8 @@ fn kind(error: &FredError) -> ErrorKind {
         "NOAUTH" | "WRONGPASS" => ErrorKind::NotAuthenticated,
         "NOPERM" => ErrorKind::NotPermitted,
         "MISCONF" => ErrorKind::Misconfigured,
+        "NOREPLICAS" => ErrorKind::NoReplicas,
+        "BUSY" => ErrorKind::Busy,
         "CLUSTERDOWN" | "MASTERDOWN" => ErrorKind::ClusterDown,
         _ if details.contains("max number of clients") => ErrorKind::TooManyClients,
         _ if lacks_right(details) => ErrorKind::NotPermitted,

@@ -3,6 +3,9 @@
 #![cfg(all(feature = "axum", feature = "redis"))]
 #![allow(unreachable_pub)]
 
+#[cfg(feature = "rustls")]
+#[path = "connections/certificates.rs"]
+mod certificates;
 #[path = "faults/clock.rs"]
 mod clock;
 mod common;
@@ -14,6 +17,8 @@ mod front;
 mod late;
 #[path = "faults/logins.rs"]
 mod logins;
+#[path = "faults/places.rs"]
+mod places;
 #[path = "faults/recovery.rs"]
 mod recovery;
 #[path = "faults/refused.rs"]

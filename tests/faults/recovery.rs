@@ -50,7 +50,7 @@ fn print_times(what: &str, mut times: Vec<Duration>) {
 }
 
 /// Requests while the server is gone, for a while.
-async fn gone(browser: &Browser, lasting: Duration) {
+pub async fn gone(browser: &Browser, lasting: Duration) {
     let began = Instant::now();
     while began.elapsed() < lasting {
         let told = browser.ask("").await;

@@ -68,10 +68,17 @@ pub(crate) use scenarios;
 
 /// A server of the scenario's own.
 pub async fn server(extra: &[&str]) -> RedisServer {
+    server_with(None, extra).await
+}
+
+async fn server_with(flag: Option<&'static str>, extra: &[&str]) -> RedisServer {
     let extra: Vec<String> = extra.iter().map(|arg| (*arg).to_owned()).collect();
     let start = move || {
         let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
-        RedisServer::start_with(&extra)
+        match flag {
+            Some(flag) => RedisServer::start_with_port(flag, &extra),
+            None => RedisServer::start_with(&extra),
+        }
     };
     tokio::task::spawn_blocking(start).await.expect("a server")
 }
@@ -101,12 +108,17 @@ impl Drop for Disk {
 
 /// A server that loses nothing when it is killed.
 pub async fn durable_server(extra: &[&str]) -> (RedisServer, Disk) {
+    durable(None, extra).await
+}
+
+/// [`durable_server`] with a second port for this flag.
+pub async fn durable(flag: Option<&'static str>, extra: &[&str]) -> (RedisServer, Disk) {
     let disk = Disk::new();
     let dir = disk.path().to_string_lossy().into_owned();
     let mut args = vec!["--dir", &dir, "--appendonly", "yes"];
     args.extend(["--appendfsync", "always"]);
     args.extend(extra);
-    (server(&args).await, disk)
+    (server_with(flag, &args).await, disk)
 }
 
 pub async fn store(url: &str) -> RedisStore {

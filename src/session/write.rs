@@ -154,13 +154,11 @@ impl Inner {
             Ok(plan) => plan,
             Err((error, doomed)) => return self.delete(doomed, patience).await.and(Err(error)),
         };
-        // Together: they are about different sessions.
         let Plan { delete, write } = plan;
-        let (deleted, written) = tokio::join!(
-            self.delete(delete, patience.clone()),
-            self.perform(write, patience)
-        );
-        deleted.and(written)
+        let written = self.perform(write, patience.clone()).await?;
+        // Only now: where a new session takes the place of one, and cannot be made, the client keeps the old one.
+        self.delete(delete, patience).await?;
+        Ok(written)
     }
 
     async fn delete(&self, ids: Vec<SessionId>, patience: Patience) -> Result<(), Error> {

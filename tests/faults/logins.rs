@@ -251,7 +251,8 @@ async fn renewal(fates: Vec<Fate>, then: Fate, end: End, policy: OnStoreError) {
             (vec![Fate::Pass, Fate::CutAnswer], Fate::Pass),
         ] {
             let before = scene.browser.id();
-            scene.wire.scripts(&fates, then);
+            // The renewal before may still be at it.
+            scene.wire.scripts_about(&before, &fates, then);
             scene.browser.ask("renew; set again 1").await.done();
             scene.wire.heal();
             until_back(&scene.browser).await;

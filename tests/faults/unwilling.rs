@@ -4,10 +4,10 @@ use std::fs;
 use std::time::Instant;
 
 use tokio::time::sleep;
-use tower_redis_session::{ErrorKind, Lookup, OnStoreError};
+use tower_redis_session::{ErrorKind, Lookup, OnStoreError, SessionId};
 
 use crate::common::{HANG, Reply};
-use crate::front::{Browser, Front, ms, secs};
+use crate::front::{Browser, Front, key, ms, secs};
 use crate::recovery::connection_of_ours;
 use crate::refused::{ada, connect, refuses, works};
 use crate::scene::{
@@ -17,7 +17,13 @@ use crate::wire::Wire;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_there_and_does_not_write() {
-    scenarios![out_of_memory, misconfigured, no_replicas, busy];
+    scenarios![
+        out_of_memory,
+        misconfigured,
+        no_replicas,
+        an_empty_replica,
+        busy
+    ];
 }
 
 /// What handlers want written that have loaded their session before the server refuses: nothing comes of it.
@@ -78,10 +84,12 @@ async fn out_of_memory() {
     assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
     let told = browser.copy().ask("destroy; set user eve").await;
     assert_eq!(told.unavailable(), ErrorKind::OutOfMemory);
-    // A logout needs no memory, so it happens all the same.
+    // Who cannot be logged in as somebody else stays who he was.
+    assert_eq!(server.fields(&browser.id()), before);
+    // A logout needs no memory.
+    browser.copy().ask("destroy").await.done();
     assert!(!server.exists(&browser.id()));
     server.set("maxmemory", "0");
-    assert_eq!(before["user"], "ada");
     let front = Front::on(&store(&server.url()).await, same);
     let browser = front.logged_in("set user ada; add n 1").await;
     server.set("maxmemory", "1");
@@ -127,6 +135,27 @@ async fn misconfigured() {
     assert_eq!(server.fields(&browser.id()), before);
     server.set("stop-writes-on-bgsave-error", "no");
     works(&browser).await;
+}
+
+/// A replica that has not heard of a session yet does not say that there is none.
+async fn an_empty_replica() {
+    let server = server(&[]).await;
+    let browser = ada(&server).await;
+    let front = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(10)));
+    let demote = async || {
+        server.admin().cmd(&["DEL", &key(&browser.id())]);
+        server.must(&["REPLICAOF", "127.0.0.1", "1"]);
+    };
+    let writer = browser.at(&front).copy();
+    writes_refused(&writer, &front.browser(), demote, ErrorKind::ReadOnly).await;
+    let both = format!("{}; session_id={}", browser.id(), SessionId::random());
+    for steps in ["", "set user eve", "destroy", "renew"] {
+        for id in [&browser.id(), &both] {
+            let browser = front.browser();
+            browser.hold(id);
+            assert_eq!(browser.ask(steps).await.unavailable(), ErrorKind::ReadOnly);
+        }
+    }
 }
 
 async fn no_replicas() {

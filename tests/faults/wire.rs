@@ -58,6 +58,11 @@ impl Sent<'_> {
         self.is_script() && keys.is_some_and(|keys: usize| self.args.len() == 3 + keys + 4)
     }
 
+    fn is_about(&self, text: &str) -> bool {
+        let mut args = self.args.iter();
+        args.any(|arg| std::str::from_utf8(arg).is_ok_and(|arg| arg.contains(text)))
+    }
+
     /// Whether it runs a script that writes.
     pub fn is_write(&self) -> bool {
         self.is_script() && !self.is_load()
@@ -111,8 +116,14 @@ impl Wire {
 
     /// This becomes of each script from now on in turn, and of those that follow the last; all else passes.
     pub fn scripts(&self, fates: &[Fate], then: Fate) {
+        self.scripts_about("", fates, then);
+    }
+
+    /// Likewise, of each with that text in one of its keys.
+    pub fn scripts_about(&self, text: &str, fates: &[Fate], then: Fate) {
         let mut fates: VecDeque<_> = fates.iter().cloned().collect();
-        self.decide(move |sent| match sent.is_write() {
+        let text = text.to_owned();
+        self.decide(move |sent| match sent.is_write() && sent.is_about(&text) {
             true => fates.pop_front().unwrap_or(then.clone()),
             false => Fate::Pass,
         });

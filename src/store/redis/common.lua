@@ -2,9 +2,19 @@
 -- ARGV: 1 idle timeout, 2 absolute timeout (0: none), 3 refresh interval, all in milliseconds.
 local LONGEST = 3153600000000 -- 100 years, as in config.rs
 
+-- Where there is nothing. A replica must not say so, since it may not have heard of the session yet: it refuses this,
+-- which changes nothing.
+local function is_absent(key)
+  redis.call('UNLINK', key)
+end
+
 -- A hash, and not a key of another type under our prefix, which is not ours to touch.
 local function is_session(key)
-  return redis.call('TYPE', key).ok == 'hash'
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'none' then
+    is_absent(key)
+  end
+  return kind == 'hash'
 end
 
 local function now()

@@ -4,6 +4,7 @@
 return in_time(function()
   local now_there = redis.call('HGETALL', KEYS[1])
   if #now_there == 0 then
+    is_absent(KEYS[1])
     return -1
   end
   if #now_there ~= #ARGV - 1 then

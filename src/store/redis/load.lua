@@ -10,6 +10,7 @@ local function load(key)
     return string.find(hash.err, '^WRONGTYPE') and -6 or hash
   end
   if #hash == 0 then
+    is_absent(key)
     return false
   end
   local own, created

@@ -33,8 +33,10 @@ pub(super) fn hash_or_none(
 /// Takes the layer's own fields out of what was stored.
 pub(super) fn record(mut fields: Fields, time_to_live: Duration) -> Record {
     let own = fields.get(&b"@idle"[..]).and_then(|text| {
+        // As in common.lua: without a sign.
+        let digits = text.iter().all(u8::is_ascii_digit);
         let own: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-        (own > 0).then(|| storable(milliseconds(own)))
+        (digits && own > 0).then(|| storable(milliseconds(own)))
     });
     fields.retain(|name, _| !is_reserved(name));
     let mut record = Record::new(fields, time_to_live);

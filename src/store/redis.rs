@@ -126,11 +126,11 @@ impl RedisStore {
     /// | URL | |
     /// | --- | --- |
     /// | `redis://[[user:]password@]host[:port][/database]` | one server |
-    /// | `redis+unix:///path/to/redis.sock` | the same over a Unix socket |
+    /// | `redis+unix://[[user:]password@]/path/to/redis.sock[?db=database]` | the same over a Unix socket |
     /// | `redis-cluster://[[user:]password@]host:port[?node=host:port&…]` | a cluster, known through any of these nodes |
     /// | `redis-sentinel://[[user:]password@]host:port[/database]?sentinelServiceName=name[&node=host:port&…]` | the master of that name; hosts are Sentinels, user and password the server's; those of the Sentinels, if they want one, are `&sentinelUsername=user&sentinelPassword=password` |
     ///
-    /// A user name or password is percent-encoded where it holds characters that mean something in a URL. `valkey`
+    /// A user name, a password or a path is percent-encoded where it holds characters that mean something in a URL. `valkey`
     /// may stand for `redis`. With feature `rustls`, `rediss` is TLS; the query may then name PEM files, `ca=` with the
     /// certificates to trust instead of the system's, `cert=` and `key=` for a server that wants to know its clients:
     /// `rediss://host?ca=/etc/redis/ca.crt&cert=/etc/redis/app.crt&key=/etc/redis/app.key`. On a cluster, the certificate

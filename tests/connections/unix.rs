@@ -31,6 +31,7 @@ async fn a_password_opens_a_socket() {
     let (_server, path) = start(&["--requirepass", "hunter2"]);
     // What stands for a host in such a URL means nothing.
     all_works(&format!("redis+unix://:hunter2@socket{path}")).await;
+    all_works(&format!("redis+unix://:hunter2@{path}")).await;
     for login in ["", ":wrong@socket"] {
         let error = RedisStore::connect(&format!("redis+unix://{login}{path}")).await;
         let error = error.expect_err("no password");
@@ -40,6 +41,29 @@ async fn a_password_opens_a_socket() {
             "{login}: {error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_socket_may_be_called_anything_and_its_database_named() {
+    let server = RedisServer::start();
+    let mut admin = server.client();
+    // As it is written in a URL.
+    for (name, written) in [
+        ("a b", "a%20b"),
+        ("a b", "a b"),
+        ("ü#?%", "%C3%BC%23%3F%25"),
+    ] {
+        let folder = server.folder().to_str().expect("a path of text");
+        let path = format!("{folder}/{name}");
+        let extra = ["--unixsocket", &path, "--unixsocketperm", "700"];
+        let there = RedisServer::start_with(&extra);
+        let url = format!("redis+unix://{folder}/{written}?db=3");
+        let app = app(&url).await;
+        run(&app.browser(), "set user ada").await;
+        assert_eq!(there.client().cmd(&["DBSIZE"]).int(), 0);
+        assert!(there.client().info("db3").starts_with("keys=1"));
+    }
+    assert_eq!(admin.cmd(&["DBSIZE"]).int(), 0);
 }
 
 #[tokio::test]
@@ -73,6 +97,10 @@ async fn a_socket_that_is_not_there_is_an_error_soon() {
         "redis+unix:",
         "unix+redis:///a",
         "redis+unix-cluster:///a",
+        "redis+unix:///",
+        "redis+unix:///a%",
+        "redis+unix:///a?db=300",
+        "redis+unix:///a?database=3",
     ] {
         let error = RedisStore::connect(url).await.expect_err(url);
         assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{url}: {error}");

@@ -83,10 +83,25 @@ impl Target {
 
     #[cfg(unix)]
     fn socket(rest: &str) -> Result<Self, Error> {
-        let config = Config::from_url(&format!("redis+unix://{rest}")).map_err(unusable)?;
-        if !matches!(&config.server, ServerConfig::Unix { path } if path.is_absolute()) {
+        let no_socket = "the Redis URL names no socket: redis+unix:///path/to/redis.sock";
+        let (login, path) = rest.split_once('/').ok_or_else(|| invalid(no_socket))?;
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        if path.is_empty() {
+            return Err(invalid(no_socket));
+        }
+        // With a user or a password a URL needs a host, which means nothing here.
+        let host = if login.ends_with('@') { "socket" } else { "" };
+        let url = format!("redis+unix://{login}{host}/socket");
+        let mut config = Config::from_url(&url).map_err(unusable)?;
+        config.server = ServerConfig::Unix {
+            path: format!("/{}", percent_decoded(path)?).into(),
+        };
+        if let Some(database) = query.strip_prefix("db=") {
+            let no_number = |_| invalid("the database in the Redis URL is no number up to 255");
+            config.database = Some(database.parse().map_err(no_number)?);
+        } else if !query.is_empty() {
             return Err(invalid(
-                "the Redis URL names no socket: redis+unix:///path/to/redis.sock",
+                "after the socket, the Redis URL can have `?db=` and a number",
             ));
         }
         Ok(Self::new(config))
@@ -364,7 +379,30 @@ fn unknown_scheme() -> Error {
     )
 }
 
-fn unusable(error: fred::error::Error) -> Error {
-    let message = format!("the Redis URL cannot be used: {}", error.details());
-    Error::new(ErrorKind::InvalidUrl, message).with_source(error)
+/// Without what the client says of it, which can repeat a part of the URL.
+fn unusable(_: fred::error::Error) -> Error {
+    invalid(
+        "the Redis URL cannot be used: a host is a name or an address, a port and a database are numbers (a database up to 255), and all that means something in a URL is percent-encoded, in a password too",
+    )
+}
+
+#[cfg(any(unix, feature = "rustls"))]
+pub(super) fn percent_decoded(text: &str) -> Result<String, Error> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+        let decoded = digit()
+            .zip(digit())
+            .and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+        bytes
+            .push(decoded.ok_or_else(|| {
+                invalid("a `%` in the Redis URL stands before no two hex digits")
+            })?);
+    }
+    String::from_utf8(bytes).map_err(|_| invalid("a path in the Redis URL is not UTF-8"))
 }

@@ -15,7 +15,7 @@ use fred::{
     types::config::TlsConnector,
 };
 
-use super::connect::invalid;
+use super::connect::{invalid, percent_decoded};
 use crate::error::{Error, ErrorKind};
 
 /// From what follows `rediss://`: its query may name PEM files, `ca`, and `cert` with `key`.
@@ -96,24 +96,4 @@ fn unreadable(
 ) -> Error {
     let message = format!("the {what} in {} cannot be read: {error}", path.display());
     Error::new(ErrorKind::InvalidUrl, message).with_source(error)
-}
-
-fn percent_decoded(text: &str) -> Result<String, Error> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-        let decoded = digit()
-            .zip(digit())
-            .and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        bytes
-            .push(decoded.ok_or_else(|| {
-                invalid("a `%` in the Redis URL stands before no two hex digits")
-            })?);
-    }
-    String::from_utf8(bytes).map_err(|_| invalid("a path in the Redis URL is not UTF-8"))
 }

@@ -143,7 +143,7 @@
 //! | `gone` | warn | `session` | a session went away while its request ran, whose changes are dropped |
 //! | `unsaved` | warn | | changes after the response head were never saved |
 //! | `unavailable` | error | `kind`, `error`, `cause` | the store failed, or refused a write; `kind` is the [`ErrorKind`] |
-//! | `recovered` | info | `after_ms` | after an `unavailable`: [`RedisStore`] is connected again, so long after it lost the connection |
+//! | `recovered` | info | `after_ms` | after an `unavailable`: [`RedisStore`] is connected again, to all masters of a cluster, so long after it lost the connection |
 //! | `missing_layer` | error | | an extractor ran outside of the layer it needs |
 //!
 //! - What is at info or above does not grow with the requests: an event of level warn or error is logged at that level at

@@ -22,12 +22,15 @@ use tokio::{
 
 use super::{
     connect::{ATTEMPT, STEP, Target},
-    keeper::{Keeper, LONGEST_DELAY, with_jitter},
+    keeper::{Attention, Keeper, LONGEST_DELAY, with_jitter},
     link::Link,
     refusal::{failed, silent},
     slots::{Slots, slots},
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    event,
+};
 
 /// At most so often is the cluster looked at, however much moves.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -37,7 +40,7 @@ pub(super) struct Cluster {
     target: Target,
     known: RwLock<Known>,
     /// Tells the keeper to look at the cluster again; so does a link that is lost.
-    again: Arc<Notify>,
+    again: Arc<Attention>,
     /// Tells those who wait that it has looked.
     looked: Notify,
     looks: AtomicUsize,
@@ -62,7 +65,7 @@ impl Map {
     /// With the links that there are already; a new one has a moment for coming up.
     async fn new(
         target: &Target,
-        again: &Arc<Notify>,
+        again: &Arc<Attention>,
         slots: Slots,
         before: &BTreeMap<Server, Arc<Link>>,
     ) -> Self {
@@ -119,7 +122,7 @@ impl Cluster {
         this
     }
 
-    fn new(target: Target, again: Arc<Notify>, known: Known) -> Self {
+    fn new(target: Target, again: Arc<Attention>, known: Known) -> Self {
         Self {
             target,
             known: RwLock::new(known),
@@ -173,7 +176,7 @@ impl Cluster {
 
     /// Something is not as it was: the cluster is to be looked at again, soon, by one task for all.
     pub(super) fn look_again(self: &Arc<Self>) {
-        self.again.notify_one();
+        self.again.wake();
         self.keep();
     }
 
@@ -261,15 +264,18 @@ impl Cluster {
 }
 
 /// Looks at the cluster when it is told to, and then until all masters are there.
-async fn keep_looking(cluster: Weak<Cluster>, again: Arc<Notify>) {
+async fn keep_looking(cluster: Weak<Cluster>, again: Arc<Attention>) {
     loop {
-        again.notified().await;
+        again.wanted().await;
         loop {
             let Some(cluster) = cluster.upgrade() else {
                 return;
             };
             let whole = cluster.look().await;
             drop(cluster);
+            if let Some(after) = whole.then(|| again.whole()).flatten() {
+                event::recovered(after);
+            }
             sleep(PAUSE).await;
             if whole {
                 break;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time::Instant};
 use uuid::Uuid;
 
 /// How long a keeper waits at most before it tries again.
@@ -43,6 +43,39 @@ impl Drop for Keeper {
         if let Some(keeper) = keeper {
             keeper.abort();
         }
+    }
+}
+
+/// What a keeper of several connections is told.
+#[derive(Default)]
+pub(super) struct Attention {
+    wanted: Notify,
+    /// When the first of those was lost that are not all back.
+    lost: Mutex<Option<Instant>>,
+}
+
+impl Attention {
+    /// Something is not as it was.
+    pub(super) fn wake(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// A connection is lost.
+    pub(super) fn lost(&self) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.get_or_insert_with(Instant::now);
+        drop(lost);
+        self.wake();
+    }
+
+    /// All connections are there. How long they were not, if that is news.
+    pub(super) fn whole(&self) -> Option<Duration> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.take().map(|since| since.elapsed())
+    }
+
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     command::Command,
     connect::{ATTEMPT, Connection, Target},
     deadline,
-    keeper::{Keeper, LONGEST_DELAY, with_jitter},
+    keeper::{Attention, Keeper, LONGEST_DELAY, with_jitter},
     refusal::{is_answer, is_passing, no_connection, silent, unsent},
 };
 use crate::{
@@ -56,8 +56,8 @@ pub(super) struct Link {
     clock: Clock,
     /// Tells those who wait for the first attempt.
     tried: Notify,
-    /// Tells somebody else that the connection is lost.
-    lost: Option<Arc<Notify>>,
+    /// Of whoever looks after several of these, and says when all of them are back.
+    attention: Option<Arc<Attention>>,
     keeper: Keeper,
 }
 
@@ -118,14 +118,14 @@ impl Link {
     }
 
     /// Connects in the background, and says when the connection is lost.
-    pub(super) fn to(target: Target, lost: Arc<Notify>) -> Arc<Self> {
+    pub(super) fn to(target: Target, attention: Arc<Attention>) -> Arc<Self> {
         let down = State::Down {
             since: Instant::now(),
             why: no_connection(),
             tried: false,
         };
         let mut link = Self::new(Way::Connect(target), down);
-        link.lost = Some(lost);
+        link.attention = Some(attention);
         let link = Arc::new(link);
         link.keep(None);
         link
@@ -145,7 +145,7 @@ impl Link {
             silence: Silence::default(),
             clock: Clock::default(),
             tried: Notify::new(),
-            lost: None,
+            attention: None,
             keeper: Keeper::default(),
         }
     }
@@ -241,8 +241,8 @@ impl Link {
     }
 
     fn tell_of_loss(&self) {
-        if let Some(lost) = &self.lost {
-            lost.notify_one();
+        if let Some(attention) = &self.attention {
+            attention.lost();
         }
     }
 
@@ -268,10 +268,7 @@ impl Link {
         self.silence.broken();
         let before = mem::replace(&mut *self.state_mut(), State::Up(live));
         self.tried.notify_waiters();
-        if let State::Down {
-            since, tried: true, ..
-        } = before
-        {
+        if let (State::Down { since, .. }, None) = (before, &self.attention) {
             event::recovered(since.elapsed());
         }
     }

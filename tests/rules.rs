@@ -29,5 +29,7 @@ mod outage;
 mod request;
 #[path = "rules/response.rs"]
 mod response;
+#[path = "rules/spoiled.rs"]
+mod spoiled;
 #[path = "rules/stored.rs"]
 mod stored;

@@ -376,3 +376,5 @@ fn both(first: Changes, later: Changes) -> Changes {
 
 #[path = "request.rs"]
 mod request;
+#[path = "session.rs"]
+mod session;

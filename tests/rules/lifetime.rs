@@ -10,7 +10,7 @@ use crate::backend::{Backend, Outage, Watched};
 use crate::common::bounded;
 use crate::events;
 use crate::fixture::{App, CLEARED, max_age, own_cookies, secs, stored, unknown_id};
-use crate::outage::{Fault, Spoiled, answer};
+use crate::spoiled::{Fault, Spoiled, answer};
 
 over_both_stores!(
     a_browser_cookie_has_no_age,

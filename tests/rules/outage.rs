@@ -1,22 +1,15 @@
 //! A store that fails or does not answer: what the client is told, and what is left afterwards.
 
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Method, Request};
 use serde_json::json;
-use tower::{Layer, ServiceExt, service_fn};
-use tower_redis_session::{
-    Changes, Error, ErrorKind, Expiry, OnStoreError, Record, Session, SessionId, SessionLayer,
-    SessionLayerBuilder, SessionStore, Written,
-};
+use tower_redis_session::{OnStoreError, SessionLayerBuilder};
 
 use crate::backend::{Backend, Outage};
-use crate::common::{Answer, Gate, bounded};
+use crate::common::{Answer, Gate};
 use crate::events;
-use crate::fixture::{App, secs, stored, unknown_id};
+use crate::fixture::{App, secs, unknown_id};
 
 over_both_stores!(
     an_outage_is_a_503_and_the_handler_is_not_called,
@@ -34,9 +27,6 @@ over_both_stores!(
     a_lazy_layer_rejects_in_the_extractor,
     a_lazy_layer_can_let_the_handler_run_as_well,
     after_an_outage_all_is_as_before,
-    what_a_store_that_panics_did_not_save_is_written_at_the_end,
-    a_renewal_that_a_store_that_panics_did_not_save_happens_at_the_end,
-    a_save_that_panicked_is_not_repeated_after_a_server_error,
     a_write_that_times_out_is_logged_once,
     a_load_that_times_out_is_logged_once,
 );
@@ -309,175 +299,6 @@ async fn after_an_outage_all_is_as_before<B: Backend>() {
     assert_eq!(answer.status, 200);
     assert_eq!(app.ask("get user").await, json!(["bob"]));
     app.assert_ttl(secs(900).as_secs()).await;
-}
-
-/// What a [`Spoiled`] store does wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The first write panics.
-    Panics,
-    /// Each write and deletion that begins before [`Spoiled::mend`] hangs until then, and is then an error.
-    Hangs,
-}
-
-/// A store whose writes go wrong in a way that a real one's cannot be made to.
-#[derive(Clone, Debug)]
-pub(crate) struct Spoiled<S> {
-    store: S,
-    fault: Fault,
-    mended: Arc<AtomicBool>,
-    gate: Gate,
-}
-
-impl<S> Spoiled<S> {
-    pub(crate) fn new(store: S, fault: Fault) -> Self {
-        let (mended, gate) = (Arc::default(), Gate::new());
-        Self {
-            store,
-            fault,
-            mended,
-            gate,
-        }
-    }
-
-    pub(crate) fn mend(&self) {
-        self.mended.store(true, Ordering::Relaxed);
-        self.gate.open();
-    }
-
-    async fn enter(&self) -> Result<&S, Error> {
-        if self.mended.load(Ordering::Relaxed) {
-            return Ok(&self.store);
-        }
-        if self.fault == Fault::Panics {
-            self.mend();
-            panic!("a store that panics, as the test wants it");
-        }
-        self.gate.pass().await;
-        Err(Error::unavailable(io::Error::other("hung, then failed")))
-    }
-}
-
-impl<S: SessionStore> SessionStore for Spoiled<S> {
-    async fn load(
-        &self,
-        id: SessionId,
-        expiry: Expiry,
-        refresh: bool,
-    ) -> Result<Option<Record>, Error> {
-        self.store.load(id, expiry, refresh).await
-    }
-
-    async fn create(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.enter().await?.create(id, changes, expiry).await
-    }
-
-    async fn update(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.enter().await?.update(id, changes, expiry).await
-    }
-
-    async fn renew(
-        &self,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        let store = self.enter().await?;
-        store.renew(old, new, changes, expiry).await
-    }
-
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        if self.fault == Fault::Panics {
-            return self.store.delete(id).await;
-        }
-        self.enter().await?.delete(id).await
-    }
-}
-
-/// The answer of a handler to a request with the cookie of this session.
-pub(crate) async fn answer<F, R>(layer: &SessionLayer, id: &str, handler: F) -> Response<()>
-where
-    F: Fn(Session) -> R + Clone,
-    R: Future<Output = u16>,
-{
-    let service = service_fn(move |request: Request<()>| {
-        let session = request.extensions().get::<Session>().cloned();
-        let status = handler(session.expect("a session"));
-        async move {
-            let response = Response::builder().status(status.await).body(()).unwrap();
-            Ok::<_, std::convert::Infallible>(response)
-        }
-    });
-    let request = Request::get("/").header("cookie", format!("session_id={id}"));
-    let answer = layer.layer(service).oneshot(request.body(()).unwrap());
-    bounded("an answer", answer).await.unwrap()
-}
-
-/// A store with a session of Ann's, and a layer over it whose first write panics.
-async fn panicking<B: Backend>() -> (B, String, SessionLayer) {
-    events::record();
-    let (store, id) = (B::start().await, unknown_id());
-    store.put(&id, &[("user", "ann")], secs(900)).await;
-    let spoiled = Spoiled::new(store.store(), Fault::Panics);
-    let layer = SessionLayer::builder(spoiled).store_timeout(secs(10));
-    (store, id, layer.build().unwrap())
-}
-
-async fn what_a_store_that_panics_did_not_save_is_written_at_the_end<B: Backend>() {
-    let (store, id, layer) = panicking::<B>().await;
-    let response = answer(&layer, &id, async |session| {
-        session.insert("user", "eve").unwrap();
-        session.increment("n", 2).unwrap();
-        let error = session.save().await.expect_err("a panic");
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(session.get::<String>("user").unwrap().unwrap(), "eve");
-        200
-    })
-    .await;
-    assert_eq!(response.status(), 200);
-    assert_eq!(store.store().calls(), ["load", "update"]);
-    let all = stored(&[("user", "eve"), ("n", "2")]);
-    assert_eq!(store.fields(&id).await, Some(all));
-    assert_eq!(events::count("ERROR", "unavailable"), 1, "that of the save");
-}
-
-async fn a_renewal_that_a_store_that_panics_did_not_save_happens_at_the_end<B: Backend>() {
-    let (store, id, layer) = panicking::<B>().await;
-    let response = answer(&layer, &id, async |session| {
-        session.renew();
-        session.insert("user", "eve").unwrap();
-        assert!(session.save().await.is_err());
-        200
-    })
-    .await;
-    assert_eq!(response.status(), 200);
-    assert!(response.headers().contains_key("set-cookie"), "the new id");
-    assert_eq!(store.fields(&id).await, None);
-    assert_eq!(store.count().await, 1);
-}
-
-async fn a_save_that_panicked_is_not_repeated_after_a_server_error<B: Backend>() {
-    let (store, id, layer) = panicking::<B>().await;
-    let response = answer(&layer, &id, async |session| {
-        session.destroy();
-        session.insert("user", "eve").unwrap();
-        assert!(session.save().await.is_err());
-        500
-    })
-    .await;
-    assert_eq!(response.status(), 500);
-    assert_eq!(store.count().await, 0, "only the `destroy` happens");
 }
 
 /// The only `unavailable` event so far must be that of a timeout; forgets it.

@@ -1,0 +1,378 @@
+//! What one request knows of its session, and does to it.
+
+use super::*;
+
+impl Session {
+    pub(super) fn new(any_cookie: bool) -> Self {
+        let lookup = if any_cookie {
+            Lookup::NotFound
+        } else {
+            Lookup::NoCookie
+        };
+        Self {
+            lookup,
+            any_cookie,
+            ambiguous: false,
+            refused: false,
+            head_out: false,
+            touched: false,
+            held: None,
+            current: None,
+            next: None,
+            doomed: Vec::new(),
+            gone: false,
+            base: Fields::new(),
+            base_idle: None,
+            in_flight: Changes::default(),
+            under_way: None,
+            changes: Changes::default(),
+            uncertain: BTreeSet::new(),
+            uncertain_idle: false,
+            left: 0,
+            refreshed: false,
+        }
+    }
+
+    /// Rules 4 and 5: just one live session counts, and only that is refreshed.
+    pub(super) fn find(&mut self, world: &mut World, ids: &[usize]) -> Outcome<()> {
+        let live = match ids {
+            [] => return Ok(()),
+            [id] => vec![*id],
+            several => {
+                // Four are looked up; none counts where there are more.
+                let several = &several[..several.len().min(4)];
+                let found: Vec<_> = several.iter().map(|id| world.load(*id, false)).collect();
+                let mut live = Vec::new();
+                for (id, found) in several.iter().zip(found) {
+                    live.extend(found?.map(|_| *id));
+                }
+                live
+            }
+        };
+        let too_many = ids.len() > 4;
+        let found = match live[..] {
+            [id] if !too_many => world.load(id, true)?,
+            _ => None,
+        };
+        // What was refused while the store could not be asked can be tried again.
+        (self.refused, self.next) = (false, None);
+        self.lookup = Lookup::NotFound;
+        self.ambiguous = live.len() > 1 || too_many;
+        if let Some((stored, left, refreshed)) = found {
+            self.lookup = Lookup::Found;
+            (self.held, self.current) = (Some(live[0]), Some(live[0]));
+            (self.base, self.base_idle) = (stored.fields, stored.idle);
+            (self.left, self.refreshed) = (left, refreshed);
+        }
+        Ok(())
+    }
+
+    /// The fields, once the write under way is done.
+    pub(super) fn written(&self) -> Fields {
+        under(&self.in_flight, self.base.clone())
+    }
+
+    /// The fields as the handler sees them.
+    pub(super) fn seen(&self) -> Fields {
+        under(&self.changes, self.written())
+    }
+
+    pub(super) fn perform(&mut self, world: &mut World, op: &Op) -> Outcome<Said> {
+        self.touched = true;
+        let seen = self.seen();
+        match op {
+            Op::Get(field) => return Ok(Said::Text(seen.get(field.name()).cloned())),
+            Op::IsEmpty => return Ok(Said::Truth(seen.is_empty())),
+            Op::Entries => return Ok(Said::Entries(seen)),
+            Op::Lookup => return Ok(Said::Lookup(self.lookup)),
+            Op::Id if seen.is_empty() || (self.gone && self.current.is_some()) => {
+                return Ok(Said::Session(None));
+            }
+            Op::Id => {
+                if self.next.is_none() && self.settled().is_none() {
+                    self.next = Some(world.fresh());
+                }
+                return Ok(Said::Session(self.next.or(self.settled())));
+            }
+            _ => {}
+        }
+        // Whatever may change something, whether it does or not.
+        self.refused |= self.lookup == Lookup::Unavailable;
+        match op {
+            Op::Insert(field, value) => {
+                self.insert(field.name(), value.text())?;
+                Ok(Said::Done)
+            }
+            Op::Remove(field) => Ok(Said::Truth(self.remove(field.name()).is_some())),
+            Op::Take(field) => Ok(Said::Text(self.remove(field.name()))),
+            Op::Increment(field, by) => self.increment(field.name(), *by).map(Said::Number),
+            Op::Clear => {
+                let names = self.written().into_keys().chain(self.uncertain.clone());
+                self.changes.fields = names.map(|name| (name, Change::Remove)).collect();
+                Ok(Said::Done)
+            }
+            Op::Renew => {
+                if self.settled().is_some() && self.next.is_none() {
+                    self.next = Some(world.fresh());
+                }
+                Ok(Said::Done)
+            }
+            Op::Destroy => {
+                self.doomed.extend(self.current.take());
+                if let Some(write) = &mut self.under_way {
+                    write.destroyed = true;
+                }
+                self.next = None;
+                self.gone = false;
+                self.forget();
+                Ok(Said::Done)
+            }
+            Op::SetIdle(seconds) => {
+                let known = self.in_flight.idle.or(self.base_idle);
+                let is_stored = known == Some(*seconds) && !self.uncertain_idle;
+                self.changes.idle = (!is_stored).then_some(*seconds);
+                Ok(Said::Done)
+            }
+            other => unreachable!("{other:?} is done above"),
+        }
+    }
+
+    fn insert(&mut self, name: &str, text: &str) -> Outcome<()> {
+        if name.starts_with('@') {
+            return Err(ErrorKind::ReservedField);
+        }
+        if self.seen().get(name).is_some_and(|old| old == text) {
+            return Ok(());
+        }
+        self.must_fit(name, text)?;
+        let is_stored = self.written().get(name).is_some_and(|old| old == text);
+        if is_stored && !self.uncertain.contains(name) {
+            self.changes.fields.remove(name);
+        } else {
+            let change = Change::Set(text.to_owned());
+            self.changes.fields.insert(name.to_owned(), change);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Option<String> {
+        let old = self.seen().remove(name)?;
+        if self.written().contains_key(name) || self.uncertain.contains(name) {
+            self.changes.fields.insert(name.to_owned(), Change::Remove);
+        } else {
+            self.changes.fields.remove(name);
+        }
+        Some(old)
+    }
+
+    fn increment(&mut self, name: &str, by: i64) -> Outcome<i64> {
+        if name.starts_with('@') {
+            return Err(ErrorKind::ReservedField);
+        }
+        let sum = add(self.seen().get(name), by)?;
+        let change = match self.changes.fields.get(name) {
+            None => Change::Add(by),
+            Some(Change::Add(before)) => {
+                Change::Add(before.checked_add(by).ok_or(ErrorKind::Overflow)?)
+            }
+            Some(_) => Change::Set(sum.to_string()),
+        };
+        self.must_fit(name, &sum.to_string())?;
+        if matches!(change, Change::Add(0)) && self.written().contains_key(name) {
+            self.changes.fields.remove(name);
+        } else {
+            self.changes.fields.insert(name.to_owned(), change);
+        }
+        Ok(sum)
+    }
+
+    /// Rule 23; a session that is too large already may shrink.
+    fn must_fit(&self, name: &str, text: &str) -> Outcome<()> {
+        let size = |fields: &Fields| -> usize {
+            fields
+                .iter()
+                .map(|(name, text)| name.len() + text.len())
+                .sum()
+        };
+        let mut fields = self.seen();
+        let before = size(&fields);
+        fields.insert(name.to_owned(), text.to_owned());
+        let after = size(&fields);
+        if after > MAX_BYTES && after > before {
+            return Err(ErrorKind::TooLarge);
+        }
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self) {
+        (self.base, self.base_idle) = (Fields::new(), None);
+        (self.in_flight, self.changes) = Default::default();
+        self.is_certain();
+    }
+
+    /// What is stored is known again.
+    pub(super) fn is_certain(&mut self) {
+        (self.uncertain, self.uncertain_idle) = Default::default();
+    }
+
+    /// The id once the write under way is done.
+    pub(super) fn settled(&self) -> Option<usize> {
+        let under_way = self.under_way.filter(|write| !write.destroyed);
+        under_way.map(|write| write.id).or(self.current)
+    }
+
+    pub(super) fn reload(&mut self, world: &mut World, ids: &[usize]) -> Outcome<()> {
+        if self.lookup == Lookup::Unavailable {
+            return self.find(world, ids);
+        }
+        let Some(id) = self.current else {
+            return Ok(());
+        };
+        match world.load(id, false)? {
+            Some((stored, ..)) => {
+                (self.base, self.base_idle) = (stored.fields, stored.idle);
+                self.is_certain();
+            }
+            None => {
+                self.lookup = Lookup::NotFound;
+                self.gone = true;
+                (self.current, self.next) = (None, None);
+                self.forget();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        let changed = match self.current {
+            None => !self.seen().is_empty(),
+            Some(_) => {
+                let idle = self.changes.idle.is_some();
+                !self.changes.fields.is_empty() || idle || self.next.is_some()
+            }
+        };
+        changed || !self.doomed.is_empty()
+    }
+
+    pub(super) fn needs_cookie(&self) -> bool {
+        match self.settled() {
+            None => !self.seen().is_empty(),
+            Some(_) => self.next.is_some(),
+        }
+    }
+
+    pub(super) fn begin_write(
+        &mut self,
+        world: &mut World,
+        touch: bool,
+    ) -> (Vec<usize>, Option<Write>) {
+        let seen = self.seen();
+        let write = match (self.current, self.next.take()) {
+            (None, _) if seen.is_empty() => None,
+            (None, next) => {
+                let set = seen
+                    .into_iter()
+                    .map(|(name, text)| (name, Change::Set(text)));
+                self.changes.fields = set.collect();
+                let id = next.unwrap_or_else(|| world.fresh());
+                Some(Write::Create(id, self.changes.clone()))
+            }
+            (Some(old), Some(new)) => Some(Write::Renew(old, new, self.changes.clone())),
+            (Some(_), None) if !touch && !self.is_changed() => None,
+            (Some(id), None) => Some(Write::Update(id, self.changes.clone())),
+        };
+        if let Some(write) = &write {
+            self.in_flight = std::mem::take(&mut self.changes);
+            let (id, destroyed) = (write.id(), false);
+            self.under_way = Some(UnderWay { id, destroyed });
+        }
+        (self.doomed.clone(), write)
+    }
+
+    fn is_changed(&self) -> bool {
+        !self.changes.fields.is_empty() || self.changes.idle.is_some()
+    }
+
+    pub(super) fn end_write(
+        &mut self,
+        world: &mut World,
+        delete: Vec<usize>,
+        write: Option<Write>,
+    ) -> Outcome<Written> {
+        let mut deleted = Ok(());
+        for id in delete {
+            let outcome = world.delete(id);
+            if outcome.is_ok() {
+                self.doomed.retain(|doomed| *doomed != id);
+            }
+            deleted = deleted.and(outcome);
+        }
+        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write));
+        deleted.and(written)
+    }
+
+    fn end_one(&mut self, world: &mut World, write: &Write) -> Outcome<Written> {
+        let written = world.perform(write);
+        let id = &write.id();
+        if self.under_way.take().is_some_and(|write| write.destroyed) {
+            if !self.doomed.contains(id) {
+                self.doomed.push(*id);
+            }
+            return written;
+        }
+        match written {
+            Ok(Written::Kept(left)) => {
+                self.base = self.written();
+                self.base_idle = self.in_flight.idle.or(self.base_idle);
+                self.in_flight = Changes::default();
+                self.is_certain();
+                (self.current, self.gone) = (Some(*id), false);
+                (self.left, self.refreshed) = (left, true);
+            }
+            Ok(Written::Emptied) => {
+                (self.base, self.base_idle) = (Fields::new(), None);
+                self.in_flight = Changes::default();
+                self.is_certain();
+                (self.current, self.next) = (None, None);
+            }
+            Ok(Written::Gone) => {
+                self.forget();
+                self.next = None;
+                self.gone = true;
+            }
+            Err(kind) => {
+                let later = std::mem::take(&mut self.changes);
+                let failed = std::mem::take(&mut self.in_flight);
+                // The layer cannot know whether an answer was lost or the store never asked.
+                if kind == ErrorKind::Unavailable {
+                    self.uncertain.extend(failed.fields.keys().cloned());
+                    self.uncertain_idle |= failed.idle.is_some();
+                }
+                self.changes = both(failed, later);
+                // The attempt may have succeeded unseen: another id for the next creation, and the same for the next
+                // renewal, which finds it out.
+                match write {
+                    Write::Create(..) => self.next = None,
+                    Write::Renew(..) => self.next = self.next.or(Some(*id)),
+                    Write::Update(..) => {}
+                }
+            }
+        }
+        written
+    }
+
+    pub(super) fn cookie(&self, world: &World, persistent: bool) -> SetCookie {
+        if self.lookup == Lookup::Unavailable || self.gone {
+            return SetCookie::None;
+        }
+        match self.current {
+            Some(id) if self.held != Some(id) || (persistent && self.refreshed) => {
+                let max_age = world.options.persistent.then_some(self.left);
+                SetCookie::Set(id, max_age)
+            }
+            Some(_) => SetCookie::None,
+            None if self.ambiguous || !self.any_cookie => SetCookie::None,
+            None => SetCookie::Cleared,
+        }
+    }
+}

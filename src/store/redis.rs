@@ -10,22 +10,17 @@ use fred::{
 use tokio::time::Instant;
 
 use self::{
-    command::Command,
-    connect::Target,
-    load::Loads,
-    refusal::{failed, strange},
-    run::{in_time, once_true},
-    script::{CREATE, Script, UPDATE},
-    servers::Servers,
-    wire::{milliseconds, write_args},
+    command::Command, connect::Target, load::Loads, refusal::failed, run::in_time,
+    servers::Servers, write::Writes,
 };
 use super::{PATIENCE, Patience, Record, SessionStore, Written};
-use crate::{changes::Changes, config::Expiry, error::Error, event, id::SessionId};
+use crate::{changes::Changes, config::Expiry, error::Error, id::SessionId};
 
 mod clock;
 mod cluster;
 mod command;
 mod connect;
+mod gather;
 mod keeper;
 mod link;
 mod load;
@@ -38,6 +33,7 @@ mod slots;
 #[cfg(feature = "rustls")]
 mod tls;
 mod wire;
+mod write;
 
 /// What a script answers where it met a session whose absolute end had come.
 const EXPIRED: i64 = -5;
@@ -67,7 +63,7 @@ const DIRECT: Duration = Duration::from_secs(1);
 /// | --- | --- |
 /// | load | one script for all sessions, at most 64, that are asked for at the same moment: `HGETALL` and `PEXPIRE` for each. On a cluster one for each session |
 /// | load, with `refresh_interval` | the same with `PTTL`, and `PEXPIRE` only where it is due |
-/// | create, update | one script |
+/// | create, update | one script for all that are asked for at the same moment; on a cluster one for each |
 /// | renew | two scripts, one after the other: the new key is made, then the old one goes away. On a cluster a copy by `HGETALL` and two scripts |
 /// | delete | `UNLINK` |
 ///
@@ -118,6 +114,7 @@ pub struct RedisStore {
     servers: Arc<Servers>,
     prefix: Arc<str>,
     loads: Arc<Loads>,
+    writes: Arc<Writes>,
 }
 
 impl RedisStore {
@@ -183,6 +180,7 @@ impl RedisStore {
             servers: Arc::new(servers),
             prefix: Arc::from("session:"),
             loads: Arc::default(),
+            writes: Arc::default(),
         }
     }
 
@@ -229,30 +227,6 @@ impl RedisStore {
         })
         .await
     }
-
-    /// Runs one of the scripts that change a session; see `write.lua`. `id` is the one that it has had so far.
-    async fn write(
-        &self,
-        id: SessionId,
-        script: &'static Script,
-        keys: Vec<Key>,
-        changes: &Changes,
-        expiry: Expiry,
-        deadline: Instant,
-    ) -> Result<Written, Error> {
-        let args = write_args(changes, expiry);
-        match self.run_until(deadline, script, keys, args).await? {
-            left @ 0.. => Ok(Written::Kept(milliseconds(left))),
-            -1 => Ok(Written::Gone),
-            -2 => Ok(Written::Emptied),
-            -3 => Err(super::id_taken()),
-            EXPIRED => {
-                event::expired(id);
-                Ok(Written::Gone)
-            }
-            _ => Err(strange()),
-        }
-    }
 }
 
 /// How long the operation under way may take.
@@ -285,9 +259,7 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
-        let (keys, deadline) = (vec![self.key(id)], deadline());
-        let created = self.write(id, &CREATE, keys, changes, expiry, deadline);
-        once_true(deadline, created).await
+        self.write_together(true, id, changes, expiry).await
     }
 
     async fn update(
@@ -296,9 +268,7 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
-        let (keys, deadline) = (vec![self.key(id)], deadline());
-        let updated = self.write(id, &UPDATE, keys, changes, expiry, deadline);
-        once_true(deadline, updated).await
+        self.write_together(false, id, changes, expiry).await
     }
 
     async fn renew(

@@ -1,18 +1,29 @@
--- Stands, after common.lua, before each script that writes. ARGV: last the deadline, in milliseconds of this server's
--- time. Nobody waits for the answer after it: the caller was told that the write failed. A script that comes so late,
--- out of a socket's buffer or after the server stood still, must do nothing.
-local DEADLINE = tonumber(ARGV[#ARGV])
+-- Stands, after common.lua, before each script that writes. ARGV, from 4 on, for each step: its deadline in
+-- milliseconds of this server's time, how many arguments follow, and these. Nobody waits for an answer after the
+-- deadline: the caller was told that the write failed. A step that comes so late, out of a socket's buffer or after the
+-- server stood still, must do nothing.
 
--- Runs what a script does, unless it is too late (-4). The server's time goes along with each answer, so that the
--- next deadline is right.
-local function in_time(run)
-  local time = now()
-  if time > DEADLINE then
-    return { -4, time }
+-- Runs what may raise an error, and answers that.
+local function attempt(run, ...)
+  local done, answer = pcall(run, ...)
+  if not done and type(answer) ~= 'table' then
+    return redis.error_reply(answer)
   end
-  local answer = run()
-  if type(answer) == 'table' then
-    return answer
+  return answer
+end
+
+-- Runs `run` for each step, with the place of its first key and that of its first argument. Answers for each: a number,
+-- -4 where it is too late, or the text of an error. The server's time goes along, so that the next deadline is right.
+local function steps(keys_of_each, run)
+  local time, answers, at = now(), {}, 4
+  for first = 1, #KEYS, keys_of_each do
+    local answer = -4
+    if time <= tonumber(ARGV[at]) then
+      answer = attempt(run, first, at + 2)
+    end
+    answers[#answers + 1] = type(answer) == 'table' and answer.err or answer
+    at = at + 2 + tonumber(ARGV[at + 1])
   end
-  return { answer, time }
+  answers[#answers + 1] = time
+  return answers
 end

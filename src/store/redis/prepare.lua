@@ -1,28 +1,32 @@
 -- KEYS: 1 the session, 2 its new key. The first half of a renewal: makes the session under its new key, changed, and
 -- leaves the old one as it is. Answers as `write` does; -1 where there is no session, -3 where the new key is taken.
 -- Until this is answered the client has the old id, which works; from then on the new one, which works as well.
-return in_time(function()
-  if not is_session(KEYS[1]) then
+local function prepare(old, new, at)
+  if not is_session(old) then
     return -1
   end
-  if redis.call('EXISTS', KEYS[2]) == 1 then
-    if not (is_session(KEYS[2]) and redis.call('HGET', KEYS[2], '@prepared')) then
+  if redis.call('EXISTS', new) == 1 then
+    if not (is_session(new) and redis.call('HGET', new, '@prepared')) then
       return -3
     end
     -- What an attempt left whose answer was lost.
-    redis.call('UNLINK', KEYS[2])
+    redis.call('UNLINK', new)
   end
-  local answer = make(KEYS[2], function(new)
-    local fields = redis.call('HGETALL', KEYS[1])
+  local answer = make(new, function()
+    local fields = redis.call('HGETALL', old)
     for from = 1, #fields, 1000 do
       redis.call('HSET', new, unpack(fields, from, math.min(from + 999, #fields)))
     end
     redis.call('HSET', new, '@prepared', 1)
-    return write(new, true)
+    return write(new, at, true)
   end)
   if type(answer) == 'number' and answer < 0 then
     -- No field was left, or the absolute end has come.
-    redis.call('UNLINK', KEYS[1])
+    redis.call('UNLINK', old)
   end
   return answer
+end
+
+return steps(2, function(i, at)
+  return prepare(KEYS[i], KEYS[i + 1], at)
 end)

@@ -190,7 +190,9 @@ impl Renewal<'_> {
             let mut attempts = Attempts::until(deadline);
             let deleted = loop {
                 let (keys, held) = (vec![store.key(old)], held.clone());
-                let answer = store.run_until(deadline, &DELETE_IF_SAME, keys, held).await;
+                let answer = store
+                    .step(&DELETE_IF_SAME, keys, held, expiry, deadline)
+                    .await;
                 match attempts.after(answer).await {
                     Next::Again => {}
                     // It is gone: by an attempt whose answer was lost.

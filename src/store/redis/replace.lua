@@ -1,6 +1,6 @@
 -- KEYS: 1 the new key of a renewal on a cluster. Answers as `write` does.
-return in_time(function()
+return steps(1, function(i, at)
   -- The id is of our making: what is there is what an attempt left whose answer was lost.
-  redis.call('UNLINK', KEYS[1])
-  return make(KEYS[1], write)
+  redis.call('UNLINK', KEYS[i])
+  return make(KEYS[i], write, at)
 end)

@@ -3,7 +3,7 @@
 use std::{future::Future, slice};
 
 use fred::{
-    error::Error as FredError,
+    error::{Error as FredError, ErrorKind as FredErrorKind},
     types::{Key, Value},
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -14,13 +14,16 @@ use super::{
     command::Command,
     connect::time,
     link::Asking,
-    refusal::{failed, may_have_happened, silent},
+    refusal::{failed, may_have_happened, silent, strange},
     script::Script,
+    wire::expiry_args,
 };
-use crate::error::Error;
+use crate::{config::Expiry, error::Error};
 
 /// How often a write is sent at most, because the server's clock is not what it was.
 const CLOCK_ATTEMPTS: u32 = 3;
+/// What a script answers for a step whose deadline was over.
+const TOO_LATE: i64 = -4;
 
 impl RedisStore {
     /// Sends a command.
@@ -58,59 +61,111 @@ impl RedisStore {
         }
     }
 
-    /// Runs a script that does nothing after the deadline; see `deadline.lua`. All keys are on one server.
+    /// Runs a script that writes for these steps, whose keys are all on one server: see `deadline.lua`. An answer for each
+    /// of them.
     pub(super) async fn run_until(
         &self,
-        deadline: Instant,
         script: &'static Script,
-        keys: Vec<Key>,
-        args: Vec<Value>,
-    ) -> Result<i64, Error> {
-        let attempts = async {
-            let mut route = self.servers.route(&keys).await?;
-            let mut attempts = 0;
-            while attempts < CLOCK_ATTEMPTS {
-                let mut asking = route.begin().await?;
-                let answer = run_in_time(&mut asking, deadline, script, &keys, args.clone()).await;
-                drop(asking);
-                match answer {
-                    Ok(Some(answer)) => return Ok(answer),
-                    Ok(None) => attempts += 1,
-                    Err(error) if route.follows(&error).await => {}
-                    Err(error) => return Err(failed(error)),
+        expiry: Expiry,
+        steps: &[Step],
+    ) -> Vec<Result<i64, Error>> {
+        let until = steps.iter().map(|step| step.deadline).max();
+        let until = until.unwrap_or_else(Instant::now);
+        let mut all: Vec<Option<Result<i64, Error>>> = steps.iter().map(|_| None).collect();
+        for _ in 0..CLOCK_ATTEMPTS {
+            // Those that were not too late.
+            let left = steps
+                .iter()
+                .zip(&mut all)
+                .filter(|(_, answer)| answer.is_none());
+            let (left, places): (Vec<_>, Vec<_>) = left.unzip();
+            if left.is_empty() {
+                break;
+            }
+            match in_time(until, self.run_steps(script, expiry, &left)).await {
+                Ok(answers) => {
+                    for (place, answer) in places.into_iter().zip(answers) {
+                        *place = answer;
+                    }
+                }
+                Err(error) => {
+                    for place in places {
+                        *place = Some(Err(error.clone()));
+                    }
                 }
             }
-            Err(silent())
-        };
-        in_time(deadline, attempts).await
+        }
+        let too_late = || Err(silent());
+        all.into_iter()
+            .map(|answer| answer.unwrap_or_else(too_late))
+            .collect()
+    }
+
+    /// Once; `None` for a step that was not done because by the server's clock it was too late.
+    async fn run_steps(
+        &self,
+        script: &'static Script,
+        expiry: Expiry,
+        steps: &[&Step],
+    ) -> Result<Vec<Option<Result<i64, Error>>>, Error> {
+        let keys: Vec<Key> = steps.iter().flat_map(|step| step.keys.clone()).collect();
+        let mut route = self.servers.route(&keys).await?;
+        loop {
+            let mut asking = route.begin().await?;
+            let answer = ask_steps(&mut asking, script, expiry, &keys, steps).await;
+            drop(asking);
+            match answer {
+                Err(error) if route.follows(&error).await => {}
+                answer => return answer.map_err(failed)?,
+            }
+        }
     }
 }
 
-/// Runs a script with the deadline in the server's time; `None` where it did nothing, because by the server's clock it
-/// was too late.
-async fn run_in_time(
+/// What one run of a script that writes does for one session.
+pub(super) struct Step {
+    pub(super) keys: Vec<Key>,
+    pub(super) args: Vec<Value>,
+    /// It is not done later.
+    pub(super) deadline: Instant,
+}
+
+async fn ask_steps(
     asking: &mut Asking<'_>,
-    deadline: Instant,
     script: &'static Script,
+    expiry: Expiry,
     keys: &[Key],
-    mut args: Vec<Value>,
-) -> Result<Option<i64>, FredError> {
-    let at_server = match asking.clock().at_server(deadline) {
-        Some(at_server) => at_server,
-        None => {
-            let reading = time(asking).await;
-            let reading = asking.answered(reading)?;
-            asking.clock().learn(reading);
-            asking.clock().at_server(deadline).unwrap_or(reading.server)
-        }
-    };
-    args.push(at_server.into());
+    steps: &[&Step],
+) -> Result<Result<Vec<Option<Result<i64, Error>>>, Error>, FredError> {
+    let mut args = expiry_args(expiry);
+    for step in steps {
+        let at_server = match asking.clock().at_server(step.deadline) {
+            Some(at_server) => at_server,
+            None => {
+                let reading = time(asking).await;
+                let reading = asking.answered(reading)?;
+                asking.clock().learn(reading);
+                asking
+                    .clock()
+                    .at_server(step.deadline)
+                    .unwrap_or(reading.server)
+            }
+        };
+        args.push(at_server.into());
+        args.push(i64::try_from(step.args.len()).unwrap_or(i64::MAX).into());
+        args.extend(step.args.iter().cloned());
+    }
     let asked = Instant::now();
     let answer = run(asking, script, keys.to_vec(), args).await?;
-    let (answer, server) = answer.convert::<(i64, i64)>()?;
     let answered = Instant::now();
-    let late = answer == -4;
-    if late {
+    let mut answers = answer.into_array();
+    let Some(server) = answers.pop().and_then(|time| time.as_i64()) else {
+        return Ok(Err(strange()));
+    };
+    if answers.len() != steps.len() {
+        return Ok(Err(strange()));
+    }
+    if answers.contains(&Value::Integer(TOO_LATE)) {
         // If it was not too late here, the server's clock is another one than it was.
         asking.clock().forget();
     }
@@ -119,7 +174,18 @@ async fn run_in_time(
         asked,
         answered,
     });
-    Ok((!late).then_some(answer))
+    let decode = |answer| match answer {
+        Value::Integer(TOO_LATE) => None,
+        Value::Integer(answer) => Some(Ok(answer)),
+        Value::String(text) => {
+            // A refusal of one step, which the script has caught.
+            let error = FredError::new(FredErrorKind::Unknown, text.to_string());
+            let answer = asking.answered(Err::<i64, _>(error));
+            Some(answer.map_err(failed))
+        }
+        _ => Some(Err(strange())),
+    };
+    Ok(Ok(answers.into_iter().map(decode).collect()))
 }
 
 async fn run(

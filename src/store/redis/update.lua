@@ -1,7 +1,7 @@
--- KEYS: 1 the session. Answers as `write` does; -1 where there is no session: a bare HSET would bring it back.
-return in_time(function()
-  if not is_session(KEYS[1]) then
+-- KEYS: the sessions. Answers for each as `write` does; -1 where there is no session: a bare HSET would bring it back.
+return steps(1, function(i, at)
+  if not is_session(KEYS[i]) then
     return -1
   end
-  return write(KEYS[1])
+  return write(KEYS[i], at)
 end)

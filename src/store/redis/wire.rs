@@ -63,8 +63,8 @@ pub(super) fn expiry_args(expiry: Expiry) -> Vec<Value> {
     ]
 }
 
-/// `ARGV` of the scripts that write; see `write.lua`.
-pub(super) fn write_args(changes: &Changes, expiry: Expiry) -> Vec<Value> {
+/// A step's arguments; see `write.lua`.
+pub(super) fn write_args(changes: &Changes) -> Vec<Value> {
     let (mut sets, mut removes, mut increments) = (Vec::new(), Vec::new(), Vec::new());
     let value = |bytes: &Bytes| Value::Bytes(bytes.clone());
     for (name, change) in changes.fields() {
@@ -74,11 +74,10 @@ pub(super) fn write_args(changes: &Changes, expiry: Expiry) -> Vec<Value> {
             Change::Increment(by) => increments.extend([value(name), Value::from(*by)]),
         }
     }
-    let mut args = expiry_args(expiry);
-    args.push(match changes.idle_timeout() {
+    let mut args = vec![match changes.idle_timeout() {
         Some(own) => whole_milliseconds(storable(own)).into(),
         None => Value::from_static_str(""),
-    });
+    }];
     for count in [sets.len() / 2, removes.len(), increments.len() / 2] {
         args.push(Value::from(i64::try_from(count).unwrap_or(i64::MAX)));
     }

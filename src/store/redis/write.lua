@@ -1,9 +1,6 @@
--- Stands, after common.lua and deadline.lua, before create.lua, update.lua and renew.lua.
--- ARGV: 4 the session's own idle timeout in milliseconds or '', 5 how many fields are set, 6 how many are
--- removed, 7 how many incremented; then name, text, ...; name, ...; name, number, ...; last the deadline.
-local SETS, REMOVES, INCREMENTS = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local FIRST_REMOVE = 8 + 2 * SETS
-local FIRST_INCREMENT = FIRST_REMOVE + REMOVES
+-- Stands, after common.lua and deadline.lua, before the scripts that make or change a session.
+-- A step's arguments: the session's own idle timeout in milliseconds or '', how many fields are set, how many are
+-- removed, how many incremented; then name, text, ...; name, ...; name, number, ...
 
 -- Lua's stack bounds how many arguments one call takes.
 local function call_in_parts(command, key, first, last)
@@ -14,9 +11,9 @@ end
 
 -- A script is not rolled back, so what can fail comes first and is taken back by hand.
 -- Answers nil, or the error of the increment that cannot be done.
-local function increment(key)
+local function increment(key, first, last)
   local done = {}
-  for i = FIRST_INCREMENT, FIRST_INCREMENT + 2 * INCREMENTS - 1, 2 do
+  for i = first, last, 2 do
     local name = ARGV[i]
     local before = redis.call('HGET', key, name)
     local answer = redis.pcall('HINCRBY', key, name, ARGV[i + 1])
@@ -38,6 +35,15 @@ local function increment(key)
   return nil
 end
 
+local function has_fields(key)
+  for _, name in ipairs(redis.call('HKEYS', key)) do
+    if string.byte(name) ~= 64 then -- '@'
+      return true
+    end
+  end
+  return false
+end
+
 -- Answers the time to live in milliseconds, -5 where the session's absolute end has come, or the server's refusal.
 local function refresh(key, preparing)
   local own = redis.call('HMGET', key, '@idle', '@created', '@prepared')
@@ -57,37 +63,24 @@ local function refresh(key, preparing)
   return full
 end
 
--- Runs what may raise an error, and answers that.
-local function attempt(run, key)
-  local done, answer = pcall(run, key)
-  if not done and type(answer) ~= 'table' then
-    return redis.error_reply(answer)
-  end
-  return answer
-end
-
-local function has_fields(key)
-  for _, name in ipairs(redis.call('HKEYS', key)) do
-    if string.byte(name) ~= 64 then -- '@'
-      return true
-    end
-  end
-  return false
-end
-
--- Does the changes; answers the time to live in milliseconds, -5 where the session's absolute end has come, or
--- -2 where no field was left and the session is deleted. `preparing`: it is the first half of a renewal.
-local function write(key, preparing)
-  local failed = increment(key)
+-- Does the changes whose arguments begin at `at`; answers the time to live in milliseconds, -5 where the session's
+-- absolute end has come, or -2 where no field was left and the session is deleted. `preparing`: it is the first half of
+-- a renewal.
+local function write(key, at, preparing)
+  local own, sets, removes = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local first_set = at + 4
+  local first_remove = first_set + 2 * sets
+  local first_increment = first_remove + removes
+  local failed = increment(key, first_increment, first_increment + 2 * tonumber(ARGV[at + 3]) - 1)
   if failed then
     return failed
   end
-  call_in_parts('HSET', key, 8, FIRST_REMOVE - 1)
-  if ARGV[4] ~= '' then
-    redis.call('HSET', key, '@idle', ARGV[4])
+  call_in_parts('HSET', key, first_set, first_remove - 1)
+  if own ~= '' then
+    redis.call('HSET', key, '@idle', own)
   end
-  if REMOVES > 0 then
-    call_in_parts('HDEL', key, FIRST_REMOVE, FIRST_INCREMENT - 1)
+  if removes > 0 then
+    call_in_parts('HDEL', key, first_remove, first_increment - 1)
     if not has_fields(key) then
       redis.call('UNLINK', key)
       return -2
@@ -97,8 +90,8 @@ local function write(key, preparing)
 end
 
 -- Makes a session. On an error nothing is left, and so nothing that has no end.
-local function make(key, run)
-  local answer = attempt(run, key)
+local function make(key, run, ...)
+  local answer = attempt(run, key, ...)
   if type(answer) == 'table' then
     redis.call('UNLINK', key)
   end

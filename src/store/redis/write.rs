@@ -1,0 +1,133 @@
+//! Writes: those that come together are one command. Each is an atomic step of its own, with its own deadline and answer.
+
+use fred::types::{Key, Value};
+use tokio::time::Instant;
+
+use super::{
+    EXPIRED, RedisStore, deadline,
+    gather::{Batch, Gather, Question},
+    refusal::{silent, strange},
+    run::{Step, once_true},
+    script::{CREATE, Script, UPDATE},
+    wire::{milliseconds, write_args},
+};
+use crate::{
+    changes::Changes,
+    config::Expiry,
+    error::Error,
+    event,
+    id::SessionId,
+    store::{PATIENCE, Patience, Written, id_taken},
+};
+
+/// What the writes of one command have in common.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kind {
+    creates: bool,
+    expiry: Expiry,
+    /// On a cluster, where two sessions are on two servers, or will be.
+    only: Option<SessionId>,
+}
+
+pub(super) type Writes = Gather<Kind, Step, i64>;
+
+impl RedisStore {
+    /// Creates or updates a session, together with those that others write at this moment.
+    pub(super) async fn write_together(
+        &self,
+        creates: bool,
+        id: SessionId,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Result<Written, Error> {
+        let (args, deadline) = (write_args(changes), deadline());
+        let asked = Question {
+            kind: Kind {
+                creates,
+                expiry,
+                only: self.servers.is_cluster().then_some(id),
+            },
+            bytes: size(&args),
+            question: Step {
+                keys: vec![self.key(id)],
+                args,
+                deadline,
+            },
+            until: deadline,
+        };
+        let store = self.clone();
+        let write = |batch| async move { store.write_all(batch).await };
+        // Whoever asks has to be told in time, also where another of them has more of it.
+        let answer = self.writes.ask(asked, |_, _| false, write);
+        let answer = async {
+            let answer = tokio::time::timeout_at(deadline, answer).await;
+            answer.unwrap_or_else(|_| Err(silent()))
+        };
+        written(id, once_true(deadline, answer).await?)
+    }
+
+    async fn write_all(&self, batch: Batch<Kind, Step, i64>) {
+        let Kind {
+            creates, expiry, ..
+        } = batch.kind;
+        let script = if creates { &CREATE } else { &UPDATE };
+        let write = self.run_until(script, expiry, &batch.questions);
+        let answers = PATIENCE.scope(Patience::until(batch.until), write).await;
+        batch.answer(Ok(answers));
+    }
+
+    /// Runs one of the scripts that change a session, by itself. `id` is the one that it has had so far.
+    pub(super) async fn write(
+        &self,
+        id: SessionId,
+        script: &'static Script,
+        keys: Vec<Key>,
+        changes: &Changes,
+        expiry: Expiry,
+        deadline: Instant,
+    ) -> Result<Written, Error> {
+        let args = write_args(changes);
+        written(id, self.step(script, keys, args, expiry, deadline).await?)
+    }
+
+    /// Runs a script that writes, for one step.
+    pub(super) async fn step(
+        &self,
+        script: &'static Script,
+        keys: Vec<Key>,
+        args: Vec<Value>,
+        expiry: Expiry,
+        deadline: Instant,
+    ) -> Result<i64, Error> {
+        let step = Step {
+            keys,
+            args,
+            deadline,
+        };
+        let mut answers = self.run_until(script, expiry, &[step]).await;
+        answers.pop().unwrap_or_else(|| Err(strange()))
+    }
+}
+
+/// What a script says that has written; see `write.lua`.
+fn written(id: SessionId, answer: i64) -> Result<Written, Error> {
+    match answer {
+        left @ 0.. => Ok(Written::Kept(milliseconds(left))),
+        -1 => Ok(Written::Gone),
+        -2 => Ok(Written::Emptied),
+        -3 => Err(id_taken()),
+        EXPIRED => {
+            event::expired(id);
+            Ok(Written::Gone)
+        }
+        _ => Err(strange()),
+    }
+}
+
+fn size(args: &[Value]) -> usize {
+    let sizes = args.iter().map(|arg| match arg {
+        Value::Bytes(bytes) => bytes.len(),
+        _ => size_of::<u64>(),
+    });
+    sizes.sum()
+}

@@ -107,21 +107,22 @@ where
     /// Asks something together with what others ask at this moment. `same`: those who ask the same share an answer. None
     /// of them has begun after the question was sent, so each sees all that was written before it began.
     ///
-    /// `send` sends a batch and answers it. It runs in a task: who asked first may leave.
-    pub(super) async fn ask<F>(
+    /// `sender` gives what sends a batch and answers it. It runs in a task: who asked first may leave.
+    pub(super) async fn ask<S, F>(
         self: &Arc<Self>,
         asked: Question<K, Q>,
         same: impl Fn(&Q, &Q) -> bool,
-        send: impl FnOnce(Batch<K, Q, A>) -> F + Send + 'static,
+        sender: impl FnOnce() -> S,
     ) -> Result<A, Error>
     where
+        S: FnOnce(Batch<K, Q, A>) -> F + Send + 'static,
         F: Future<Output = ()> + Send,
     {
         let runtime = Handle::try_current().map_err(Error::unavailable)?;
         let (kind, id) = (asked.kind, runtime.id());
         let (answer, first) = self.join(asked, same, id);
         if first {
-            let gather = self.clone();
+            let (gather, send) = (self.clone(), sender());
             runtime.spawn(async move {
                 // Behind all that is ready to run, which may have something to ask as well.
                 yield_now().await;

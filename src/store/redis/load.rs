@@ -51,8 +51,10 @@ impl RedisStore {
             bytes: 0,
             until: deadline(),
         };
-        let store = self.clone();
-        let load = |batch| async move { store.load_all(batch).await };
+        let load = || {
+            let store = self.clone();
+            |batch| async move { store.load_all(batch).await }
+        };
         // Requests of one client that come together, as those of a page do, share a load.
         self.loads.ask(asked, SessionId::eq, load).await
     }

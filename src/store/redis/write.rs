@@ -55,8 +55,10 @@ impl RedisStore {
             },
             until: deadline,
         };
-        let store = self.clone();
-        let write = |batch| async move { store.write_all(batch).await };
+        let write = || {
+            let store = self.clone();
+            |batch| async move { store.write_all(batch).await }
+        };
         // Whoever asks has to be told in time, also where another of them has more of it.
         let answer = self.writes.ask(asked, |_, _| false, write);
         let answer = async {

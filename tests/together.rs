@@ -1,0 +1,272 @@
+//! What is asked at the same moment is asked together, and everybody gets his own answer.
+#![cfg(feature = "redis")]
+
+mod common;
+#[path = "faults/wire.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod wire;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{Gate, Monitor, RedisServer, bounded, names};
+use tokio::runtime::Builder;
+use tower_redis_session::{
+    Change, Changes, Error, ErrorKind, Expiry, Record, RedisStore, SessionId, SessionStore, Written,
+};
+use wire::{Fate, Wire};
+
+const EXPIRY: fn() -> Expiry = || Expiry::new(Duration::from_secs(900));
+
+fn changes(field: &'static str, change: Change) -> Changes {
+    [(Bytes::from_static(field.as_bytes()), change)]
+        .into_iter()
+        .collect()
+}
+
+fn set(field: &'static str, text: &str) -> Changes {
+    changes(field, Change::Set(Bytes::copy_from_slice(text.as_bytes())))
+}
+
+fn field(record: &Record, name: &str) -> String {
+    let text = record.fields.get(name.as_bytes()).expect("the field");
+    String::from_utf8(text.to_vec()).expect("text")
+}
+
+fn load(
+    store: &RedisStore,
+    id: SessionId,
+) -> impl Future<Output = Result<Option<Record>, Error>> + Send + 'static {
+    let store = store.clone();
+    async move { store.load(id, EXPIRY(), true).await }
+}
+
+fn update(
+    store: &RedisStore,
+    id: SessionId,
+    changes: Changes,
+) -> impl Future<Output = Result<Written, Error>> + Send + 'static {
+    let store = store.clone();
+    async move { store.update(id, &changes, EXPIRY()).await }
+}
+
+/// All at the same moment; in their order.
+async fn all<T: Send + 'static>(
+    asked: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let tasks: Vec<_> = asked.into_iter().map(tokio::spawn).collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(bounded("an answer", task).await.expect("no panic"));
+    }
+    answers
+}
+
+/// As many sessions, each with its number in field `n`.
+async fn sessions(store: &RedisStore, count: usize) -> Vec<SessionId> {
+    let ids: Vec<_> = (0..count).map(|_| SessionId::random()).collect();
+    let create = |(n, id): (usize, &SessionId)| {
+        let (store, id) = (store.clone(), *id);
+        async move { store.create(id, &set("n", &n.to_string()), EXPIRY()).await }
+    };
+    for created in all(ids.iter().enumerate().map(create)).await {
+        assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    }
+    ids
+}
+
+fn is_pending(future: Pin<&mut impl Future>) -> bool {
+    future
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
+}
+
+async fn start() -> (RedisServer, RedisStore) {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url())
+        .await
+        .expect("a connection");
+    (server, store)
+}
+
+#[tokio::test]
+async fn a_page_of_twelve_requests_is_one_load() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 1).await;
+    let mut monitor = Monitor::start(&server);
+    for loaded in all((0..12).map(|_| load(&store, ids[0]))).await {
+        assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "0");
+    }
+    let commands = monitor.all();
+    assert_eq!(names(&commands), ["EVALSHA", "HGETALL", "PEXPIRE"]);
+}
+
+#[tokio::test]
+async fn what_comes_together_is_one_command_and_each_gets_his_own() {
+    let (server, store) = start().await;
+    let mut ids = sessions(&store, 64).await;
+    let mut monitor = Monitor::start(&server);
+    for (n, loaded) in all(ids.iter().map(|id| load(&store, *id)))
+        .await
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!(field(&loaded.unwrap().unwrap(), "n"), n.to_string());
+    }
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+    let writes = ids
+        .iter()
+        .map(|id| update(&store, *id, changes("n", Change::Increment(100))));
+    for written in all(writes).await {
+        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    }
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+
+    // One that is not there, one of another type, one that is asked for twice, and more than one command takes.
+    ids.extend([SessionId::random(), SessionId::random(), ids[3]]);
+    let key = format!("session:{}", ids[65]);
+    server.client().cmd(&["SET", &key, "theirs"]);
+    monitor.all();
+    let loaded = all(ids.iter().map(|id| load(&store, *id))).await;
+    assert_eq!(names(&monitor.commands()), ["EVALSHA", "EVALSHA"]);
+    for (n, loaded) in loaded.into_iter().enumerate() {
+        match n {
+            64 | 65 => assert!(loaded.unwrap().is_none()),
+            66 => assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "103"),
+            n => assert_eq!(field(&loaded.unwrap().unwrap(), "n"), (n + 100).to_string()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_fails_fails_alone() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 3).await;
+    let gone = SessionId::random();
+    let number = || changes("n", Change::Increment(1));
+    server
+        .client()
+        .cmd(&["HSET", &format!("session:{}", ids[1]), "n", "no number"]);
+    let mut monitor = Monitor::start(&server);
+    let writes = [ids[0], ids[1], gone, ids[2], ids[0]];
+    let written = all(writes.map(|id| update(&store, id, number()))).await;
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+    let kinds: Vec<_> = written
+        .iter()
+        .map(|written| written.as_ref().map_err(Error::kind))
+        .collect();
+    assert!(
+        matches!(
+            kinds[..],
+            [
+                Ok(Written::Kept(_)),
+                Err(ErrorKind::NotAnInteger),
+                Ok(Written::Gone),
+                Ok(Written::Kept(_)),
+                Ok(Written::Kept(_))
+            ]
+        ),
+        "{kinds:?}"
+    );
+    let stored = |id: SessionId| {
+        server
+            .client()
+            .cmd(&["HGET", &format!("session:{id}"), "n"])
+            .text()
+    };
+    assert_eq!(
+        [stored(ids[0]), stored(ids[1]), stored(ids[2])],
+        ["2", "no number", "3"]
+    );
+    assert_eq!(
+        server
+            .client()
+            .cmd(&["EXISTS", &format!("session:{gone}")])
+            .int(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn large_writes_are_not_all_in_one_command() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 8).await;
+    let mut monitor = Monitor::start(&server);
+    let large = "x".repeat(100_000);
+    let writes = ids
+        .iter()
+        .map(|id| update(&store, *id, set("large", &large)));
+    assert!(all(writes).await.iter().all(Result::is_ok));
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"; 4]);
+}
+
+/// A load that begins when another one is under way asks for itself: there may have been a write in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_sees_what_was_written_before_it_began() {
+    let (server, _) = start().await;
+    let wire = Wire::to(server.addr()).await;
+    let store = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let ids = sessions(&store, 1).await;
+    let gate = Gate::new();
+    let holding = gate.clone();
+    let mut first = true;
+    wire.decide(
+        move |sent| match sent.is_load() && std::mem::take(&mut first) {
+            true => Fate::HoldAnswer(holding.clone()),
+            false => Fate::Pass,
+        },
+    );
+    let early = tokio::spawn(load(&store, ids[0]));
+    bounded("the first load", gate.arrived()).await;
+    server
+        .client()
+        .cmd(&["HSET", &format!("session:{}", ids[0]), "n", "written"]);
+    let mut late = pin!(load(&store, ids[0]));
+    assert!(is_pending(late.as_mut()), "it has begun");
+    gate.open();
+    let late = bounded("the second load", late).await;
+    assert_eq!(field(&late.unwrap().unwrap(), "n"), "written");
+    let early = bounded("the first load", early).await.unwrap();
+    assert_eq!(field(&early.unwrap().unwrap(), "n"), "0");
+}
+
+#[tokio::test]
+async fn who_asked_first_may_leave() {
+    let (_server, store) = start().await;
+    let ids = sessions(&store, 2).await;
+    let first = tokio::spawn(load(&store, ids[0]));
+    let second = tokio::spawn(load(&store, ids[1]));
+    // Both have asked, and nothing is sent yet.
+    tokio::task::yield_now().await;
+    first.abort();
+    let second = bounded("an answer", second).await.unwrap();
+    assert_eq!(field(&second.unwrap().unwrap(), "n"), "1");
+}
+
+#[test]
+fn a_runtime_that_has_stopped_holds_up_no_other() {
+    let runtime = || {
+        Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
+    let (keeps, stops) = (
+        Builder::new_multi_thread().enable_all().build().unwrap(),
+        runtime(),
+    );
+    let (_server, store, ids) = keeps.block_on(async {
+        let (server, store) = start().await;
+        let ids = sessions(&store, 1).await;
+        (server, store, ids)
+    });
+    let mut left = pin!(load(&store, ids[0]));
+    stops.block_on(async { assert!(is_pending(left.as_mut())) });
+    let loaded = keeps.block_on(bounded("an answer", load(&store, ids[0])));
+    assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "0");
+}

@@ -299,6 +299,8 @@ impl Session {
         delete: Vec<usize>,
         write: Option<Write>,
     ) -> Outcome<Written> {
+        // First: where a new session cannot be made, the one that it is to replace stays.
+        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write))?;
         let mut deleted = Ok(());
         for id in delete {
             let outcome = world.delete(id);
@@ -307,8 +309,7 @@ impl Session {
             }
             deleted = deleted.and(outcome);
         }
-        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write));
-        deleted.and(written)
+        deleted.and(Ok(written))
     }
 
     fn end_one(&mut self, world: &mut World, write: &Write) -> Outcome<Written> {

@@ -89,6 +89,31 @@ pub(crate) fn recovered(after: Duration) {
     event!(INFO, "recovered", after_ms, "the session store is back");
 }
 
+/// Why what is loaded cannot be kept: Redis refuses to say what changes (`refused`), or the connection is lost over
+/// which it did.
+#[cfg(feature = "near-cache")]
+pub(crate) fn untracked(error: Option<&Error>, refused: bool) {
+    let Some(error) = error else { return };
+    let cause = std::error::Error::source(error).map(tracing::field::display);
+    if refused {
+        alarm!(WARN, "untracked", kind = ?error.kind(), %error, cause, "the near cache is off");
+    } else {
+        event!(DEBUG, "untracked", kind = ?error.kind(), %error, cause, "the near cache is empty");
+    }
+}
+
+/// A session was asked for that the near cache had, or had not.
+#[cfg(feature = "near-cache")]
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
+pub(crate) fn near_cache(hit: bool) {
+    #[cfg(feature = "metrics")]
+    if hit {
+        metrics::counter!("session_near_cache_total", "result" => "hit").increment(1);
+    } else {
+        metrics::counter!("session_near_cache_total", "result" => "miss").increment(1);
+    }
+}
+
 pub(crate) fn destroyed(id: SessionId) {
     event!(DEBUG, "destroyed", session = ?id);
 }

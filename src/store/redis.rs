@@ -10,7 +10,7 @@ use fred::{
 use tokio::time::Instant;
 
 use self::{
-    command::Command, connect::Target, load::Loads, refusal::failed, run::in_time,
+    command::Command, connect::Target, load::Loads, near::Near, refusal::failed, run::in_time,
     servers::Servers, write::Writes,
 };
 use super::{PATIENCE, Patience, Record, SessionStore, Written};
@@ -24,6 +24,11 @@ mod gather;
 mod keeper;
 mod link;
 mod load;
+#[cfg(feature = "near-cache")]
+mod near;
+#[cfg(not(feature = "near-cache"))]
+#[path = "redis/no_near.rs"]
+mod near;
 mod refusal;
 mod renew;
 mod run;
@@ -115,6 +120,7 @@ pub struct RedisStore {
     prefix: Arc<str>,
     loads: Arc<Loads>,
     writes: Arc<Writes>,
+    near: Near,
 }
 
 impl RedisStore {
@@ -181,6 +187,7 @@ impl RedisStore {
             prefix: Arc::from("session:"),
             loads: Arc::default(),
             writes: Arc::default(),
+            near: Near::default(),
         }
     }
 
@@ -190,16 +197,12 @@ impl RedisStore {
         self.prefix = Arc::from(prefix.as_ref());
         // Ids mean other keys now.
         self.loads = Arc::default();
+        self.near = self.near.with_prefix(&self.prefix);
         self
     }
 
     fn key(&self, id: SessionId) -> Key {
-        id.with_str(|id| {
-            let mut key = String::with_capacity(self.prefix.len() + id.len());
-            key.push_str(&self.prefix);
-            key.push_str(id);
-            key.into()
-        })
+        key(&self.prefix, id)
     }
 
     /// Asks the server for a sign of life, for a readiness probe.
@@ -229,6 +232,15 @@ impl RedisStore {
     }
 }
 
+fn key(prefix: &str, id: SessionId) -> Key {
+    id.with_str(|id| {
+        let mut key = String::with_capacity(prefix.len() + id.len());
+        key.push_str(prefix);
+        key.push_str(id);
+        key.into()
+    })
+}
+
 /// How long the operation under way may take.
 fn patience() -> Patience {
     super::patience().unwrap_or_else(|| Patience::until(Instant::now() + DIRECT))
@@ -245,6 +257,12 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
         refresh: bool,
     ) -> Result<Option<Record>, Error> {
+        let expiry = self.near.expiry(expiry);
+        if refresh && let Some(record) = self.near.get(id, expiry) {
+            return Ok(Some(record));
+        }
+        // Nothing that is read later is older than what is asked for now.
+        let _fresh = (!refresh).then(|| self.near.changing([id]));
         let load = self.load_together(id, expiry, refresh);
         match super::patience() {
             // The layer drops it in time.
@@ -259,6 +277,8 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
+        let expiry = self.near.expiry(expiry);
+        let _changing = self.near.changing([id]);
         self.write_together(true, id, changes, expiry).await
     }
 
@@ -268,6 +288,8 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
+        let expiry = self.near.expiry(expiry);
+        let _changing = self.near.changing([id]);
         self.write_together(false, id, changes, expiry).await
     }
 
@@ -278,11 +300,14 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         expiry: Expiry,
     ) -> Result<Written, Error> {
+        let expiry = self.near.expiry(expiry);
+        let _changing = self.near.changing([old, new]);
         self.renew_patiently(patience(), old, new, changes, expiry)
             .await
     }
 
     async fn delete(&self, id: SessionId) -> Result<(), Error> {
+        let _changing = self.near.changing([id]);
         // A logout is wanted, however late: it also has time where a write before it has taken all.
         let end = deadline().max(Instant::now() + DIRECT);
         let delete = in_time(end, async {

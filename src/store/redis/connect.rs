@@ -2,6 +2,8 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+#[cfg(feature = "near-cache")]
+use fred::types::RespVersion;
 use fred::{
     clients::{Client, Pool},
     interfaces::ClientLike,
@@ -36,7 +38,12 @@ pub(super) struct Target {
     config: Config,
     /// Whether it is a node of a cluster.
     in_cluster: bool,
+    /// How many messages of the server that were not asked for may wait.
+    messages: usize,
 }
+
+/// As many as the client has room for by itself.
+const MESSAGES: usize = 32;
 
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
@@ -116,6 +123,7 @@ impl Target {
         Self {
             config,
             in_cluster: false,
+            messages: MESSAGES,
         }
     }
 
@@ -136,7 +144,27 @@ impl Target {
         Self {
             config,
             in_cluster: true,
+            messages: MESSAGES,
         }
+    }
+
+    /// The same, over which the server can say what changes; where Sentinels would lead it somewhere, to this `server`.
+    #[cfg(feature = "near-cache")]
+    pub(super) fn tracking(mut self, server: Option<Server>) -> Self {
+        // Many more than a burst of changes is: who hears too late has to forget all.
+        const MESSAGES: usize = 4096;
+        self.messages = MESSAGES;
+        self.config.version = RespVersion::RESP3;
+        if let Some(server) = server {
+            self.config.server = ServerConfig::Centralized { server };
+        }
+        self
+    }
+
+    /// Whether Sentinels say which server it leads to.
+    #[cfg(feature = "near-cache")]
+    pub(super) fn is_behind_sentinel(&self) -> bool {
+        self.config.server.is_sentinel()
     }
 
     /// Whether it leads to a cluster, and not to one server.
@@ -218,7 +246,10 @@ impl Target {
     async fn attempt(&self, config: Config, until: Instant) -> Result<Connection, Error> {
         let client = Client::new(
             config,
-            Some(PerformanceConfig::default()),
+            Some(PerformanceConfig {
+                broadcast_channel_capacity: self.messages,
+                ..PerformanceConfig::default()
+            }),
             Some(connection_config()),
             // A client that lost its connection is not used again, with whatever is left in it.
             None,

@@ -158,6 +158,15 @@ impl Link {
         }
     }
 
+    /// How a connection of one's own is made to the server that this leads to.
+    #[cfg(feature = "near-cache")]
+    pub(super) fn target(&self) -> Target {
+        match &self.way {
+            Way::Connect(target) => target.clone(),
+            Way::Given(pool) => Target::of(pool),
+        }
+    }
+
     /// Why there is no connection, if there is none.
     pub(super) fn why_down(&self) -> Option<Error> {
         match &*self.state() {
@@ -201,22 +210,28 @@ impl Link {
 
     /// A client and the number of its connection.
     fn client(self: &Arc<Self>) -> Result<(Client, u64), Error> {
-        let client = match &*self.state() {
+        let client = self.live();
+        if client.is_err() && self.why_down().is_some() {
+            self.keep(None);
+        }
+        client
+    }
+
+    /// [`client`](Self::client), for somebody who has nothing to ask.
+    pub(super) fn live(&self) -> Result<(Client, u64), Error> {
+        let (client, number) = match &*self.state() {
             State::Up(live) => match &live.clients {
-                Clients::One(client) => Ok((client.clone(), live.number)),
-                Clients::Pool(pool) => Ok((pool.next_connected().clone(), live.number)),
+                Clients::One(client) => (client.clone(), live.number),
+                Clients::Pool(pool) => (pool.next_connected().clone(), live.number),
             },
-            State::Down { why, .. } => Err(unsent(why)),
+            State::Down { why, .. } => return Err(unsent(why)),
         };
-        match client {
-            // Without a connection a command would wait in the client's queue, and may run long after its caller was
-            // told that it failed.
-            Ok((client, _)) if !client.is_connected() => Err(no_connection()),
-            Ok(client) => Ok(client),
-            Err(why) => {
-                self.keep(None);
-                Err(why)
-            }
+        // Without a connection a command would wait in the client's queue, and may run long after its caller was told
+        // that it failed.
+        if client.is_connected() {
+            Ok((client, number))
+        } else {
+            Err(no_connection())
         }
     }
 

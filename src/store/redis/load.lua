@@ -1,8 +1,10 @@
--- KEYS: sessions. ARGV: as in common.lua, 4 whether to refresh ('1' or '0').
+-- KEYS: sessions. ARGV: as in common.lua, 4 whether to refresh ('1' or '0'), 5 '1' where the server is to say when one
+-- of them changes.
 -- Answers for each key: false where there is nothing, -6 where there is something else than a session, -5 where the
 -- session's absolute end has come, else its hash, followed by its time to live in milliseconds, and 1 where that was
 -- refreshed. It is all that most requests do in Redis, so it makes no call that it can do without.
 local REFRESHES, INTERVAL = ARGV[4] == '1', tonumber(ARGV[3])
+local TRACKED = ARGV[5] == '1'
 
 local function load(key)
   local hash = redis.pcall('HGETALL', key)
@@ -36,6 +38,11 @@ local function load(key)
   end
   if due then
     redis.call('PEXPIRE', key, string.format('%.0f', full))
+    if TRACKED then
+      -- A change that a connection makes itself is not told to it, and is the end of tracking that key: it has to be
+      -- read again.
+      redis.call('EXISTS', key)
+    end
     left = full
   end
   hash[#hash + 1] = left

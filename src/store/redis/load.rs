@@ -76,14 +76,26 @@ impl RedisStore {
         expiry: Expiry,
         refresh: bool,
     ) -> Result<Vec<Option<Record>>, Error> {
-        let keys = ids.iter().map(|id| self.key(*id)).collect();
+        let keys: Vec<_> = ids.iter().map(|id| self.key(*id)).collect();
         let mut args = expiry_args(expiry);
         args.push(Value::from(i64::from(refresh)));
-        let answers = self.run(&LOAD, keys, args).await?.into_array();
+        let tracked = match refresh {
+            true => self.near.load(self, ids, &keys, &args).await,
+            false => None,
+        };
+        let (answer, ticket) = match tracked {
+            Some((answer, ticket)) => (answer, Some(ticket)),
+            None => (self.run(&LOAD, keys, args).await?, None),
+        };
+        let answers = answer.into_array();
         if answers.len() != ids.len() {
             return Err(strange());
         }
-        ids.iter().zip(answers).map(decode).collect()
+        let records: Vec<_> = (ids.iter().zip(answers).map(decode)).collect::<Result<_, _>>()?;
+        if let Some(ticket) = ticket {
+            ticket.keep(ids, &records, expiry);
+        }
+        Ok(records)
     }
 }
 

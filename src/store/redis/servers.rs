@@ -90,6 +90,12 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// The first step of it.
+    #[cfg(feature = "near-cache")]
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
     /// See [`Link::begin`].
     pub(super) async fn begin(&self) -> Result<Asking<'_>, Error> {
         let asking = self.link.begin(self.importing).await;

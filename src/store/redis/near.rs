@@ -1,0 +1,298 @@
+//! [`Near`]: sessions kept in this process, and kept right by Redis itself.
+//!
+//! Redis remembers which keys a connection has read, and says when one of them changes (`CLIENT TRACKING`). What is
+//! loaded over such a connection ([`Companion`]) is kept until Redis says that it changed, this process changes it, or
+//! it is older than its [`lifetime`]; and it is only served while the connection is known to be alive ([`Trust`]).
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    time::{Duration, Instant},
+};
+
+use fred::types::{Key, Value};
+use moka::sync::Cache as Moka;
+use tokio::time::timeout_at;
+
+use self::{companion::Companion, trust::Trust};
+use super::{RedisStore, deadline, key, link::Link, refusal::redirection, script::LOAD};
+use crate::{config::Expiry, event, id::SessionId, store::Record};
+
+mod companion;
+mod trust;
+
+/// The longest that a session is served without asking Redis, which then also sets its time to live anew.
+const LONGEST: Duration = Duration::from_secs(10);
+/// What is loaded must not have changed since it was asked for: changes are counted in so many places.
+const SHARDS: usize = 1024;
+/// What an entry costs beside its fields, about, and what a field does beside its name and its text.
+const ENTRY: usize = 256;
+const FIELD: usize = 64;
+
+/// Sessions near at hand, if the store was told to keep them.
+#[derive(Clone, Default)]
+pub(super) struct Near(Option<Arc<Cache>>);
+
+impl Near {
+    fn new(capacity: u64, prefix: &Arc<str>) -> Self {
+        Self(Some(Arc::new(Cache::new(capacity, prefix.clone()))))
+    }
+
+    /// The same for other keys: an empty one.
+    pub(super) fn with_prefix(&self, prefix: &Arc<str>) -> Self {
+        match &self.0 {
+            Some(cache) => Self::new(cache.capacity, prefix),
+            None => Self(None),
+        }
+    }
+
+    /// The expiry that the store goes by: a session that is served from here is not refreshed, so that its time to live
+    /// has to be longer by as much.
+    pub(super) fn expiry(&self, expiry: Expiry) -> Expiry {
+        if self.0.is_none() {
+            return expiry;
+        }
+        let interval = LONGEST.min(expiry.idle_timeout() / 2);
+        expiry.with_refresh_interval(interval.max(expiry.refresh_interval()))
+    }
+
+    /// A session that need not be asked for.
+    pub(super) fn get(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
+        let record = self.0.as_ref()?.get(id, expiry);
+        event::near_cache(record.is_some());
+        record
+    }
+
+    /// Sessions are about to be changed, or asked for anew. What is known of them is forgotten, now and when this is
+    /// dropped.
+    pub(super) fn changing<const N: usize>(&self, ids: [SessionId; N]) -> Changing<'_, N> {
+        let changing = Changing(self.0.as_deref(), ids);
+        changing.forget();
+        changing
+    }
+
+    /// Runs the script that loads, where Redis then says when what it answers has changed; and what
+    /// [`keep`](Ticket::keep) needs.
+    /// `None` where that is not possible, for whatever reason: then the session is loaded as if there was no cache.
+    pub(super) async fn load(
+        &self,
+        store: &RedisStore,
+        ids: &[SessionId],
+        keys: &[Key],
+        args: &[Value],
+    ) -> Option<(Value, Ticket)> {
+        let cache = self.0.as_ref()?;
+        let route = store.servers.route(keys).await.ok()?;
+        let companion = cache.companion(route.link());
+        let tracked = companion.tracked()?;
+        let ticket = Ticket {
+            cache: cache.clone(),
+            generations: ids.iter().map(|id| *cache.shard(*id)).collect(),
+            trust: tracked.trust.clone(),
+            asked: Instant::now(),
+        };
+        let mut args = args.to_vec();
+        args.push(1.into());
+        // If it falls silent, there is still time for the other way.
+        let now = tokio::time::Instant::now();
+        let until = now + deadline().saturating_duration_since(now) / 2;
+        match timeout_at(until, tracked.run(&LOAD, keys.to_vec(), args)).await {
+            Ok(Ok(answer)) => Some((answer, ticket)),
+            Ok(Err(error)) if redirection(&error, "").is_some() => None,
+            _ => {
+                tracked.give_up();
+                None
+            }
+        }
+    }
+}
+
+pub(super) struct Changing<'a, const N: usize>(Option<&'a Cache>, [SessionId; N]);
+
+impl<const N: usize> Changing<'_, N> {
+    fn forget(&self) {
+        if let Some(cache) = self.0 {
+            self.1.iter().for_each(|id| cache.forget(*id));
+        }
+    }
+}
+
+impl<const N: usize> Drop for Changing<'_, N> {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// What was true when sessions were asked for.
+pub(super) struct Ticket {
+    cache: Arc<Cache>,
+    generations: Vec<u64>,
+    trust: Arc<Trust>,
+    asked: Instant,
+}
+
+impl Ticket {
+    /// Keeps what was loaded, unless it has changed meanwhile.
+    pub(super) fn keep(self, ids: &[SessionId], records: &[Option<Record>], expiry: Expiry) {
+        let found = ids.iter().zip(&self.generations).zip(records);
+        for ((id, generation), record) in found {
+            let Some(record) = record else { continue };
+            let entry = Entry {
+                record: record.clone(),
+                expiry,
+                asked: self.asked,
+                until: self.asked + lifetime(record, expiry),
+                trust: self.trust.clone(),
+            };
+            self.cache.keep(*id, *generation, entry);
+        }
+    }
+}
+
+/// How long a session may be served as it was loaded: until its time to live has to be refreshed, so that it never ends
+/// before its idle timeout after its last request.
+fn lifetime(record: &Record, expiry: Expiry) -> Duration {
+    let left = record.time_to_live;
+    let idle = record.idle_timeout.unwrap_or(expiry.idle_timeout());
+    let lifetime = match left.checked_sub(idle) {
+        Some(until_due) => until_due,
+        // No request changes any more when it ends.
+        None if expiry.absolute_timeout().is_some() => left,
+        None => Duration::ZERO,
+    };
+    lifetime.min(LONGEST)
+}
+
+struct Entry {
+    record: Record,
+    /// What the record's times come from: another layer on the same store may have others.
+    expiry: Expiry,
+    asked: Instant,
+    until: Instant,
+    trust: Arc<Trust>,
+}
+
+impl Entry {
+    /// In KiB, at least 1.
+    fn weight(&self) -> u32 {
+        let fields = self.record.fields.iter();
+        let fields: usize = fields
+            .map(|(name, text)| name.len() + text.len() + FIELD)
+            .sum();
+        u32::try_from((ENTRY + fields).div_ceil(1024)).unwrap_or(u32::MAX)
+    }
+}
+
+struct Cache {
+    capacity: u64,
+    prefix: Arc<str>,
+    entries: Moka<SessionId, Arc<Entry>>,
+    /// How often a session was changed, counted for many together. An entry is only made while its shard is locked, so
+    /// that a change comes either before, and is seen, or after, and removes it.
+    shards: Box<[Mutex<u64>]>,
+    hasher: RandomState,
+    /// One for each server.
+    companions: RwLock<Vec<(Weak<Link>, Arc<Companion>)>>,
+}
+
+impl Cache {
+    fn new(capacity: u64, prefix: Arc<str>) -> Self {
+        let entries = Moka::builder()
+            .max_capacity(capacity)
+            .weigher(|_, entry: &Arc<Entry>| entry.weight())
+            .time_to_live(LONGEST)
+            .build();
+        Self {
+            capacity,
+            prefix,
+            entries,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            companions: RwLock::default(),
+        }
+    }
+
+    fn key(&self, id: SessionId) -> Key {
+        key(&self.prefix, id)
+    }
+
+    fn id(&self, key: &Key) -> Option<SessionId> {
+        let id = key.as_bytes().strip_prefix(self.prefix.as_bytes())?;
+        SessionId::from_canonical(id)
+    }
+
+    fn get(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
+        let entry = self.entries.get(&id)?;
+        let now = Instant::now();
+        if now >= entry.until || entry.expiry != expiry || !entry.trust.holds_at(now) {
+            return None;
+        }
+        let mut record = entry.record.clone();
+        record.time_to_live = record.time_to_live.saturating_sub(now - entry.asked);
+        record.refreshed = false;
+        Some(record)
+    }
+
+    fn shard(&self, id: SessionId) -> MutexGuard<'_, u64> {
+        let hash = self.hasher.hash_one(id) % SHARDS as u64;
+        let shard = usize::try_from(hash)
+            .ok()
+            .and_then(|at| self.shards.get(at));
+        // There is one for each remainder.
+        let shard = shard.unwrap_or(&ELSEWHERE);
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, id: SessionId, generation: u64, entry: Entry) {
+        let shard = self.shard(id);
+        if *shard == generation {
+            entry.trust.relies_on(id);
+            self.entries.insert(id, Arc::new(entry));
+        }
+    }
+
+    fn forget(&self, id: SessionId) {
+        let mut shard = self.shard(id);
+        *shard = shard.wrapping_add(1);
+        self.entries.invalidate(&id);
+    }
+
+    /// The connection that tells of a server's changes.
+    fn companion(self: &Arc<Self>, link: &Arc<Link>) -> Arc<Companion> {
+        let ours = |link: &Arc<Link>, companions: &[(Weak<Link>, Arc<Companion>)]| {
+            let of_link = |(of, _): &&(Weak<Link>, _)| of.as_ptr() == Arc::as_ptr(link);
+            let found = companions.iter().find(of_link);
+            found.map(|(_, companion)| companion.clone())
+        };
+        let known = self
+            .companions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(companion) = ours(link, &known) {
+            return companion;
+        }
+        drop(known);
+        let mut known = self
+            .companions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(companion) = ours(link, &known) {
+            return companion;
+        }
+        known.retain(|(of, _)| of.strong_count() > 0);
+        let companion = Companion::new(Arc::downgrade(self), Arc::downgrade(link));
+        known.push((Arc::downgrade(link), companion.clone()));
+        companion
+    }
+}
+
+static ELSEWHERE: Mutex<u64> = Mutex::new(0);
+
+impl RedisStore {
+    /// Keeps sessions in this process.
+    #[must_use]
+    pub fn with_near_cache(mut self, capacity: u64) -> Self {
+        self.near = Near::new(capacity, &self.prefix);
+        self
+    }
+}

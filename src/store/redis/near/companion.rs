@@ -1,0 +1,342 @@
+//! [`Companion`]: a second connection to a server, over which it says what has changed.
+//!
+//! It belongs to the [`Link`] over which sessions are written: it leads to the same server, and is given up when that
+//! has another connection, since that may be one to another server, as after a failover.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, Weak},
+    time::{Duration, Instant},
+};
+
+use fred::{
+    clients::Client,
+    error::Error as FredError,
+    interfaces::{ClientLike, KeysInterface, TrackingInterface},
+    types::{Key, Value, client::Invalidation, config::Server},
+};
+use tokio::{
+    sync::{
+        Notify, Semaphore, SemaphorePermit,
+        broadcast::{
+            Receiver,
+            error::{RecvError, TryRecvError},
+        },
+    },
+    time::{sleep, timeout},
+};
+
+use super::{
+    super::{
+        command::Command,
+        connect::{Connection, STEP},
+        keeper::{Keeper, LONGEST_DELAY, with_jitter},
+        link::Link,
+        refusal::{failed, no_connection, silent},
+        script::Script,
+    },
+    Cache,
+    trust::{Lost, Trust},
+};
+use crate::{error::Error, event};
+
+/// How often the connection is asked whether it is alive, while something is served.
+const BEAT: Duration = Duration::from_millis(250);
+/// One that has not answered for so long is dead.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Beats without use before they stop.
+const IDLE: u32 = 40;
+/// How soon it is looked for again at first.
+const FIRST_DELAY: Duration = Duration::from_millis(10);
+/// So many scripts may be under way at once.
+const PLACES: usize = 1024;
+
+pub(super) struct Companion {
+    cache: Weak<Cache>,
+    link: Weak<Link>,
+    live: RwLock<Option<Live>>,
+    places: Semaphore,
+    /// Somebody wanted to load something, and could not.
+    wanted: Arc<Notify>,
+    keeper: Keeper,
+}
+
+#[derive(Clone)]
+struct Live {
+    client: Client,
+    of: Of,
+    trust: Arc<Trust>,
+    given_up: Arc<Notify>,
+}
+
+/// The connection that this one goes along with.
+#[derive(Clone, PartialEq, Eq)]
+struct Of {
+    number: u64,
+    /// Where a Sentinel has led it.
+    server: Option<Server>,
+}
+
+impl Of {
+    fn now(link: &Link) -> Option<Self> {
+        let (client, number) = link.live().ok()?;
+        let server = link
+            .target()
+            .is_behind_sentinel()
+            .then(|| client.active_connections().pop());
+        Some(Self {
+            number,
+            server: server.flatten(),
+        })
+    }
+}
+
+impl Companion {
+    pub(super) fn new(cache: Weak<Cache>, link: Weak<Link>) -> Arc<Self> {
+        Arc::new(Self {
+            cache,
+            link,
+            live: RwLock::default(),
+            places: Semaphore::new(PLACES),
+            wanted: Arc::default(),
+            keeper: Keeper::default(),
+        })
+    }
+
+    /// The connection, while it can be trusted; otherwise it will be soon.
+    pub(super) fn tracked(self: &Arc<Self>) -> Option<Tracked<'_>> {
+        self.keeper.keep(|| keep_tracking(Arc::downgrade(self)));
+        let live = self
+            .live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let link = self.link.upgrade()?;
+        match live {
+            Some(live)
+                if live.trust.holds_at(Instant::now())
+                    && Of::now(&link).as_ref() == Some(&live.of) =>
+            {
+                Some(Tracked {
+                    place: self.places.try_acquire().ok()?,
+                    client: live.client,
+                    trust: live.trust,
+                    given_up: live.given_up,
+                })
+            }
+            _ => {
+                self.wanted.notify_one();
+                None
+            }
+        }
+    }
+
+    fn set(&self, live: Option<Live>) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+}
+
+/// A connection to load over.
+pub(super) struct Tracked<'a> {
+    client: Client,
+    pub(super) trust: Arc<Trust>,
+    given_up: Arc<Notify>,
+    #[expect(dead_code, reason = "held until it is dropped")]
+    place: SemaphorePermit<'a>,
+}
+
+impl Tracked<'_> {
+    pub(super) async fn run(
+        &self,
+        script: &'static Script,
+        keys: Vec<Key>,
+        args: Vec<Value>,
+    ) -> Result<Value, FredError> {
+        let known = Command::run(script, keys.clone(), args.clone());
+        match known.to(&self.client).await {
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                Command::teach(script, keys, args).to(&self.client).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// It does not answer as it should.
+    pub(super) fn give_up(&self) {
+        self.trust.revoke();
+        self.given_up.notify_one();
+    }
+}
+
+/// Makes a new connection whenever there is none.
+async fn keep_tracking(companion: Weak<Companion>) {
+    let mut delay = FIRST_DELAY;
+    loop {
+        let Some(link) = companion.upgrade().and_then(|it| it.link.upgrade()) else {
+            return;
+        };
+        if let Some(of) = Of::now(&link) {
+            let target = link.target().tracking(of.server.clone());
+            drop(link);
+            match target.connect().await {
+                Ok(connection) => match track(&connection.client).await {
+                    Ok(told) => {
+                        delay = FIRST_DELAY;
+                        let why = follow(&companion, connection, told, of).await;
+                        event::untracked(why.as_ref(), false);
+                    }
+                    Err(why) => event::untracked(Some(&why), true),
+                },
+                Err(why) => event::untracked(Some(&why), true),
+            }
+        }
+        sleep(with_jitter(delay)).await;
+        delay = (delay * 2).min(LONGEST_DELAY);
+    }
+}
+
+/// From now on the server says when a key changes that was read over this connection. Not those that the connection
+/// changes itself: the only change is a new time to live, which load.lua takes care of.
+async fn track(client: &Client) -> Result<Receiver<Invalidation>, Error> {
+    let told = client.invalidation_rx();
+    let tracking = client.start_tracking(Vec::<String>::new(), false, false, false, true);
+    let tracking = timeout(STEP, tracking).await.map_err(|_| silent())?;
+    tracking.map(|()| told).map_err(failed)
+}
+
+/// Does what the server says, and sees to it that it can, until the connection is lost or given up; why it is lost.
+async fn follow(
+    companion: &Weak<Companion>,
+    mut connection: Connection,
+    told: Receiver<Invalidation>,
+    of: Of,
+) -> Option<Error> {
+    let client = connection.client.clone();
+    let mut ear = Ear {
+        companion: companion.clone(),
+        told,
+        trust: Arc::default(),
+    };
+    let wanted = companion.upgrade()?.wanted.clone();
+    let given_up = Arc::<Notify>::default();
+    let mut idle = 0;
+    loop {
+        let asked = Instant::now();
+        let canary = {
+            let this = companion.upgrade()?;
+            if Of::now(&*this.link.upgrade()?).as_ref() != Some(&of) {
+                return None;
+            }
+            match ear.trust.canary() {
+                Ok(canary) => canary
+                    .zip(this.cache.upgrade())
+                    .map(|(id, cache)| cache.key(id)),
+                Err(Lost) => {
+                    ear.forget_all();
+                    None
+                }
+            }
+        };
+        tokio::select! {
+            beat = timeout(SILENCE, beat(&client, canary)) => match beat {
+                Ok(Ok(true)) => {}
+                // A FLUSHALL.
+                Ok(Ok(false)) => ear.forget_all(),
+                Ok(Err(error)) => return Some(failed(error)),
+                Err(_) => return Some(silent()),
+            },
+            why = ear.listen() => return Some(why),
+            why = connection.ended() => return Some(why),
+        }
+        // What was said before the answer.
+        if let Err(why) = ear.listen_to_what_is_there() {
+            return Some(why);
+        }
+        ear.trust.confirm(asked);
+        let this = companion.upgrade()?;
+        this.set(Some(Live {
+            client: client.clone(),
+            of: of.clone(),
+            trust: ear.trust.clone(),
+            given_up: given_up.clone(),
+        }));
+        idle = if ear.trust.was_used() { 0 } else { idle + 1 };
+        drop(this);
+        let pause = async {
+            sleep(BEAT.saturating_sub(asked.elapsed())).await;
+            if idle >= IDLE {
+                wanted.notified().await;
+            }
+        };
+        tokio::select! {
+            () = pause => {}
+            () = given_up.notified() => return None,
+            why = ear.listen() => return Some(why),
+            why = connection.ended() => return Some(why),
+        }
+    }
+}
+
+/// Asks for a sign of life: `false` where something is gone of which the server should have said so.
+async fn beat(client: &Client, canary: Option<Key>) -> Result<bool, FredError> {
+    match canary {
+        Some(key) => client.exists::<i64, _>(key).await.map(|found| found > 0),
+        None => client.ping::<Value>(None).await.map(|_| true),
+    }
+}
+
+/// Listens to what the server says over one connection. What was loaded over that is not trusted any more when this is
+/// dropped, also with its runtime.
+struct Ear {
+    companion: Weak<Companion>,
+    told: Receiver<Invalidation>,
+    trust: Arc<Trust>,
+}
+
+impl Ear {
+    /// Never ends, unless the client does; why.
+    async fn listen(&mut self) -> Error {
+        loop {
+            match self.told.recv().await {
+                Ok(told) => self.forget(&told),
+                Err(RecvError::Lagged(_)) => self.forget_all(),
+                Err(RecvError::Closed) => return no_connection(),
+            }
+        }
+    }
+
+    fn listen_to_what_is_there(&mut self) -> Result<(), Error> {
+        loop {
+            match self.told.try_recv() {
+                Ok(told) => self.forget(&told),
+                Err(TryRecvError::Lagged(_)) => self.forget_all(),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Closed) => return Err(no_connection()),
+            }
+        }
+    }
+
+    fn forget(&self, told: &Invalidation) {
+        let companion = self.companion.upgrade();
+        let Some(cache) = companion.and_then(|it| it.cache.upgrade()) else {
+            return;
+        };
+        for id in told.keys.iter().filter_map(|key| cache.id(key)) {
+            self.trust.was_told_of(id);
+            cache.forget(id);
+        }
+    }
+
+    fn forget_all(&mut self) {
+        self.trust.revoke();
+        self.trust = Arc::default();
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.trust.revoke();
+        if let Some(companion) = self.companion.upgrade() {
+            companion.set(None);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! [`Near`] without the feature `near-cache`: every session is asked for.
+
+use fred::types::{Key, Value};
+
+use super::RedisStore;
+use crate::{config::Expiry, id::SessionId, store::Record};
+
+#[derive(Clone, Default)]
+pub(super) struct Near;
+
+impl Near {
+    pub(super) fn with_prefix(&self, _: &str) -> Self {
+        Self
+    }
+
+    pub(super) fn expiry(&self, expiry: Expiry) -> Expiry {
+        expiry
+    }
+
+    pub(super) fn get(&self, _: SessionId, _: Expiry) -> Option<Record> {
+        None
+    }
+
+    pub(super) fn changing<const N: usize>(&self, _: [SessionId; N]) {}
+
+    pub(super) async fn load(
+        &self,
+        _: &RedisStore,
+        _: &[SessionId],
+        _: &[Key],
+        _: &[Value],
+    ) -> Option<(Value, Ticket)> {
+        None
+    }
+}
+
+pub(super) struct Ticket;
+
+impl Ticket {
+    pub(super) fn keep(self, _: &[SessionId], _: &[Option<Record>], _: Expiry) {}
+}

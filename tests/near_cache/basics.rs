@@ -1,0 +1,160 @@
+//! Without faults: what costs nothing, and what is seen when.
+
+use std::time::{Duration, Instant};
+
+use tower_redis_session::{Expiry, RedisStore, SessionId, SessionStore, Written};
+
+use crate::common::{Monitor, RedisServer};
+use crate::node::{Node, cost, secs, set, two};
+
+#[tokio::test]
+async fn a_session_that_was_loaded_costs_no_command() {
+    let (_server, mut monitor, here, _) = two().await;
+    let id = here.create("1").await;
+    here.warm(&mut monitor, id).await;
+    let before = here.load(id).await.unwrap().unwrap();
+    for _ in 0..100 {
+        let record = here.load(id).await.unwrap().unwrap();
+        assert_eq!(record.fields, before.fields);
+        assert!(!record.refreshed);
+        assert!(record.time_to_live <= before.time_to_live);
+    }
+    assert_eq!(cost(&mut monitor), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_write_elsewhere_is_seen() {
+    let (server, mut monitor, here, there) = two().await;
+    let id = here.create("0").await;
+    for round in 1..=20 {
+        here.warm(&mut monitor, id).await;
+        there.write(id, round).await;
+        here.sees(id, Some(&round.to_string())).await;
+    }
+    // Of another program, too.
+    here.warm(&mut monitor, id).await;
+    let key = format!("session:{id}");
+    server.client().cmd(&["HSET", &key, "v", "other"]);
+    here.sees(id, Some("other")).await;
+}
+
+#[tokio::test]
+async fn a_write_here_is_seen_at_once() {
+    let (_server, mut monitor, here, _) = two().await;
+    let id = here.create("0").await;
+    here.warm(&mut monitor, id).await;
+    for round in 1..=500 {
+        here.write(id, round).await;
+        assert_eq!(here.read(id).await, Some(round.to_string()));
+        assert_eq!(here.read(id).await, Some(round.to_string()));
+    }
+    here.warm(&mut monitor, id).await;
+    let new = SessionId::random();
+    let renewed = here.store.renew(id, new, &set("new"), here.expiry).await;
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    assert_eq!(here.read(id).await, None);
+    assert_eq!(here.read(new).await.as_deref(), Some("new"));
+    here.warm(&mut monitor, new).await;
+    here.store.delete(new).await.unwrap();
+    assert_eq!(here.read(new).await, None);
+}
+
+#[tokio::test]
+async fn a_logout_elsewhere_is_seen() {
+    let (_server, mut monitor, here, there) = two().await;
+    for _ in 0..20 {
+        let id = here.create("1").await;
+        here.warm(&mut monitor, id).await;
+        there.store.delete(id).await.unwrap();
+        here.sees(id, None).await;
+        // What is not there is asked for.
+        assert_eq!(here.read(id).await, None);
+        assert_eq!(cost(&mut monitor).last().unwrap(), "EVALSHA");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_it_anew_gets_what_redis_has() {
+    let (_server, mut monitor, here, there) = two().await;
+    let id = here.create("0").await;
+    for round in 1..=100 {
+        here.warm(&mut monitor, id).await;
+        there.write(id, round).await;
+        assert_eq!(here.fresh(id).await, Some(round.to_string()));
+        // And so does whoever asks later.
+        assert_eq!(here.read(id).await, Some(round.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn stores_with_other_prefixes_and_layers_with_other_expiries_do_not_mix() {
+    let (server, mut monitor, here, _) = two().await;
+    let id = here.create("mine").await;
+    here.warm(&mut monitor, id).await;
+    let other = Node {
+        store: here.store.clone().with_prefix("other:"),
+        expiry: here.expiry,
+    };
+    assert_eq!(other.read(id).await, None);
+    other
+        .store
+        .create(id, &set("other's"), other.expiry)
+        .await
+        .unwrap();
+    other.warm(&mut monitor, id).await;
+    assert_eq!(other.read(id).await.as_deref(), Some("other's"));
+    assert_eq!(here.read(id).await.as_deref(), Some("mine"));
+    server
+        .client()
+        .cmd(&["HSET", &format!("other:{id}"), "v", "x"]);
+    other.sees(id, Some("x")).await;
+
+    // A layer whose sessions end sooner.
+    let strict = here.clone().with(Expiry::new(secs(60)));
+    here.warm(&mut monitor, id).await;
+    let left = strict.load(id).await.unwrap().unwrap().time_to_live;
+    assert!(left <= secs(70), "{left:?}");
+    let left = here.load(id).await.unwrap().unwrap().time_to_live;
+    assert!(left > secs(900), "{left:?}");
+}
+
+#[tokio::test]
+async fn it_holds_no_more_than_its_capacity() {
+    let server = RedisServer::start();
+    let mut monitor = Monitor::start(&server);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let here = Node {
+        store: store.with_near_cache(20),
+        expiry: Expiry::new(secs(900)),
+    };
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        ids.push(here.create("1").await);
+    }
+    here.warm(&mut monitor, ids[0]).await;
+    // Evicted a little later than inserted.
+    let deadline = Instant::now() + secs(10);
+    loop {
+        let mut hits = 0;
+        for id in &ids {
+            hits += usize::from(here.hits(&mut monitor, *id).await);
+        }
+        if hits <= 20 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{hits} of 200 with room for 20");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    // A large one takes the room of many.
+    let large = here.create("x".repeat(30_000)).await;
+    for _ in 0..20 {
+        here.load(large).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    here.load(large).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(
+        !here.hits(&mut monitor, large).await,
+        "30 KB in room for 20 KiB"
+    );
+}

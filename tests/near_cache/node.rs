@@ -1,0 +1,124 @@
+//! A node of an app: a store with a near cache, asked as the layer asks it.
+
+use std::time::{Duration, Instant};
+
+use tower_redis_session::{
+    Change, Changes, Error, Expiry, Record, RedisStore, SessionId, SessionStore, Written,
+};
+
+use crate::common::{HANG, Monitor, RedisServer, names};
+
+/// What `with_near_cache` promises.
+pub const BOUND: Duration = Duration::from_secs(1);
+
+pub const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub fn set(text: impl ToString) -> Changes {
+    Changes::from_iter([("v".into(), Change::Set(text.to_string().into()))])
+}
+
+/// The field that [`set`] sets.
+pub fn text(record: &Record) -> String {
+    let text = &record.fields[&b"v"[..]];
+    String::from_utf8(text.to_vec()).expect("text")
+}
+
+#[derive(Clone)]
+pub struct Node {
+    pub store: RedisStore,
+    pub expiry: Expiry,
+}
+
+impl Node {
+    pub async fn new(url: &str) -> Self {
+        Self::of(RedisStore::connect(url).await.expect("a connection"))
+    }
+
+    pub fn of(store: RedisStore) -> Self {
+        Self {
+            store: store.with_near_cache(10_000),
+            expiry: Expiry::new(secs(900)),
+        }
+    }
+
+    pub fn with(mut self, expiry: Expiry) -> Self {
+        self.expiry = expiry;
+        self
+    }
+
+    pub async fn create(&self, value: impl ToString) -> SessionId {
+        let id = SessionId::random();
+        let written = self.store.create(id, &set(value), self.expiry).await;
+        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+        id
+    }
+
+    pub async fn write(&self, id: SessionId, value: impl ToString) {
+        let written = self.store.update(id, &set(value), self.expiry).await;
+        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    }
+
+    pub async fn load(&self, id: SessionId) -> Result<Option<Record>, Error> {
+        self.store.load(id, self.expiry, true).await
+    }
+
+    pub async fn read(&self, id: SessionId) -> Option<String> {
+        let record = self.load(id).await.expect("a load");
+        record.as_ref().map(text)
+    }
+
+    pub async fn fresh(&self, id: SessionId) -> Option<String> {
+        let record = self.store.load(id, self.expiry, false).await;
+        record.expect("a load").as_ref().map(text)
+    }
+
+    /// Reads until that costs no command any more.
+    pub async fn warm(&self, monitor: &mut Monitor, id: SessionId) {
+        let asked = Instant::now();
+        while !self.hits(monitor, id).await {
+            assert!(asked.elapsed() < HANG, "the cache does not warm up");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether reading a session costs no command; it must be there.
+    pub async fn hits(&self, monitor: &mut Monitor, id: SessionId) -> bool {
+        cost(monitor);
+        self.load(id).await.expect("a load").expect("a session");
+        cost(monitor).is_empty()
+    }
+
+    /// Reads until it is as wanted.
+    pub async fn sees(&self, id: SessionId, wanted: Option<&str>) {
+        let asked = Instant::now();
+        loop {
+            let seen = self.read(id).await;
+            if seen.as_deref() == wanted {
+                return;
+            }
+            // Less than an entry lives: it is not that which ends it.
+            assert!(asked.elapsed() < secs(5), "{seen:?} in place of {wanted:?}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// What Redis was asked since the last call, but for the signs of life that are asked for every 250 ms.
+pub fn cost(monitor: &mut Monitor) -> Vec<String> {
+    let mut names = names(&monitor.commands());
+    names.retain(|name| name != "EXISTS" && name != "TIME");
+    names
+}
+
+/// Two nodes on one server.
+pub async fn two() -> (RedisServer, Monitor, Node, Node) {
+    let server = RedisServer::start();
+    let monitor = Monitor::start(&server);
+    let (here, there) = (
+        Node::new(&server.url()).await,
+        Node::new(&server.url()).await,
+    );
+    (server, monitor, here, there)
+}

@@ -145,6 +145,7 @@
 //! | `unavailable` | error | `kind`, `error`, `cause` | the store failed, or refused a write; `kind` is the [`ErrorKind`] |
 //! | `recovered` | info | `after_ms` | after an `unavailable`: [`RedisStore`] is connected again, to all masters of a cluster, so long after it lost the connection |
 //! | `missing_layer` | error | | an extractor ran outside of the layer it needs |
+//! | `untracked` | warn | `kind`, `error`, `cause` | Redis does not let the near cache know what changes: it is off until it does. At debug: the connection over which it did is lost, and the cache empty |
 //!
 //! - What is at info or above does not grow with the requests: an event of level warn or error is logged at that level at
 //!   most once in ten seconds. In between it is at debug, with the same fields; the next one at its level says in
@@ -165,6 +166,7 @@
 //! | `session_events_total` | counter | `event` | the events above, whether they are logged or not |
 //! | `session_store_errors_total` | counter | `operation`, `kind` | operations of the store that failed, by [`ErrorKind`] |
 //! | `session_store_duration_seconds` | histogram | `operation` | the time they took, failed ones included |
+//! | `session_near_cache_total` | counter | `result` | with feature `near-cache`, sessions that were asked for and found there (`hit`) or not (`miss`) |
 //!
 //! `operation` is `load`, `create`, `update`, `renew` or `delete`. One for which nobody waited any more is timed until then,
 //! and an error only where the `store_timeout` was over. A request that does not need the store costs nothing.
@@ -202,6 +204,7 @@
 //! | --- | --- | --- |
 //! | `redis` | yes | [`RedisStore`], on fred |
 //! | `axum` | no | the extractors of [`Session`] and [`LazySession`], and [`Error`] as a response, on axum-core |
+//! | `near-cache` | no | `RedisStore::with_near_cache`: sessions kept in the process, and kept right by Redis; on moka |
 //! | `metrics` | no | counters and a histogram, see [Metrics](#metrics) |
 // Without the store of production its links lead nowhere.
 #![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]

@@ -359,7 +359,8 @@ impl Session {
 
     /// Loads the fields anew, under what this request changed and has not saved.
     ///
-    /// For handlers that run long, or must not act on what was true when the request came in. Where the session has
+    /// For handlers that run long, or must not act on what was true when the request came in; the store itself is asked,
+    /// also where it has a near cache. Where the session has
     /// gone meanwhile, [`lookup`](Self::lookup) is then [`Lookup::NotFound`], and unsaved changes are void.
     ///
     #[doc = example!(

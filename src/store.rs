@@ -139,6 +139,9 @@ pub enum Written {
 pub trait SessionStore: Send + Sync + 'static {
     /// Reads a session and, where `refresh` says so and [`Expiry::is_due`], sets its time to live anew.
     /// `None` where there is none, or where its absolute end has come.
+    ///
+    /// A store may keep what it knows of sessions near at hand, and answer from there; but not without `refresh`, which
+    /// asks for what is true now: so do [`Session::reload`](crate::Session::reload), and a request with several ids.
     fn load(
         &self,
         id: SessionId,

@@ -1,9 +1,21 @@
 //! `RedisStore::with_near_cache`: what is served without asking Redis, and that it is never too old.
 #![cfg(feature = "near-cache")]
-
-mod common;
+#![allow(unreachable_pub)]
 
 #[path = "near_cache/basics.rs"]
 mod basics;
+mod common;
+#[path = "near_cache/deployments.rs"]
+mod deployments;
+#[path = "near_cache/ends.rs"]
+mod ends;
+#[path = "near_cache/faults.rs"]
+mod faults;
 #[path = "near_cache/node.rs"]
-pub mod node;
+mod node;
+#[path = "near_cache/orders.rs"]
+mod orders;
+#[path = "near_cache/random.rs"]
+mod random;
+#[path = "near_cache/split.rs"]
+mod split;

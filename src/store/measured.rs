@@ -48,6 +48,14 @@ pub(crate) fn describe() {
     for event in EVENTS {
         counter!("session_events_total", "event" => event).increment(0);
     }
+    #[cfg(feature = "near-cache")]
+    {
+        describe_counter!(
+            "session_near_cache_total",
+            "Sessions that the near cache was asked for, by whether it had them."
+        );
+        counter!("session_events_total", "event" => "untracked").increment(0);
+    }
 }
 
 /// A store whose operations are measured.

@@ -72,6 +72,8 @@ const DIRECT: Duration = Duration::from_secs(1);
 /// | renew | two scripts, one after the other: the new key is made, then the old one goes away. On a cluster a copy by `HGETALL` and two scripts |
 /// | delete | `UNLINK` |
 ///
+/// With feature `near-cache`, `with_near_cache` saves most loads.
+///
 /// A load that comes together with others waits for nobody: what is ready to run in the process runs first, and then one
 /// command asks for all of it. Requests with the same cookie share a load if they came before it was sent, so that each
 /// sees all that was written before it began.

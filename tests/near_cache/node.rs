@@ -60,6 +60,18 @@ impl Node {
         assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
     }
 
+    /// Until it succeeds; the moment when it has.
+    pub async fn write_patiently(&self, id: SessionId, value: impl ToString) -> Instant {
+        let (asked, changes) = (Instant::now(), set(value));
+        loop {
+            match self.store.update(id, &changes, self.expiry).await {
+                Ok(Written::Kept(_)) => return Instant::now(),
+                other => assert!(asked.elapsed() < HANG, "{other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub async fn load(&self, id: SessionId) -> Result<Option<Record>, Error> {
         self.store.load(id, self.expiry, true).await
     }

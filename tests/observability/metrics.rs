@@ -263,7 +263,8 @@ async fn every_metric_has_a_help_text_and_every_event_a_counter_from_the_beginni
         names.insert(name);
     }
     assert_eq!(names.len(), 3, "{names:?}");
-    assert_eq!(events.len(), 12, "{events:?}");
+    let expected = 12 + usize::from(cfg!(feature = "near-cache"));
+    assert_eq!(events.len(), expected, "{events:?}");
     // What the documentation says.
     let docs = include_str!("../../src/lib.rs");
     let documented = |name: &str| docs.contains(&format!("\n//! | `{name}` |"));

@@ -289,7 +289,63 @@ impl Cache {
 static ELSEWHERE: Mutex<u64> = Mutex::new(0);
 
 impl RedisStore {
-    /// Keeps sessions in this process.
+    /// Keeps sessions in this process, so that most requests ask Redis nothing. Off by default.
+    ///
+    /// What is kept is kept right by Redis itself ([client-side caching]): over a connection of its own, on a cluster one
+    /// to each master, it says which of the sessions that were loaded over it have changed. Needs Redis 6 or later, or
+    /// any Valkey.
+    ///
+    /// ```no_run
+    /// use tower_redis_session::{RedisStore, SessionLayer};
+    ///
+    /// # async fn connect() -> Result<(), tower_redis_session::Error> {
+    /// let store = RedisStore::connect("redis://127.0.0.1:6379").await?.with_near_cache(10_000);
+    /// let layer = SessionLayer::new(store);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # What a request sees
+    ///
+    /// - Whatever was written through this store, or a clone of it, before the request began.
+    /// - Whatever was written elsewhere (by another process, another program, or another store in this one) as soon as
+    ///   Redis has said so, mostly within a few milliseconds, and in any case all that was acknowledged 1 second before
+    ///   the request began; a logout is such a write. The second also holds where nothing arrives any more: sessions are
+    ///   served from memory only while the connection has answered within the last second. While it is lost, or Redis
+    ///   refuses it, nothing is kept and every session is loaded as without the cache, which is empty afterwards.
+    /// - [`Session::reload`](crate::Session::reload) always asks Redis. A handler that must not act on what was true a
+    ///   moment ago, such as a change of the password or a payment, calls it first.
+    ///
+    /// Time is that of this machine: a process that is frozen together with its clock does not notice.
+    ///
+    /// # What it changes
+    ///
+    /// A session that is served from memory is not refreshed. So each is loaded from Redis, and refreshed, at least every
+    /// 10 seconds, or in half the layer's `idle_timeout` where that is shorter: as with a
+    /// [`refresh_interval`](Expiry::refresh_interval) of as much, by which each time to live in Redis is longer. A
+    /// session never ends before its idle timeout after its last request, and at most so much later; at its absolute end
+    /// it ends. A longer `refresh_interval` of the layer counts as before.
+    ///
+    /// Layers on one store that differ in their [`Expiry`] do not serve each other's sessions from memory. A session
+    /// that is not there is always asked for.
+    ///
+    /// # Memory
+    ///
+    /// `capacity` is how many sessions are kept, each of up to 1 KiB, where 256 bytes for itself, and 64 for each field,
+    /// are counted beside names and texts; a larger one takes as many places as it has KiB. So at
+    /// most about `capacity` KiB are used, and in Redis about 100 bytes for each session that is kept somewhere. Where
+    /// it is full, those that are used least make room.
+    ///
+    /// # Rights
+    ///
+    /// In addition to those of the store, the user needs `HELLO`, `CLIENT TRACKING` and `CLIENT ID`, and `EXISTS` outside
+    /// of scripts, too. Where one of them is missing, an event `untracked` says so, and nothing is kept.
+    ///
+    /// Call it where the store is made: clones that exist already have no cache, and their writes are seen as those of
+    /// another process are. [`with_prefix`](Self::with_prefix) after it makes another cache of the same capacity.
+    ///
+    /// [client-side caching]: https://redis.io/docs/latest/develop/reference/client-side-caching/
+    #[cfg_attr(docsrs, doc(cfg(feature = "near-cache")))]
     #[must_use]
     pub fn with_near_cache(mut self, capacity: u64) -> Self {
         self.near = Near::new(capacity, &self.prefix);

@@ -1,0 +1,142 @@
+//! When a session ends that is served without asking Redis.
+
+use std::time::{Duration, Instant};
+
+use tower_redis_session::{Expiry, Record, SessionId, SessionStore};
+
+use crate::common::{HANG, Monitor, RedisServer, Resp};
+use crate::node::{Node, cost, secs, set, text, two};
+
+const STEP: Duration = Duration::from_millis(1);
+
+fn left(client: &mut Resp, id: SessionId) -> Duration {
+    let left = client.cmd(&["PTTL", &format!("session:{id}")]).int();
+    Duration::from_millis(left.try_into().expect("a time to live"))
+}
+
+/// Reads for a while; each time the session has its whole idle timeout left, from the moment that it was asked for.
+async fn reads_for(here: &Node, client: &mut Resp, id: SessionId, time: Duration, idle: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        let asked = Instant::now();
+        let record = here.load(id).await.unwrap();
+        let record = record.unwrap_or_else(|| panic!("gone after {:?}", began.elapsed()));
+        assert_eq!(text(&record), "1");
+        let left = left(client, id) + asked.elapsed();
+        // Redis counts in milliseconds, from one to the next.
+        assert!(left + 2 * STEP >= idle, "{left:?} of {idle:?}");
+        tokio::time::sleep(5 * STEP).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_never_ends_before_its_idle_timeout_after_its_last_request() {
+    let (server, mut monitor, here, _) = two().await;
+    let idle = secs(2);
+    let here = here.with(Expiry::new(idle));
+    let id = here.create("1").await;
+    here.warm(&mut monitor, id).await;
+    cost(&mut monitor);
+    reads_for(&here, &mut server.client(), id, secs(5), idle).await;
+    // It was asked for about once a second.
+    let asked = cost(&mut monitor)
+        .iter()
+        .filter(|it| *it == "EVALSHA")
+        .count();
+    assert!((1..50).contains(&asked), "{asked}");
+    // And at most half of that later.
+    let last = Instant::now();
+    let left = left(&mut server.client(), id);
+    assert!(left <= idle + idle / 2, "{left:?}");
+    let key = format!("session:{id}");
+    while server.client().cmd(&["EXISTS", &key]).int() == 1 {
+        assert!(last.elapsed() < HANG);
+        tokio::time::sleep(5 * STEP).await;
+    }
+    assert_eq!(here.read(id).await, None);
+}
+
+#[tokio::test]
+async fn a_timeout_of_its_own_counts() {
+    let (server, mut monitor, here, _) = two().await;
+    let (id, own) = (SessionId::random(), secs(1));
+    let changes = set("1").with_idle_timeout(own);
+    here.store.create(id, &changes, here.expiry).await.unwrap();
+    here.warm(&mut monitor, id).await;
+    reads_for(&here, &mut server.client(), id, secs(3), own).await;
+    assert!(left(&mut server.client(), id) <= own + secs(10));
+    // Set here, it counts at once.
+    let (long, changes) = (secs(5000), set("1").with_idle_timeout(secs(5000)));
+    here.store.update(id, &changes, here.expiry).await.unwrap();
+    let record = here.load(id).await.unwrap().unwrap();
+    assert_eq!(record.idle_timeout, Some(long));
+    assert!(record.time_to_live > long);
+}
+
+/// Reads until it is gone, and says when that was at the latest, and what was told last.
+async fn reads_to_the_end(here: &Node, id: SessionId) -> (Instant, Record) {
+    let mut last = None;
+    loop {
+        let asked = Instant::now();
+        match here.load(id).await.unwrap() {
+            Some(record) => {
+                assert!(record.time_to_live > Duration::ZERO);
+                last = Some(record);
+            }
+            None => return (asked, last.expect("it was there")),
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_served_beyond_its_absolute_end() {
+    let (_server, mut monitor, here, _) = two().await;
+    let absolute = secs(3);
+    let expiry = Expiry::new(secs(2)).with_absolute_timeout(absolute);
+    let here = here.with(expiry);
+    // A layer above stamps it; so does the first load.
+    let began = Instant::now();
+    let id = here.create("1").await;
+    let created = Instant::now();
+    here.warm(&mut monitor, id).await;
+    cost(&mut monitor);
+    let (end, _) = reads_to_the_end(&here, id).await;
+    assert!(end >= began + absolute - 2 * STEP, "{:?}", end - began);
+    // The last that was read was asked for before this.
+    assert!(end < created + absolute + secs(2), "{:?}", end - created);
+    let loads = cost(&mut monitor)
+        .iter()
+        .filter(|it| *it == "EVALSHA")
+        .count();
+    assert!(loads < 100, "{loads}");
+}
+
+/// Redis removes what has ended only when it comes across it, and says so only then.
+#[tokio::test]
+async fn nothing_is_served_beyond_the_end_that_redis_told() {
+    let server = RedisServer::start_with(&["--enable-debug-command", "yes"]);
+    let mut monitor = Monitor::start(&server);
+    let here = Node::new(&server.url()).await;
+    assert_eq!(
+        server
+            .client()
+            .cmd(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"])
+            .text(),
+        "OK"
+    );
+    let expiry = Expiry::new(secs(900)).with_absolute_timeout(secs(1000));
+    let here = here.with(expiry);
+    let id = here.create("1").await;
+    here.warm(&mut monitor, id).await;
+    // It was made long ago.
+    let time = server.client().cmd(&["TIME"]);
+    let now: u64 = time.list()[0].text().parse().unwrap();
+    let created = (now * 1000 + 2000 - 1_000_000).to_string();
+    let key = format!("session:{id}");
+    server.client().cmd(&["HSET", &key, "@created", &created]);
+    let changed = Instant::now();
+    let (end, _) = reads_to_the_end(&here, id).await;
+    // The second in which the server's clock was read has passed in part.
+    assert!(end < changed + secs(4), "{:?}", end - changed);
+}

@@ -1,0 +1,29 @@
+//! axum and no sessions: the answers are those of the others, but constant.
+
+use axum::http::header::SET_COOKIE;
+use axum::response::{AppendHeaders, IntoResponse};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+use super::{Profile, STATUS, ping};
+
+/// The app.
+pub fn app() -> Router {
+    Router::new()
+        .route("/ping", get(ping))
+        .route("/profile", get(profile))
+        .route("/visit", post(async || "1"))
+        .route("/login/{user}/{fields}", post(login))
+}
+
+async fn profile() -> Json<Profile> {
+    Json(Profile {
+        user: "abdullah".to_owned(),
+        status: STATUS.to_owned(),
+    })
+}
+
+async fn login() -> impl IntoResponse {
+    let cookie = "session_id=00000000-0000-4000-8000-000000000000; HttpOnly; SameSite=Lax; Path=/";
+    (AppendHeaders([(SET_COOKIE, cookie)]), "welcome")
+}

@@ -3,10 +3,10 @@
 use rivals::common::Monitor;
 use rivals::rival::BoxError;
 
-use crate::apps::STATUS;
 use crate::http::{Answer, Browser};
 use crate::lab::{Lab, Node};
-use crate::servers::BARE;
+use rivals::speed::BARE;
+use rivals::speed::app::STATUS;
 
 /// What is counted, in the order of the columns.
 pub const STEPS: [&str; 6] = [
@@ -52,6 +52,7 @@ pub fn confirm(lab: &Lab, node: &Node) -> Result<Vec<String>, BoxError> {
     let answer = ask(&mut browser, "POST", "/visit")?;
     expect("first visit", &answer, answer.body == "1")?;
     if name == BARE {
+        costs.push(String::new());
         return Ok(costs);
     }
     let answer = browser.ask("POST", "/visit")?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use memchr::{memchr_iter, memmem};
 
-use crate::apps::COOKIE;
+use rivals::speed::app::COOKIE;
 
 /// A response that is completely there.
 #[derive(Debug, Clone, Copy)]

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::load::{Load, MEASURING, Outcome};
 use crate::machine::{self, busy, cpu};
-use crate::servers::Server;
 use crate::work::Work;
+use rivals::speed::Server;
 
 /// After so long sessions are made anew: what reads do not refresh lives for 15 minutes.
 const STALE: Duration = Duration::from_secs(400);
@@ -71,7 +71,13 @@ impl Lab {
         let cores = Cores::new(workers);
         // What this starts inherits it.
         machine::pin(&cores.load)?;
-        let redis = RedisServer::start_with(&["--databases", &DATABASES.to_string()]);
+        let redis = RedisServer::start_with(&[
+            "--databases",
+            &DATABASES.to_string(),
+            // A replica need not wait for others.
+            "--repl-diskless-sync-delay",
+            "0",
+        ]);
         let redis_pid = redis.client().info("process_id").try_into()?;
         let folder = std::env::temp_dir().join(format!("speed-{}", Uuid::new_v4()));
         fs::create_dir_all(&folder)?;

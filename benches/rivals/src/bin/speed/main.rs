@@ -1,36 +1,39 @@
 //! How fast each session layer is, on the same work and in the same run.
 //!
-//! `cargo run --release --bin speed` builds everything and measures all there is, in about 25
-//! minutes; `-- table --quick` is the main table in a few. Each server is a process of its own, on a
+//! `cargo run --release --bin speed` builds everything and measures all there is but the time of
+//! clean builds, in about 25 minutes; `-- table --quick` is the main table in a few. Each server is a process of its own, on a
 //! core of its own; Redis and the load generator are on another. Redis is the newest that
 //! `tests/servers` can fetch, or what `REDIS_SERVER` names.
 
-mod apps;
+mod builds;
 mod confirm;
+mod costs;
 mod http;
 mod lab;
+mod link;
 mod load;
 mod machine;
+mod memory;
+mod options;
 mod redis;
 mod report;
 mod rounds;
-mod servers;
+mod scale;
 mod table;
 mod work;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use rivals::rival::BoxError;
+use rivals::speed::{self, Server, app};
 
-use crate::lab::Lab;
+use crate::link::Delay;
 use crate::load::Load;
-use crate::rounds::{Group, Plan};
-use crate::servers::{SERVERS, Server};
+use crate::options::Options;
 use crate::table::Table;
-use crate::work::Work;
 
-/// Measures session layers side by side.
+/// Measures session layers side by side. Without a command all there is, but `build`.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -40,49 +43,30 @@ struct Cli {
     command: Option<Part>,
 }
 
-/// What is measured, and how.
-#[derive(Debug, Clone, Args)]
-struct Options {
-    /// Only these servers.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
-    /// Only this work.
-    #[arg(long, value_delimiter = ',', value_enum)]
-    work: Vec<Work>,
-    /// Only so many connections.
-    #[arg(long, value_delimiter = ',')]
-    connections: Vec<usize>,
-    /// Only so many sessions, which are used in turn.
-    #[arg(long, value_delimiter = ',')]
-    sessions: Vec<usize>,
-    /// How often each server has its turn.
-    #[arg(long)]
-    rounds: Option<usize>,
-    /// How long a measurement takes.
-    #[arg(long)]
-    seconds: Option<f64>,
-    /// 64 connections and 10,000 sessions only, and short measurements.
-    #[arg(long)]
-    quick: bool,
-    /// How much other processes may use during a measurement before it is repeated, in cores.
-    #[arg(long, default_value_t = 0.1)]
-    foreign: f64,
-    /// Keep fred's default, which delays small packets, where the app configures fred.
-    #[arg(long)]
-    nagle: bool,
-}
-
 /// A part of the measurements.
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// Requests a second and CPU a request.
+    /// Requests a second and CPU a request: the main table.
     Table(Options),
+    /// Redis commands, bytes and replicated writes a request.
+    Costs(Options),
+    /// Memory of the servers, and of Redis for each session.
+    Memory(Options),
+    /// Latency with Redis a millisecond away.
+    Link(Options),
+    /// Throughput with more worker threads and with more stored sessions.
+    Scale(Options),
+    /// Time and number of crates of a clean build, one after the other.
+    Build,
     /// One of the servers; for this program's own use.
     #[command(hide = true)]
     Serve(Serve),
     /// The load generator; for this program's own use.
     #[command(hide = true)]
     Load(Load),
+    /// The link to a Redis that is far away; for this program's own use.
+    #[command(hide = true)]
+    Delay(Delay),
 }
 
 /// Which server is started, and how.
@@ -112,112 +96,85 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), BoxError> {
-    let (part, options) = match cli.command {
+    let (part, options): (fn(&Options) -> _, _) = match cli.command {
         Some(Part::Load(load)) => return load::run(&load),
-        Some(Part::Serve(it)) => {
-            if it.nagle {
-                apps::keep_nagle();
-            }
-            let server = servers::find(&it.name)?;
-            return servers::serve(server, &it.redis, it.port, it.workers, &it.cores);
-        }
-        Some(Part::Table(options)) => (table as fn(&Options) -> _, options),
-        None => (everything as fn(&Options) -> _, cli.options),
+        Some(Part::Delay(delay)) => return link::proxy(&delay),
+        Some(Part::Serve(serve)) => return serve.run(),
+        Some(Part::Build) => return builds::print(),
+        Some(Part::Table(options)) => (table, options),
+        Some(Part::Costs(options)) => (costs, options),
+        Some(Part::Memory(options)) => (memory, options),
+        Some(Part::Link(options)) => (link, options),
+        Some(Part::Scale(options)) => (scale, options),
+        None => (everything, cli.options),
     };
     redis::choose()?;
     part(&options)
 }
 
-/// All that is measured by default.
-fn everything(options: &Options) -> Result<(), BoxError> {
-    table(options)
+impl Serve {
+    fn run(&self) -> Result<(), BoxError> {
+        if self.nagle {
+            app::keep_nagle();
+        }
+        let server = speed::find(&self.name)?;
+        machine::pin(&self.cores)?;
+        speed::serve(server, &self.redis, self.port, self.workers)
+    }
 }
 
-impl Options {
-    /// The servers that take part.
-    fn servers(&self) -> Result<Vec<&'static Server>, BoxError> {
-        for name in &self.only {
-            servers::find(name)?;
-        }
-        let wanted = |server: &&Server| {
-            self.only.is_empty() || self.only.iter().any(|name| name == server.name)
-        };
-        Ok(SERVERS.iter().filter(wanted).collect())
-    }
-
-    /// The rows of the main table.
-    fn groups(&self) -> Vec<Group> {
-        let all = Work::value_variants();
-        let some = [Work::PingCookie, Work::Profile, Work::Visit, Work::Page];
-        let product = |work: &[Work], connections: &[usize], sessions: &[usize]| {
-            let mut groups = Vec::new();
-            for &work in work {
-                for &connections in connections {
-                    for &sessions in sessions {
-                        groups.push(Group {
-                            work,
-                            connections,
-                            sessions,
-                        });
-                    }
-                }
-            }
-            groups
-        };
-        let chosen =
-            !(self.work.is_empty() && self.connections.is_empty() && self.sessions.is_empty());
-        if chosen {
-            let or = |chosen: &[usize], default| match chosen {
-                [] => vec![default],
-                chosen => chosen.to_vec(),
-            };
-            let work = match self.work.as_slice() {
-                [] => all,
-                work => work,
-            };
-            return product(
-                work,
-                &or(&self.connections, 64),
-                &or(&self.sessions, 10_000),
-            );
-        }
-        let mut groups = product(all, &[64], &[10_000]);
-        if !self.quick {
-            groups.extend(product(&some[1..], &[64], &[1]));
-            groups.extend(product(&some, &[1, 256], &[10_000]));
-        }
-        groups
-    }
-
-    /// How it is measured.
-    fn plan(&self) -> Plan {
-        Plan {
-            rounds: self.rounds.unwrap_or(3),
-            seconds: self.seconds.unwrap_or(if self.quick { 0.6 } else { 1.0 }),
-            foreign: self.foreign,
-        }
-    }
+/// All that is measured by default.
+fn everything(options: &Options) -> Result<(), BoxError> {
+    table(options)?;
+    costs(options)?;
+    memory(options)?;
+    link(options)?;
+    scale(options)
 }
 
 /// The main table, after each server has shown that it does the work.
 fn table(options: &Options) -> Result<(), BoxError> {
-    let mut lab = Lab::start(1, options.nagle)?;
+    let mut lab = options.lab()?;
     let mut nodes = Vec::new();
-    let mut costs = Table::new(["server", "what it is"].into_iter().chain(confirm::STEPS));
+    let mut commands = Table::new(["server", "what it is"].into_iter().chain(confirm::STEPS));
     for server in options.servers()? {
         let node = lab.serve(server)?;
-        let commands = confirm::confirm(&lab, &node)?;
-        let mut row = vec![server.name.to_owned(), server.what.to_owned()];
-        row.extend(commands.into_iter().map(|names| match names.as_str() {
+        let costs = confirm::confirm(&lab, &node)?;
+        let costs = costs.into_iter().map(|names| match names.as_str() {
             "" => "–".to_owned(),
             names => names.to_owned(),
-        }));
-        costs.row(row);
+        });
+        let head = [server.name.to_owned(), server.what.to_owned()];
+        commands.row(head.into_iter().chain(costs));
         nodes.push(node);
     }
     let results = rounds::measure(&lab, &mut nodes, &options.groups(), options.plan())?;
     println!("{}, {} cores", redis::version(&lab), machine::cores());
     report::print(&nodes, &results);
-    costs.print("Redis commands a request");
+    commands.print("Redis commands of one request by itself");
     Ok(())
+}
+
+fn costs(options: &Options) -> Result<(), BoxError> {
+    costs::print(&mut options.lab()?, &options.servers()?)
+}
+
+fn memory(options: &Options) -> Result<(), BoxError> {
+    memory::print(&mut options.lab()?, &options.servers()?)
+}
+
+fn link(options: &Options) -> Result<(), BoxError> {
+    link::print(&mut options.lab()?, &options.servers()?)
+}
+
+fn scale(options: &Options) -> Result<(), BoxError> {
+    let or = |default: &[&str]| -> Result<Vec<&'static Server>, BoxError> {
+        match options.only.as_slice() {
+            [] => default.iter().map(|name| speed::find(name)).collect(),
+            _ => options.servers(),
+        }
+    };
+    let servers = or(&["bare", "pipeline", "ours", "ours-interval", "ts"])?;
+    scale::workers(&servers, options.plan(), options.nagle)?;
+    scale::sessions(&mut options.lab()?, &or(&["ours"])?, options.plan())
 }

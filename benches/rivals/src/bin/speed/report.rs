@@ -2,8 +2,8 @@
 
 use crate::lab::{Measured, Node};
 use crate::rounds::{Results, Row};
-use crate::servers::{BARE, HAND};
 use crate::table::{Spread, Table, thousands};
+use rivals::speed::{BARE, HAND};
 
 /// Prints all of them.
 pub fn print(nodes: &[Node], results: &Results) {

@@ -2,16 +2,16 @@
 
 use axum::Router;
 use fred::interfaces::ClientLike;
-use rivals::rival::BoxError;
 use time::Duration;
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
 use tower_sessions_redis_store::RedisStore;
 
-use super::{COOKIE, Fields, IDLE, Profile, Sessions, fred, routes};
+use crate::rival::BoxError;
+use crate::speed::app::{COOKIE, Fields, IDLE, Profile, Sessions, fred, routes};
 
 /// With six connections, as its store's README has it.
-pub async fn app(redis: &str, always_save: bool) -> Result<Router, BoxError> {
-    let pool = fred(redis)?.build_pool(6)?;
+pub async fn app(redis: String, always_save: bool) -> Result<Router, BoxError> {
+    let pool = fred(&redis)?.build_pool(6)?;
     pool.init().await?;
     let layer = SessionManagerLayer::new(RedisStore::new(pool))
         .with_name(COOKIE)

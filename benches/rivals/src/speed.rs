@@ -1,4 +1,15 @@
-//! The servers, each a process of its own: this program, started once more.
+//! The servers of the speed comparison: the same app on each session layer, on one worker thread.
+//!
+//! `cargo run --release --bin speed` measures them: see `bin/speed/main.rs`.
+
+pub mod actix;
+pub mod app;
+pub mod axum_session;
+pub mod bare;
+pub mod hand;
+pub mod ours;
+pub mod ruts;
+pub mod tower_sessions;
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
@@ -6,11 +17,9 @@ use std::thread;
 
 use axum::Router;
 use axum::serve::ListenerExt;
-use rivals::rival::{BoxError, BoxFuture};
 
-use crate::apps::actix::{self, Actix};
-use crate::apps::{axum_session, bare, hand, ours, ruts, tower_sessions};
-use crate::machine;
+use crate::rival::{BoxError, BoxFuture};
+use crate::speed::actix::Actix;
 
 /// A server that takes part.
 pub struct Server {
@@ -26,7 +35,7 @@ pub struct Server {
 #[derive(Clone, Copy)]
 pub enum Start {
     /// Routes that axum serves, given Redis's URL.
-    Axum(fn(String) -> BoxFuture<'static, Result<Router, BoxError>>),
+    Axum(fn(String) -> App),
     /// actix-web.
     Actix(Actix),
 }
@@ -37,84 +46,93 @@ pub const BARE: &str = "bare";
 /// What an engineer would write by hand, which others are compared with.
 pub const HAND: &str = "pipeline";
 
-/// A server on axum: its name, what it is, and an app or a future of one.
-macro_rules! on_axum {
-    ($name:expr, $what:expr, |$redis:ident| $app:expr) => {
-        Server {
-            name: $name,
-            what: $what,
-            start: Start::Axum(|$redis| Box::pin(async move { $app })),
-        }
-    };
+/// An app's routes, once it has its connections.
+pub type App = BoxFuture<'static, Result<Router, BoxError>>;
+
+/// A server on axum.
+const fn on_axum(name: &'static str, what: &'static str, app: fn(String) -> App) -> Server {
+    Server {
+        name,
+        what,
+        start: Start::Axum(app),
+    }
 }
 
-/// All of them, in the order of the tables.
-pub const SERVERS: &[Server] = &[
-    on_axum!(BARE, "axum without sessions", |_redis| Ok(bare::app())),
-    on_axum!(
+/// A server on actix-web.
+const fn on_actix(name: &'static str, what: &'static str, how: Actix) -> Server {
+    Server {
+        name,
+        what,
+        start: Start::Actix(how),
+    }
+}
+
+/// All of them, in the order of the tables. One more setting of ours is one more line here, and its
+/// layer in `speed/ours.rs`.
+pub static SERVERS: &[Server] = &[
+    on_axum(BARE, "axum without sessions", |_| Box::pin(bare::app())),
+    on_axum(
         HAND,
         "handlers by hand: a fred Pipeline of HGETALL and EXPIRE, a guarded script for a write",
-        |redis| hand::app::<false>(&redis).await
+        |redis| Box::pin(hand::app::<false>(redis)),
     ),
-    on_axum!(
+    on_axum(
         "join",
         "the same with `tokio::join!` of the two commands",
-        |redis| hand::app::<true>(&redis).await
+        |redis| Box::pin(hand::app::<true>(redis)),
     ),
-    on_axum!(
-        "ours-memory",
-        "tower-redis-session, `MemoryStore`",
-        |_redis| ours::memory()
-    ),
-    on_axum!("ours", "tower-redis-session, `RedisStore`", |redis| {
-        ours::redis(&redis).await
+    on_axum("ours-memory", "tower-redis-session, `MemoryStore`", |_| {
+        Box::pin(ours::memory())
     }),
-    on_axum!(
+    on_axum("ours", "tower-redis-session, `RedisStore`", |redis| {
+        Box::pin(ours::redis(redis))
+    }),
+    on_axum(
         "ours-interval",
         "the same with a `refresh_interval` of 60 s",
-        |redis| ours::interval(&redis).await
+        |redis| Box::pin(ours::interval(redis)),
     ),
-    on_axum!(
+    on_axum(
         "ts",
         "tower-sessions with its Redis store: a read refreshes nothing",
-        |redis| tower_sessions::app(&redis, false).await
+        |redis| Box::pin(tower_sessions::app(redis, false)),
     ),
-    on_axum!("ts-always", "the same, `with_always_save(true)`", |redis| {
-        tower_sessions::app(&redis, true).await
+    on_axum("ts-always", "the same, `with_always_save(true)`", |redis| {
+        Box::pin(tower_sessions::app(redis, true))
     }),
-    on_axum!(
+    on_axum(
         "axum_session",
         "axum_session with its Redis pool and its local cache, which is stale across nodes",
-        |redis| axum_session::app(&redis, true).await
+        |redis| Box::pin(axum_session::app(redis, true)),
     ),
-    on_axum!(
+    on_axum(
         "axum_session-nocache",
         "the same without the cache",
-        |redis| axum_session::app(&redis, false).await
+        |redis| Box::pin(axum_session::app(redis, false)),
     ),
-    on_axum!("ruts", "ruts: a read refreshes nothing", |redis| {
-        ruts::app::<false>(&redis).await
+    on_axum("ruts", "ruts: a read refreshes nothing", |redis| {
+        Box::pin(ruts::app::<false>(redis))
     }),
-    on_axum!(
+    on_axum(
         "ruts-refresh",
         "the same, a profile refreshes one of its fields",
-        |redis| ruts::app::<true>(&redis).await
+        |redis| Box::pin(ruts::app::<true>(redis)),
     ),
-    Server {
-        name: "actix",
-        what: "actix-session on actix-web, one Redis connection: a read refreshes nothing",
-        start: Start::Actix(Actix::Manager),
-    },
-    Server {
-        name: "actix-refresh",
-        what: "the same, each request refreshes",
-        start: Start::Actix(Actix::Refresh),
-    },
-    Server {
-        name: "actix-pool",
-        what: "actix-session with a pool of Redis connections: a read refreshes nothing",
-        start: Start::Actix(Actix::Pool),
-    },
+    on_actix(
+        "actix",
+        "actix-session on actix-web, one Redis connection: a read refreshes nothing",
+        Actix::Manager,
+    ),
+    on_actix(
+        "actix-refresh",
+        "the same, each request refreshes",
+        Actix::Refresh,
+    ),
+    on_actix(
+        "actix-pool",
+        "actix-session with a pool of Redis connections: a read refreshes nothing",
+        Actix::Pool,
+    ),
 ];
 
 /// The server of that name.
@@ -128,14 +146,7 @@ pub fn find(name: &str) -> Result<&'static Server, BoxError> {
 
 /// Serves until standard input closes: whoever started this is gone then. The address goes to
 /// standard output.
-pub fn serve(
-    server: &Server,
-    redis: &str,
-    port: u16,
-    workers: usize,
-    cores: &[usize],
-) -> Result<(), BoxError> {
-    machine::pin(cores)?;
+pub fn serve(server: &Server, redis: &str, port: u16, workers: usize) -> Result<(), BoxError> {
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     thread::spawn(|| {
         // Whatever comes, even an error, is the end.

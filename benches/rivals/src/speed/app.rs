@@ -1,15 +1,7 @@
-//! The app that every server carries, on one session layer each.
+//! The app that every server of the speed comparison carries, on one session layer each.
 //!
 //! `GET /ping` never looks at the session, `GET /profile` reads two fields, `POST /visit` changes
 //! one, `POST /login/{user}/{fields}` starts a session, `POST /logout` ends it.
-
-pub mod actix;
-pub mod axum_session;
-pub mod bare;
-pub mod hand;
-pub mod ours;
-pub mod ruts;
-pub mod tower_sessions;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +13,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use fred::types::Builder;
 use fred::types::config::{Config, ReconnectPolicy};
-use rivals::rival::BoxError;
 use serde::Serialize;
+
+use crate::rival::BoxError;
 
 /// The cookie's name everywhere.
 pub const COOKIE: &str = "session_id";
@@ -145,7 +138,7 @@ pub fn keep_nagle() {
 
 /// fred as an app in production would set it; the READMEs of what is built on it set nothing, and
 /// with fred's defaults a command that meets an outage waits for ever.
-fn fred(redis: &str) -> Result<Builder, BoxError> {
+pub(super) fn fred(redis: &str) -> Result<Builder, BoxError> {
     let mut builder = Builder::from_config(Config::from_url(redis)?);
     builder
         .set_policy(ReconnectPolicy::new_constant(0, 100))

@@ -3,26 +3,26 @@
 use std::time::Duration;
 
 use axum::Router;
-use rivals::rival::BoxError;
 use tower_redis_session::{
     MemoryStore, RedisStore, Session, SessionLayer, SessionLayerBuilder, SessionStore,
 };
 
-use super::{COOKIE, Fields, IDLE, Profile, Sessions, routes};
+use crate::rival::BoxError;
+use crate::speed::app::{COOKIE, Fields, IDLE, Profile, Sessions, routes};
 
 /// In memory.
-pub fn memory() -> Result<Router, BoxError> {
+pub async fn memory() -> Result<Router, BoxError> {
     app(layer(MemoryStore::new()))
 }
 
 /// In Redis, refreshed on each request.
-pub async fn redis(redis: &str) -> Result<Router, BoxError> {
-    app(layer(RedisStore::connect(redis).await?))
+pub async fn redis(redis: String) -> Result<Router, BoxError> {
+    app(layer(RedisStore::connect(&redis).await?))
 }
 
 /// In Redis, refreshed once a minute.
-pub async fn interval(redis: &str) -> Result<Router, BoxError> {
-    let layer = layer(RedisStore::connect(redis).await?);
+pub async fn interval(redis: String) -> Result<Router, BoxError> {
+    let layer = layer(RedisStore::connect(&redis).await?);
     app(layer.refresh_interval(Duration::from_secs(60)))
 }
 

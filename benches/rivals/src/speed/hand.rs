@@ -14,10 +14,10 @@ use axum::routing::{get, post};
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, HashesInterface, KeysInterface, LuaInterface};
 use fred::types::scripts::Script;
-use rivals::rival::BoxError;
 use uuid::Uuid;
 
-use super::{COOKIE, Failed, Fields, IDLE, Profile, answer, fred, ping};
+use crate::rival::BoxError;
+use crate::speed::app::{COOKIE, Failed, Fields, IDLE, Profile, answer, fred, ping};
 
 /// A write that does not bring back a session that is gone.
 static VISIT: LazyLock<Script> = LazyLock::new(|| {
@@ -30,8 +30,8 @@ static VISIT: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// With `JOIN`, two commands go out by `tokio::join!`, else in a Pipeline.
-pub async fn app<const JOIN: bool>(redis: &str) -> Result<Router, BoxError> {
-    let client = fred(redis)?.build()?;
+pub async fn app<const JOIN: bool>(redis: String) -> Result<Router, BoxError> {
+    let client = fred(&redis)?.build()?;
     client.init().await?;
     let script = VISIT.lua().ok_or("a script without its text")?;
     client.script_load::<(), _>(script.clone()).await?;

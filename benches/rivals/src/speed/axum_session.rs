@@ -4,13 +4,13 @@ use axum::Router;
 use axum_session::{Session, SessionConfig, SessionLayer, SessionStore};
 use axum_session_redispool::SessionRedisPool;
 use redis_pool::RedisPool;
-use rivals::rival::BoxError;
 use time::Duration;
 
-use super::{COOKIE, Fields, IDLE, Profile, Sessions, routes};
+use crate::rival::BoxError;
+use crate::speed::app::{COOKIE, Fields, IDLE, Profile, Sessions, routes};
 
 /// As in its README. Each node keeps sessions in its memory, for an hour, unless told otherwise.
-pub async fn app(redis: &str, cache: bool) -> Result<Router, BoxError> {
+pub async fn app(redis: String, cache: bool) -> Result<Router, BoxError> {
     let mut config = SessionConfig::default()
         .with_session_name(COOKIE)
         .with_secure(false)

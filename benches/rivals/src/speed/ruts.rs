@@ -8,18 +8,18 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
-use rivals::rival::BoxError;
 use ruts::store::Ttl;
 use ruts::store::redis::RedisStore;
 use ruts::{CookieOptions, Session, SessionLayer};
 use tower_cookies::CookieManagerLayer;
 
-use super::{COOKIE, Fields, IDLE, Profile, Sessions, fred, routes};
+use crate::rival::BoxError;
+use crate::speed::app::{COOKIE, Fields, IDLE, Profile, Sessions, fred, routes};
 
 /// As in its README. With `REFRESH` a profile gives one of its fields a new time to live, which is
 /// the least that keeps a session alive: it lives as long as its last field.
-pub async fn app<const REFRESH: bool>(redis: &str) -> Result<Router, BoxError> {
-    let client = fred(redis)?.build()?;
+pub async fn app<const REFRESH: bool>(redis: String) -> Result<Router, BoxError> {
+    let client = fred(&redis)?.build()?;
     client.init().await?;
     let store = RedisStore::new(Arc::new(client)).await?;
     let cookie = CookieOptions::build()

@@ -11,9 +11,9 @@ use actix_web::cookie::time::Duration;
 use actix_web::web::{self, Path};
 use actix_web::{App, Error, HttpResponse, HttpServer};
 use deadpool_redis::{Config, Runtime};
-use rivals::rival::BoxError;
 
-use super::{COOKIE, Fields, IDLE, Profile};
+use crate::rival::BoxError;
+use crate::speed::app::{COOKIE, Fields, IDLE, Profile};
 
 /// How it reaches Redis, and whether a read refreshes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,15 +5,16 @@ use axum::response::{AppendHeaders, IntoResponse};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use super::{Profile, STATUS, ping};
+use crate::rival::BoxError;
+use crate::speed::app::{Profile, STATUS, ping};
 
 /// The app.
-pub fn app() -> Router {
-    Router::new()
+pub async fn app() -> Result<Router, BoxError> {
+    Ok(Router::new()
         .route("/ping", get(ping))
         .route("/profile", get(profile))
         .route("/visit", post(async || "1"))
-        .route("/login/{user}/{fields}", post(login))
+        .route("/login/{user}/{fields}", post(login)))
 }
 
 async fn profile() -> Json<Profile> {

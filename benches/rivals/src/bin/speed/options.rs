@@ -1,0 +1,113 @@
+//! What the command line can choose.
+
+use clap::{Args, ValueEnum};
+use rivals::rival::BoxError;
+use rivals::speed::{self, SERVERS, Server};
+
+use crate::lab::Lab;
+use crate::rounds::{Group, Plan};
+use crate::work::Work;
+
+/// What is measured, and how.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Only these servers.
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Only this work.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    work: Vec<Work>,
+    /// Only so many connections.
+    #[arg(long, value_delimiter = ',')]
+    connections: Vec<usize>,
+    /// Only so many sessions, which are used in turn.
+    #[arg(long, value_delimiter = ',')]
+    sessions: Vec<usize>,
+    /// How often each server has its turn.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long a measurement takes.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// 64 connections and 10,000 sessions only, and short measurements.
+    #[arg(long)]
+    quick: bool,
+    /// How much other processes may use during a measurement before it is repeated, in cores.
+    #[arg(long, default_value_t = 0.1)]
+    foreign: f64,
+    /// Keep fred's default, which delays small packets, where the app configures fred.
+    #[arg(long)]
+    pub nagle: bool,
+}
+
+impl Options {
+    /// A Redis, and servers with one worker thread each.
+    pub fn lab(&self) -> Result<Lab, BoxError> {
+        Lab::start(1, self.nagle)
+    }
+
+    /// The servers that take part.
+    pub fn servers(&self) -> Result<Vec<&'static Server>, BoxError> {
+        for name in &self.only {
+            speed::find(name)?;
+        }
+        let wanted = |server: &&Server| {
+            self.only.is_empty() || self.only.iter().any(|name| name == server.name)
+        };
+        Ok(SERVERS.iter().filter(wanted).collect())
+    }
+
+    /// The rows of the main table.
+    pub fn groups(&self) -> Vec<Group> {
+        let all = Work::value_variants();
+        let product = |work: &[Work], connections: &[usize], sessions: &[usize]| {
+            let mut groups = Vec::new();
+            for &work in work {
+                for &connections in connections {
+                    for &sessions in sessions {
+                        groups.push(Group {
+                            work,
+                            connections,
+                            sessions,
+                        });
+                    }
+                }
+            }
+            groups
+        };
+        let chosen =
+            !(self.work.is_empty() && self.connections.is_empty() && self.sessions.is_empty());
+        if chosen {
+            let or = |chosen: &[usize], default| match chosen {
+                [] => vec![default],
+                chosen => chosen.to_vec(),
+            };
+            let work = match self.work.as_slice() {
+                [] => all,
+                work => work,
+            };
+            return product(
+                work,
+                &or(&self.connections, 64),
+                &or(&self.sessions, 10_000),
+            );
+        }
+        let mut groups = product(all, &[64], &[10_000]);
+        if !self.quick {
+            let on_sessions = [Work::Profile, Work::Visit, Work::Page];
+            groups.extend(product(&on_sessions, &[64], &[1]));
+            groups.extend(product(&on_sessions, &[1], &[10_000]));
+            groups.extend(product(&on_sessions[..2], &[256], &[10_000]));
+        }
+        groups
+    }
+
+    /// How it is measured.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            rounds: self.rounds.unwrap_or(3),
+            seconds: self.seconds.unwrap_or(if self.quick { 0.6 } else { 1.0 }),
+            foreign: self.foreign,
+        }
+    }
+}

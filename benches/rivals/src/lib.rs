@@ -8,6 +8,7 @@ pub mod ours;
 pub mod rival;
 pub mod rivals;
 pub mod speed;
+pub mod versions;
 
 /// The harness of the crate's own tests: a real Redis, a browser, gates. It knows no library.
 // There it is no part of any interface, which is what clippy goes by.

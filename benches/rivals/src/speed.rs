@@ -29,6 +29,8 @@ pub struct Server {
     pub what: &'static str,
     /// What starts it.
     pub start: Start,
+    /// Whether it needs fields with a time to live of their own, which Redis has since 7.4.
+    pub needs_field_ttl: bool,
 }
 
 /// What starts a server.
@@ -55,6 +57,7 @@ const fn on_axum(name: &'static str, what: &'static str, app: fn(String) -> App)
         name,
         what,
         start: Start::Axum(app),
+        needs_field_ttl: false,
     }
 }
 
@@ -64,8 +67,30 @@ const fn on_actix(name: &'static str, what: &'static str, how: Actix) -> Server 
         name,
         what,
         start: Start::Actix(how),
+        needs_field_ttl: false,
     }
 }
+
+impl Server {
+    const fn needs_field_ttl(mut self) -> Self {
+        self.needs_field_ttl = true;
+        self
+    }
+}
+
+/// The crates whose versions matter.
+pub const CRATES: [&str; 10] = [
+    "tower-redis-session",
+    "tower-sessions",
+    "tower-sessions-redis-store",
+    "axum_session",
+    "axum_session_redispool",
+    "ruts",
+    "actix-session",
+    "fred",
+    "axum",
+    "actix-web",
+];
 
 /// All of them, in the order of the tables. One more setting of ours is one more line here, and its
 /// layer in `speed/ours.rs`.
@@ -112,12 +137,14 @@ pub static SERVERS: &[Server] = &[
     ),
     on_axum("ruts", "ruts: a read refreshes nothing", |redis| {
         Box::pin(ruts::app::<false>(redis))
-    }),
+    })
+    .needs_field_ttl(),
     on_axum(
         "ruts-refresh",
         "the same, a profile refreshes one of its fields",
         |redis| Box::pin(ruts::app::<true>(redis)),
-    ),
+    )
+    .needs_field_ttl(),
     on_actix(
         "actix",
         "actix-session on actix-web, one Redis connection: a read refreshes nothing",

@@ -33,7 +33,7 @@ pub fn serve(
     listener: TcpListener,
     workers: usize,
 ) -> Result<(), BoxError> {
-    let server = actix_web::rt::System::new().block_on(async {
+    actix_web::rt::System::new().block_on(async {
         let store = match actix {
             Actix::Pool => {
                 let pool = Config::from_url(redis).create_pool(Some(Runtime::Tokio1))?;
@@ -48,8 +48,7 @@ pub fn serve(
         run(store, policy, listener, workers)
             .await
             .map_err(BoxError::from)
-    });
-    server
+    })
 }
 
 async fn run(

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use rivals::rival::Rival;
-
-/// What cargo chose; it writes the file before it compiles.
-const LOCK: &str = include_str!("../../../Cargo.lock");
+use rivals::versions::version;
 
 /// A library's column head: its crates with their versions.
 pub fn head(rival: &dyn Rival) -> String {
@@ -13,13 +11,6 @@ pub fn head(rival: &dyn Rival) -> String {
     let versions: Vec<_> = crates.iter().map(|name| version(name)).collect();
     let store = (versions.get(1)).map_or_else(String::new, |v| format!(", Redis store {v}"));
     format!("{} {}{store}", rival.name(), versions[0])
-}
-
-/// The version of a crate in this build.
-fn version(name: &str) -> &'static str {
-    let start = format!("name = \"{name}\"\nversion = \"");
-    let (_, rest) = LOCK.split_once(&start).expect("a crate of the build");
-    rest.split('"').next().expect("a version")
 }
 
 /// A cell: each outcome with how often it came.

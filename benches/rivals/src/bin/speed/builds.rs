@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use rivals::rival::BoxError;
+use rivals::versions::LOCK;
 use uuid::Uuid;
 
 use crate::table::Table;
@@ -18,9 +19,6 @@ struct Build {
     dependencies: &'static str,
     main: &'static str,
 }
-
-/// The versions are those of this crate's lock file.
-const LOCK: &str = include_str!("../../../Cargo.lock");
 
 /// Where our own crate is.
 const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -107,6 +105,7 @@ impl Build {
         );
         fs::create_dir_all(folder.join("src"))?;
         fs::write(folder.join("Cargo.toml"), manifest)?;
+        // So that versions are the same in all of them.
         fs::write(folder.join("Cargo.lock"), LOCK)?;
         fs::write(folder.join("src/main.rs"), self.main)?;
         self.cargo(folder, &["fetch", "--quiet"])?;

@@ -26,7 +26,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use rivals::rival::BoxError;
-use rivals::speed::{self, Server, app};
+use rivals::speed::{self, app};
+use rivals::versions::version;
 
 use crate::link::Delay;
 use crate::load::Load;
@@ -134,10 +135,10 @@ fn everything(options: &Options) -> Result<(), BoxError> {
 
 /// The main table, after each server has shown that it does the work.
 fn table(options: &Options) -> Result<(), BoxError> {
-    let mut lab = options.lab()?;
+    let mut lab = options.lab(1)?;
     let mut nodes = Vec::new();
     let mut commands = Table::new(["server", "what it is"].into_iter().chain(confirm::STEPS));
-    for server in options.servers()? {
+    for server in options.servers(&lab, &[])? {
         let node = lab.serve(server)?;
         let costs = confirm::confirm(&lab, &node)?;
         let costs = costs.into_iter().map(|names| match names.as_str() {
@@ -149,32 +150,33 @@ fn table(options: &Options) -> Result<(), BoxError> {
         nodes.push(node);
     }
     let results = rounds::measure(&lab, &mut nodes, &options.groups(), options.plan())?;
-    println!("{}, {} cores", redis::version(&lab), machine::cores());
+    let crates = speed::CRATES.map(|name| format!("{name} {}", version(name)));
+    let (redis, cores) = (redis::version(&lab), machine::cores());
+    println!("{redis}, {cores} cores, {}", crates.join(", "));
     report::print(&nodes, &results);
     commands.print("Redis commands of one request by itself");
     Ok(())
 }
 
 fn costs(options: &Options) -> Result<(), BoxError> {
-    costs::print(&mut options.lab()?, &options.servers()?)
+    let mut lab = options.lab(1)?;
+    let servers = options.servers(&lab, &[])?;
+    costs::print(&mut lab, &servers)
 }
 
 fn memory(options: &Options) -> Result<(), BoxError> {
-    memory::print(&mut options.lab()?, &options.servers()?)
+    let mut lab = options.lab(1)?;
+    let servers = options.servers(&lab, &[])?;
+    memory::print(&mut lab, &servers)
 }
 
 fn link(options: &Options) -> Result<(), BoxError> {
-    link::print(&mut options.lab()?, &options.servers()?)
+    let mut lab = options.lab(1)?;
+    let servers = options.servers(&lab, &[])?;
+    link::print(&mut lab, &servers)
 }
 
 fn scale(options: &Options) -> Result<(), BoxError> {
-    let or = |default: &[&str]| -> Result<Vec<&'static Server>, BoxError> {
-        match options.only.as_slice() {
-            [] => default.iter().map(|name| speed::find(name)).collect(),
-            _ => options.servers(),
-        }
-    };
-    let servers = or(&["bare", "pipeline", "ours", "ours-interval", "ts"])?;
-    scale::workers(&servers, options.plan(), options.nagle)?;
-    scale::sessions(&mut options.lab()?, &or(&["ours"])?, options.plan())
+    scale::workers(options)?;
+    scale::sessions(options)
 }

@@ -13,7 +13,7 @@ use crate::work::Work;
 const LIVE: usize = 100_000;
 
 /// How many sessions the memory of one is the mean of.
-const STORED: usize = 10_000;
+const STORED: usize = 5000;
 
 /// How many fields these have.
 const FIELDS: [usize; 3] = [2, 10, 50];

@@ -5,6 +5,7 @@ use rivals::rival::BoxError;
 use rivals::speed::{self, SERVERS, Server};
 
 use crate::lab::Lab;
+use crate::redis;
 use crate::rounds::{Group, Plan};
 use crate::work::Work;
 
@@ -41,20 +42,27 @@ pub struct Options {
 }
 
 impl Options {
-    /// A Redis, and servers with one worker thread each.
-    pub fn lab(&self) -> Result<Lab, BoxError> {
-        Lab::start(1, self.nagle)
+    /// A Redis, and servers with so many worker threads each.
+    pub fn lab(&self, workers: usize) -> Result<Lab, BoxError> {
+        Lab::start(workers, self.nagle)
     }
 
-    /// The servers that take part.
-    pub fn servers(&self) -> Result<Vec<&'static Server>, BoxError> {
-        for name in &self.only {
+    /// The servers that take part: those that were asked for, else these, else all.
+    pub fn servers(&self, lab: &Lab, default: &[&str]) -> Result<Vec<&'static Server>, BoxError> {
+        let wanted: Vec<_> = match self.only.as_slice() {
+            [] => default.to_vec(),
+            only => only.iter().map(String::as_str).collect(),
+        };
+        for name in &wanted {
             speed::find(name)?;
         }
-        let wanted = |server: &&Server| {
-            self.only.is_empty() || self.only.iter().any(|name| name == server.name)
-        };
-        Ok(SERVERS.iter().filter(wanted).collect())
+        let mut servers: Vec<_> = SERVERS.iter().collect();
+        servers.retain(|server| wanted.is_empty() || wanted.contains(&server.name));
+        if !redis::has_field_ttl(lab) {
+            servers.retain(|server| !server.needs_field_ttl);
+            eprintln!("speed: without ruts, as this Redis has no fields with a time to live");
+        }
+        Ok(servers)
     }
 
     /// The rows of the main table.

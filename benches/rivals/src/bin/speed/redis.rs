@@ -4,6 +4,7 @@ use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use rivals::common::Reply;
 use rivals::rival::BoxError;
 
 use crate::lab::Lab;
@@ -43,4 +44,10 @@ pub fn version(lab: &Lab) -> String {
         Some(version) => format!("Valkey {version}"),
         None => format!("Redis {}", line("redis_version:").unwrap_or("?")),
     }
+}
+
+/// Whether fields can have a time to live.
+pub fn has_field_ttl(lab: &Lab) -> bool {
+    let known = lab.redis.client().cmd(&["COMMAND", "INFO", "HEXPIRE"]);
+    matches!(known.list(), [Reply::Array(_)])
 }

@@ -1,11 +1,11 @@
 //! How speed scales: with worker threads, and with the number of stored sessions.
 
 use rivals::rival::BoxError;
-use rivals::speed::Server;
 
-use crate::lab::{Lab, Measured};
+use crate::lab::Measured;
 use crate::machine;
-use crate::rounds::{self, Group, Plan};
+use crate::options::Options;
+use crate::rounds::{self, Group};
 use crate::table::{Spread, Table, thousands};
 use crate::work::Work;
 
@@ -16,12 +16,13 @@ const WORKERS: [usize; 2] = [1, 2];
 const SESSIONS: [usize; 3] = [1, 10_000, 1_000_000];
 
 /// Throughput with one and with two worker threads.
-pub fn workers(servers: &[&'static Server], plan: Plan, nagle: bool) -> Result<(), BoxError> {
+pub fn workers(options: &Options) -> Result<(), BoxError> {
     let mut table = Table::new(["", "worker threads", "profile", "visit"]);
     for workers in WORKERS {
-        let mut lab = Lab::start(workers, nagle)?;
+        let mut lab = options.lab(workers)?;
         let mut nodes = Vec::new();
-        for &server in servers {
+        let some = ["bare", "pipeline", "ours", "ours-interval", "ts"];
+        for server in options.servers(&lab, &some)? {
             nodes.push(lab.serve(server)?);
         }
         let groups = [Work::Profile, Work::Visit].map(|work| Group {
@@ -29,7 +30,7 @@ pub fn workers(servers: &[&'static Server], plan: Plan, nagle: bool) -> Result<(
             connections: 64,
             sessions: 10_000,
         });
-        let results = rounds::measure(&lab, &mut nodes, &groups, plan)?;
+        let results = rounds::measure(&lab, &mut nodes, &groups, options.plan())?;
         for (at, node) in nodes.iter().enumerate() {
             let cells = results.rows.iter().map(|row| cell(&row.measured[at]));
             let head = [node.server.name.to_owned(), workers.to_string()];
@@ -46,9 +47,10 @@ pub fn workers(servers: &[&'static Server], plan: Plan, nagle: bool) -> Result<(
 }
 
 /// Throughput over the number of stored sessions.
-pub fn sessions(lab: &mut Lab, servers: &[&'static Server], plan: Plan) -> Result<(), BoxError> {
+pub fn sessions(options: &Options) -> Result<(), BoxError> {
+    let mut lab = options.lab(1)?;
     let mut table = Table::new(["", "stored sessions", "profile", "visit"]);
-    for &server in servers {
+    for server in options.servers(&lab, &["ours"])? {
         let mut nodes = [lab.serve(server)?];
         for sessions in SESSIONS {
             eprintln!("scale: {} with {sessions} sessions", server.name);
@@ -57,7 +59,7 @@ pub fn sessions(lab: &mut Lab, servers: &[&'static Server], plan: Plan) -> Resul
                 connections: 64,
                 sessions,
             });
-            let results = rounds::measure(lab, &mut nodes, &groups, plan)?;
+            let results = rounds::measure(&lab, &mut nodes, &groups, options.plan())?;
             let cells = results.rows.iter().map(|row| cell(&row.measured[0]));
             let head = [server.name.to_owned(), thousands(sessions as f64)];
             table.row(head.into_iter().chain(cells));

@@ -120,17 +120,30 @@ impl Serve {
         }
         let server = speed::find(&self.name)?;
         machine::pin(&self.cores)?;
+        // Why a request failed, if one does.
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+            .with_writer(std::io::stderr)
+            .init();
         speed::serve(server, &self.redis, self.port, self.workers)
     }
 }
 
-/// All that is measured by default.
+/// All that is measured by default. A part that fails does not hide the others.
 fn everything(options: &Options) -> Result<(), BoxError> {
-    table(options)?;
-    costs(options)?;
-    memory(options)?;
-    link(options)?;
-    scale(options)
+    let parts = [table, costs, memory, link, scale];
+    let results = parts.map(|part| {
+        let result = part(options);
+        if let Err(error) = &result {
+            eprintln!("speed: {error}");
+        }
+        result
+    });
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    match failed {
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {} parts failed", parts.len()).into()),
+    }
 }
 
 /// The main table, after each server has shown that it does the work.

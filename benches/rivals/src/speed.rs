@@ -118,6 +118,11 @@ pub static SERVERS: &[Server] = &[
         |redis| Box::pin(ours::interval(redis)),
     ),
     on_axum(
+        "ours-near",
+        "the same store with a near cache of at most 100 MiB",
+        |redis| Box::pin(ours::near(redis)),
+    ),
+    on_axum(
         "ts",
         "tower-sessions with its Redis store: a read refreshes nothing",
         |redis| Box::pin(tower_sessions::app(redis, false)),

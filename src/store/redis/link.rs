@@ -64,7 +64,7 @@ pub(super) struct Link {
 /// How a connection is made.
 enum Way {
     /// By us: a new client each time, so that nothing that was left in an old one is ever sent.
-    Connect(Target),
+    Connect(Box<Target>),
     /// The caller's pool connects by itself.
     Given(Pool),
 }
@@ -111,7 +111,7 @@ impl Link {
         let connection = first_connection(&target).await?;
         let live = Live::new(Clients::One(connection.client.clone()));
         let given_up = live.given_up.clone();
-        let link = Arc::new(Self::new(Way::Connect(target), State::Up(live)));
+        let link = Arc::new(Self::new(Way::Connect(Box::new(target)), State::Up(live)));
         link.clock.learn(connection.reading);
         link.keep(Some((connection, given_up)));
         Ok(link)
@@ -124,7 +124,7 @@ impl Link {
             why: no_connection(),
             tried: false,
         };
-        let mut link = Self::new(Way::Connect(target), down);
+        let mut link = Self::new(Way::Connect(Box::new(target)), down);
         link.attention = Some(attention);
         let link = Arc::new(link);
         link.keep(None);
@@ -162,7 +162,7 @@ impl Link {
     #[cfg(feature = "near-cache")]
     pub(super) fn target(&self) -> Target {
         match &self.way {
-            Way::Connect(target) => target.clone(),
+            Way::Connect(target) => Target::clone(target),
             Way::Given(pool) => Target::of(pool),
         }
     }
@@ -311,7 +311,7 @@ impl Link {
         let link = Arc::downgrade(self);
         match &self.way {
             Way::Connect(target) => {
-                (self.keeper).keep(|| keep_connected(link, target.clone(), connection))
+                (self.keeper).keep(|| keep_connected(link, Target::clone(target), connection))
             }
             Way::Given(pool) => self.keeper.keep(|| look_for(link, pool.clone())),
         }

@@ -26,6 +26,12 @@ pub async fn interval(redis: String) -> Result<Router, BoxError> {
     app(layer.refresh_interval(Duration::from_secs(60)))
 }
 
+/// In Redis, and near at hand.
+pub async fn near(redis: String) -> Result<Router, BoxError> {
+    let store = RedisStore::connect(&redis).await?;
+    app(layer(store.with_near_cache(100 * 1024)))
+}
+
 fn layer(store: impl SessionStore) -> SessionLayerBuilder {
     SessionLayer::builder(store)
         .cookie_name(COOKIE)

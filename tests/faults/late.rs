@@ -23,6 +23,8 @@ const WRITES: [&str; 6] = [
 ];
 /// And one that has none.
 const NEW: &str = "set user eve";
+/// What comes together is sent together: creates, updates, and each renewal by itself.
+const KINDS: i64 = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_failed_does_not_happen_later() {
@@ -121,7 +123,7 @@ async fn stopped<S: Admin>(server: &S, url: &str, stop: impl Fn(), cont: impl Fn
     consumed(server, &id).await;
     // They were not lost on the way: they came, and did nothing.
     let late = server.calls("evalsha") - before;
-    assert!(late >= i64::try_from(WRITES.len()).unwrap(), "{late} came");
+    assert!(late >= KINDS, "{late} came");
     nothing_happened(server, &browsers).await;
 }
 
@@ -153,7 +155,7 @@ async fn held<S: Admin>(server: &S, addr: String) {
     gate.open();
     consumed(server, &id).await;
     let late = server.calls("evalsha") - before;
-    assert!(late >= i64::try_from(WRITES.len()).unwrap(), "{late} came");
+    assert!(late >= KINDS, "{late} came");
     nothing_happened(server, &browsers).await;
 }
 

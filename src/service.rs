@@ -82,8 +82,13 @@ where
                 self.shared.clone(),
             );
         }
-        if presented.ids.is_empty() {
-            let session = Session::new(self.shared.clone(), presented);
+        let at_once = if presented.ids.is_empty() {
+            Some(Session::new(self.shared.clone(), presented))
+        } else {
+            let known = self.shared.store.known(presented.ids, config.expiry);
+            known.map(|found| Session::found(self.shared.clone(), presented, found))
+        };
+        if let Some(session) = at_once {
             request.extensions_mut().remove::<LazySession>();
             request.extensions_mut().insert(session.clone());
             let handle = Some(Handle::Eager(session));

@@ -149,6 +149,13 @@ pub trait SessionStore: Send + Sync + 'static {
         refresh: bool,
     ) -> impl Future<Output = Result<Option<Record>, Error>> + Send;
 
+    /// A live session that is known without waiting, just as [`load`](Self::load) with `refresh` would answer it now:
+    /// then the layer needs no future to wait for. `None`, as by default, where it has to be loaded.
+    fn known(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
+        let _ = (id, expiry);
+        None
+    }
+
     /// Stores a new session, with its own [idle timeout](Changes::idle_timeout) if it has one; each of `changes` is a
     /// [`Set`](crate::Change::Set). Answers [`Written::Kept`]; an id that is taken is an error.
     fn create(
@@ -305,6 +312,8 @@ fn one(id: SessionId, record: Option<Record>) -> Found {
 /// value, so that an operation can outlive the request that asked for it. The patience is only told to the store: the
 /// caller keeps to it.
 pub(crate) trait ErasedStore: Send + Sync {
+    /// What [`find`](Self::find) would find, where that is known without waiting.
+    fn known(&self, ids: Ids, expiry: Expiry) -> Option<Found>;
     fn find(self: Arc<Self>, ids: Ids, expiry: Expiry, patience: Patience) -> BoxFuture<Found>;
     fn load(
         self: Arc<Self>,
@@ -339,6 +348,14 @@ pub(crate) trait ErasedStore: Send + Sync {
 }
 
 impl<S: SessionStore> ErasedStore for S {
+    fn known(&self, ids: Ids, expiry: Expiry) -> Option<Found> {
+        let [Some(id), None, ..] = ids.slots() else {
+            return None;
+        };
+        let record = SessionStore::known(self, id, expiry)?;
+        Some(Found::One(id, record))
+    }
+
     fn find(self: Arc<Self>, ids: Ids, expiry: Expiry, patience: Patience) -> BoxFuture<Found> {
         let find = async move {
             match ids.slots() {

@@ -63,6 +63,13 @@ impl Session {
         Ok(session)
     }
 
+    /// A session that did not have to be waited for.
+    pub(crate) fn found(shared: Arc<Shared>, presented: Presented, found: Found) -> Self {
+        let session = Self::new(shared, presented);
+        session.inner.state().found(found);
+        session
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }

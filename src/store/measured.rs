@@ -90,6 +90,10 @@ impl<S: SessionStore> SessionStore for Measured<S> {
         measured!("load", self.0.load(id, expiry, refresh))
     }
 
+    fn known(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
+        self.0.known(id, expiry)
+    }
+
     async fn create(
         &self,
         id: SessionId,

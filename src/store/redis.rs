@@ -259,10 +259,13 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
         refresh: bool,
     ) -> Result<Option<Record>, Error> {
-        let expiry = self.near.expiry(expiry);
-        if refresh && let Some(record) = self.near.get(id, expiry) {
-            return Ok(Some(record));
+        if refresh {
+            if let Some(record) = self.known(id, expiry) {
+                return Ok(Some(record));
+            }
+            self.near.misses();
         }
+        let expiry = self.near.expiry(expiry);
         // Nothing that is read later is older than what is asked for now.
         let _fresh = (!refresh).then(|| self.near.changing([id]));
         let load = self.load_together(id, expiry, refresh);
@@ -271,6 +274,10 @@ impl SessionStore for RedisStore {
             Some(_) => load.await,
             None => in_time(deadline(), load).await,
         }
+    }
+
+    fn known(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
+        self.near.get(id, self.near.expiry(expiry))
     }
 
     async fn create(

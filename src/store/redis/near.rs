@@ -58,9 +58,16 @@ impl Near {
 
     /// A session that need not be asked for.
     pub(super) fn get(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
-        let record = self.0.as_ref()?.get(id, expiry);
-        event::near_cache(record.is_some());
-        record
+        let record = self.0.as_ref()?.get(id, expiry)?;
+        event::near_cache(true);
+        Some(record)
+    }
+
+    /// A session has to be asked for.
+    pub(super) fn misses(&self) {
+        if self.0.is_some() {
+            event::near_cache(false);
+        }
     }
 
     /// Sessions are about to be changed, or asked for anew. What is known of them is forgotten, now and when this is

@@ -21,6 +21,8 @@ impl Near {
         None
     }
 
+    pub(super) fn misses(&self) {}
+
     pub(super) fn changing<const N: usize>(&self, _: [SessionId; N]) {}
 
     pub(super) async fn load(

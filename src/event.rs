@@ -89,11 +89,10 @@ pub(crate) fn recovered(after: Duration) {
     event!(INFO, "recovered", after_ms, "the session store is back");
 }
 
-/// Why what is loaded cannot be kept: Redis refuses to say what changes (`refused`), or the connection is lost over
-/// which it did.
+/// Why what is loaded cannot be kept: Redis does not say what changes although it can be asked (`refused`), or the
+/// connection is lost over which it did.
 #[cfg(feature = "near-cache")]
-pub(crate) fn untracked(error: Option<&Error>, refused: bool) {
-    let Some(error) = error else { return };
+pub(crate) fn untracked(error: &Error, refused: bool) {
     let cause = std::error::Error::source(error).map(tracing::field::display);
     if refused {
         alarm!(WARN, "untracked", kind = ?error.kind(), %error, cause, "the near cache is off");

@@ -4,6 +4,9 @@
 
 #[path = "near_cache/basics.rs"]
 mod basics;
+#[path = "observability/capture.rs"]
+#[allow(dead_code)]
+mod capture;
 mod common;
 #[path = "near_cache/deployments.rs"]
 mod deployments;

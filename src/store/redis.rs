@@ -267,7 +267,7 @@ impl SessionStore for RedisStore {
         }
         let expiry = self.near.expiry(expiry);
         // Nothing that is read later is older than what is asked for now.
-        let _fresh = (!refresh).then(|| self.near.changing([id]));
+        let _forgets = (!refresh).then(|| self.near.forgets([id]));
         let load = self.load_together(id, expiry, refresh);
         match super::patience() {
             // The layer drops it in time.
@@ -287,7 +287,7 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
     ) -> Result<Written, Error> {
         let expiry = self.near.expiry(expiry);
-        let _changing = self.near.changing([id]);
+        let _forgets = self.near.forgets([id]);
         self.write_together(true, id, changes, expiry).await
     }
 
@@ -298,7 +298,7 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
     ) -> Result<Written, Error> {
         let expiry = self.near.expiry(expiry);
-        let _changing = self.near.changing([id]);
+        let _forgets = self.near.forgets([id]);
         self.write_together(false, id, changes, expiry).await
     }
 
@@ -310,13 +310,13 @@ impl SessionStore for RedisStore {
         expiry: Expiry,
     ) -> Result<Written, Error> {
         let expiry = self.near.expiry(expiry);
-        let _changing = self.near.changing([old, new]);
+        let _forgets = self.near.forgets([old, new]);
         self.renew_patiently(patience(), old, new, changes, expiry)
             .await
     }
 
     async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        let _changing = self.near.changing([id]);
+        let _forgets = self.near.forgets([id]);
         // A logout is wanted, however late: it also has time where a write before it has taken all.
         let end = deadline().max(Instant::now() + DIRECT);
         let delete = in_time(end, async {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tower_redis_session::{Expiry, RedisStore, SessionId, SessionStore, Written};
 
-use crate::common::{Monitor, RedisServer};
+use crate::common::{HANG, Monitor, RedisServer};
+use crate::faults::{sees_in_time, tracking};
 use crate::node::{Node, cost, secs, set, two};
 
 #[tokio::test]
@@ -157,4 +158,70 @@ async fn it_holds_no_more_than_its_capacity() {
         !here.hits(&mut monitor, large).await,
         "30 KB in room for 20 KiB"
     );
+}
+
+#[tokio::test]
+async fn it_asks_for_no_sign_of_life_where_nothing_is_served() {
+    let (server, mut monitor, here, _) = two().await;
+    let id = here.create("1").await;
+    here.warm(&mut monitor, id).await;
+    let began = Instant::now();
+    loop {
+        monitor.all();
+        tokio::time::sleep(secs(1)).await;
+        let asked = monitor.all();
+        if asked.is_empty() {
+            break;
+        }
+        assert!(began.elapsed() < HANG, "{asked:?}");
+    }
+    // It is told what changes all the same.
+    server
+        .client()
+        .cmd(&["HSET", &format!("session:{id}"), "v", "2"]);
+    here.sees(id, Some("2")).await;
+    here.warm(&mut monitor, id).await;
+}
+
+#[tokio::test]
+async fn it_goes_with_its_store() {
+    let (server, mut monitor, here, there) = two().await;
+    let id = here.create("1").await;
+    here.warm(&mut monitor, id).await;
+    there.warm(&mut monitor, id).await;
+    let copy = here.clone();
+    drop(here);
+    assert!(copy.hits(&mut monitor, id).await);
+    assert_eq!(tracking(&server).len(), 2);
+    drop(copy);
+    let dropped = Instant::now();
+    while tracking(&server).len() != 1 {
+        assert!(dropped.elapsed() < HANG, "the connection is not closed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(there.hits(&mut monitor, id).await);
+}
+
+/// As in the tests of an app, each of which has a runtime of its own.
+#[test]
+fn it_outlives_the_runtime_that_it_was_made_in() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let server = RedisServer::start();
+    let mut monitor = Monitor::start(&server);
+    let (here, there, id) = runtime().block_on(async {
+        let here = Node::new(&server.url()).await;
+        let id = here.create("0").await;
+        here.warm(&mut monitor, id).await;
+        (here, Node::new(&server.url()).await, id)
+    });
+    for round in 1..3 {
+        runtime().block_on(async {
+            let written = there.write_patiently(id, round).await;
+            sees_in_time(&here, id, Some(&round.to_string()), written).await;
+            here.warm(&mut monitor, id).await;
+        });
+    }
 }

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config};
 use tower_redis_session::{RedisStore, SessionId, SessionStore};
+use tracing::Level;
 
+use crate::capture::Log;
 use crate::common::{Monitor, RedisCluster, RedisServer, Sentinels, first_slots, patiently};
 use crate::faults::sees_in_time;
 use crate::node::{BOUND, Node, cost, secs};
@@ -228,10 +230,19 @@ async fn rights() {
     let near = Node::new(&url("near")).await;
     let id = near.create("0").await;
     near.warm(&mut monitor, id).await;
+    let log = Log::listen();
     let far = Node::new(&url("far")).await;
     for _ in 0..20 {
         assert_eq!(far.read(id).await.as_deref(), Some("0"));
         assert!(!far.hits(&mut monitor, id).await);
         tokio::time::sleep(BOUND / 20).await;
     }
+    // Once at this level, however often it was tried.
+    let mut events = log.take_raw();
+    events.retain(|event| event.level < Level::DEBUG);
+    let [event] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!((event.level, &*event.name), (Level::WARN, "untracked"));
+    assert_eq!(event.fields["kind"], "NotPermitted");
 }

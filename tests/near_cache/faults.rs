@@ -40,6 +40,91 @@ async fn killed_connections() {
     }
 }
 
+/// The connections of nodes over which a server says what changes.
+pub fn tracking(server: &RedisServer) -> Vec<String> {
+    let list = server.client().cmd(&["CLIENT", "LIST"]).text();
+    let tracking = list.lines().filter(|line| line.contains(" flags=t"));
+    let id = |line: &str| {
+        line.strip_prefix("id=")?
+            .split(' ')
+            .next()
+            .map(str::to_owned)
+    };
+    tracking.filter_map(id).collect()
+}
+
+#[tokio::test]
+async fn what_came_over_a_connection_that_is_lost_is_not_served() {
+    let server = RedisServer::start();
+    let mut monitor = Monitor::start(&server);
+    let here = Node::new(&server.url()).await;
+    let id = here.create("0").await;
+    for _ in 0..10 {
+        here.warm(&mut monitor, id).await;
+        let before = tracking(&server);
+        let [connection] = &before[..] else {
+            panic!("{before:?}");
+        };
+        server.client().cmd(&["CLIENT", "KILL", "ID", connection]);
+        let killed = Instant::now();
+        loop {
+            let now = tracking(&server);
+            if !now.is_empty() && now != before {
+                break;
+            }
+            assert!(killed.elapsed() < HANG, "there is no new one");
+            tokio::time::sleep(STEP).await;
+        }
+        assert!(!here.hits(&mut monitor, id).await);
+    }
+}
+
+/// As after a failover behind one name, where the server of before is still there.
+#[tokio::test]
+async fn a_server_that_another_takes_the_place_of() {
+    let (one, other) = (RedisServer::start(), RedisServer::start());
+    let mut monitor = Monitor::start(&one);
+    let wire = Wire::to(one.addr()).await;
+    let here = Node::new(&wire.url()).await;
+    let ids = [here.create("old").await, here.create("old").await];
+    for id in ids {
+        here.warm(&mut monitor, id).await;
+        let key = format!("session:{id}");
+        let mut client = other.client();
+        assert_eq!(client.cmd(&["HSET", &key, "v", "new"]).int(), 1);
+        assert_eq!(client.cmd(&["PEXPIRE", &key, "910000"]).int(), 1);
+    }
+    let [asked, not_asked] = ids;
+
+    wire.lead_to(other.addr());
+    let mut client = one.client();
+    let list = client.cmd(&["CLIENT", "LIST"]).text();
+    // Neither the test's own ones nor that which tracks.
+    let main = list
+        .lines()
+        .filter(|line| line.contains(" flags=N ") && !line.contains("cmd=client|list"));
+    let main = main.filter(|line| !line.contains("cmd=echo"));
+    for line in main {
+        let id = line
+            .strip_prefix("id=")
+            .and_then(|line| line.split(' ').next());
+        client.cmd(&["CLIENT", "KILL", "ID", id.expect("an id")]);
+    }
+    let killed = Instant::now();
+    loop {
+        let record = here.store.load(asked, here.expiry, false).await;
+        if record.is_ok_and(|it| it.as_ref().map(crate::node::text).as_deref() == Some("new")) {
+            break;
+        }
+        assert!(killed.elapsed() < HANG, "it does not find the other one");
+        tokio::time::sleep(STEP).await;
+    }
+    let moved = Instant::now();
+    assert_eq!(here.read(asked).await.as_deref(), Some("new"));
+    sees_in_time(&here, not_asked, Some("new"), moved).await;
+    assert_eq!(here.read(asked).await.as_deref(), Some("new"));
+}
+
 #[tokio::test]
 async fn an_emptied_server() {
     let (server, mut monitor, here, _) = two().await;

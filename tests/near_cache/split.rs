@@ -1,4 +1,5 @@
-//! A wire that can hold what Redis says to a store's second connection alone, over which it says what has changed.
+//! A wire that can hold what Redis says over a store's second connection alone, the one that tracks, and what it is asked
+//! over the first.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,9 @@ use crate::common::bounded;
 struct Shared {
     upstream: String,
     held: watch::Sender<bool>,
+    /// Whether what is asked over other connections is held, and how many pieces are.
+    asked_held: watch::Sender<bool>,
+    asked: watch::Sender<usize>,
     /// So many pieces pass although it is held.
     admitted: Semaphore,
     /// How many pieces have come while it was held.
@@ -34,6 +38,8 @@ impl Split {
         let shared = Arc::new(Shared {
             upstream,
             held: watch::Sender::new(false),
+            asked_held: watch::Sender::new(false),
+            asked: watch::Sender::new(0),
             admitted: Semaphore::new(0),
             came: watch::Sender::new(0),
             opened: AtomicUsize::new(0),
@@ -57,6 +63,23 @@ impl Split {
 
     pub fn let_go(&self) {
         self.shared.held.send_replace(false);
+    }
+
+    /// What is asked from now on over a connection that does not track is held.
+    pub fn hold_asked(&self) {
+        self.shared.asked.send_replace(0);
+        self.shared.asked_held.send_replace(true);
+    }
+
+    /// Waits until something is held that was asked.
+    pub async fn is_asked(&self) {
+        let mut asked = self.shared.asked.subscribe();
+        let asked = asked.wait_for(|asked| *asked > 0);
+        bounded("a question", asked).await.expect("a wire");
+    }
+
+    pub fn let_ask(&self) {
+        self.shared.asked_held.send_replace(false);
     }
 
     /// Lets one piece pass.
@@ -100,12 +123,17 @@ async fn carry(near: TcpStream, shared: Arc<Shared>) -> Option<()> {
     let (mut near_in, mut near_out) = near.into_split();
     let (mut far_in, mut far_out) = far.into_split();
     let requests = async {
+        let mut held = shared.asked_held.subscribe();
         let mut bytes = vec![0; 64 * 1024];
         loop {
             let count = near_in.read(&mut bytes).await.ok().filter(|it| *it > 0)?;
             if bytes[..count].windows(8).any(|it| it == b"TRACKING") {
                 tracks.store(true, Ordering::SeqCst);
                 shared.opened.fetch_add(1, Ordering::SeqCst);
+            }
+            if !tracks.load(Ordering::SeqCst) && *held.borrow_and_update() {
+                shared.asked.send_modify(|asked| *asked += 1);
+                drop(held.wait_for(|held| !held).await.ok()?);
             }
             far_out.write_all(&bytes[..count]).await.ok()?;
         }

@@ -70,12 +70,10 @@ impl Near {
         }
     }
 
-    /// Sessions are about to be changed, or asked for anew. What is known of them is forgotten, now and when this is
-    /// dropped.
-    pub(super) fn changing<const N: usize>(&self, ids: [SessionId; N]) -> Changing<'_, N> {
-        let changing = Changing(self.0.as_deref(), ids);
-        changing.forget();
-        changing
+    /// Sessions are being changed, or asked for anew. What is known of them is forgotten when this is dropped: before
+    /// anybody hears of it, and however it ends.
+    pub(super) fn forgets<const N: usize>(&self, ids: [SessionId; N]) -> Forgets<'_, N> {
+        Forgets(self.0.as_deref(), ids)
     }
 
     /// Runs the script that loads, where Redis then says when what it answers has changed; and what
@@ -114,19 +112,13 @@ impl Near {
     }
 }
 
-pub(super) struct Changing<'a, const N: usize>(Option<&'a Cache>, [SessionId; N]);
+pub(super) struct Forgets<'a, const N: usize>(Option<&'a Cache>, [SessionId; N]);
 
-impl<const N: usize> Changing<'_, N> {
-    fn forget(&self) {
+impl<const N: usize> Drop for Forgets<'_, N> {
+    fn drop(&mut self) {
         if let Some(cache) = self.0 {
             self.1.iter().for_each(|id| cache.forget(*id));
         }
-    }
-}
-
-impl<const N: usize> Drop for Changing<'_, N> {
-    fn drop(&mut self) {
-        self.forget();
     }
 }
 
@@ -340,8 +332,9 @@ impl RedisStore {
     ///
     /// `capacity` is how many sessions are kept, each of up to 1 KiB, where 256 bytes for itself, and 64 for each field,
     /// are counted beside names and texts; a larger one takes as many places as it has KiB. So at
-    /// most about `capacity` KiB are used, and in Redis about 100 bytes for each session that is kept somewhere. Where
-    /// it is full, those that are used least make room.
+    /// most about `capacity` KiB are used. Where it is full, those that are used least make room. Redis remembers which
+    /// sessions it has to speak of, up to `tracking-table-max-keys` of them (1,000,000 by default); what is beyond that
+    /// is loaded anew.
     ///
     /// # Rights
     ///

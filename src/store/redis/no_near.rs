@@ -23,7 +23,7 @@ impl Near {
 
     pub(super) fn misses(&self) {}
 
-    pub(super) fn changing<const N: usize>(&self, _: [SessionId; N]) {}
+    pub(super) fn forgets<const N: usize>(&self, _: [SessionId; N]) {}
 
     pub(super) async fn load(
         &self,

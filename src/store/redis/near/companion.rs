@@ -28,7 +28,7 @@ use tokio::{
 use super::{
     super::{
         command::Command,
-        connect::{Connection, STEP},
+        connect::{Connection, STEP, Target},
         keeper::{Keeper, LONGEST_DELAY, with_jitter},
         link::Link,
         refusal::{failed, no_connection, silent},
@@ -47,6 +47,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 const IDLE: u32 = 40;
 /// How soon it is looked for again at first.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
+/// A connection that was there for so long was a good one.
+const LASTING: Duration = Duration::from_secs(1);
 /// So many scripts may be under way at once.
 const PLACES: usize = 1024;
 
@@ -171,22 +173,27 @@ impl Tracked<'_> {
 async fn keep_tracking(companion: Weak<Companion>) {
     let mut delay = FIRST_DELAY;
     loop {
-        let Some(link) = companion.upgrade().and_then(|it| it.link.upgrade()) else {
-            return;
-        };
+        let link = companion.upgrade().and_then(|it| it.link.upgrade());
+        let Some(link) = link else { return };
         if let Some(of) = Of::now(&link) {
             let target = link.target().tracking(of.server.clone());
-            drop(link);
-            match target.connect().await {
-                Ok(connection) => match track(&connection.client).await {
-                    Ok(told) => {
+            let link = Arc::downgrade(&link);
+            match start(&target).await {
+                Ok((connection, told)) => {
+                    let began = Instant::now();
+                    let why = follow(&companion, connection, told, of).await;
+                    // One that is no good is not made again and again at once.
+                    if began.elapsed() >= LASTING {
                         delay = FIRST_DELAY;
-                        let why = follow(&companion, connection, told, of).await;
-                        event::untracked(why.as_ref(), false);
                     }
-                    Err(why) => event::untracked(Some(&why), true),
-                },
-                Err(why) => event::untracked(Some(&why), true),
+                    if let Some(why) = why {
+                        event::untracked(&why, false);
+                    }
+                }
+                Err(why) => {
+                    let now = link.upgrade().and_then(|link| Of::now(&link));
+                    event::untracked(&why, now == Some(of));
+                }
             }
         }
         sleep(with_jitter(delay)).await;
@@ -194,13 +201,16 @@ async fn keep_tracking(companion: Weak<Companion>) {
     }
 }
 
-/// From now on the server says when a key changes that was read over this connection. Not those that the connection
-/// changes itself: the only change is a new time to live, which load.lua takes care of.
-async fn track(client: &Client) -> Result<Receiver<Invalidation>, Error> {
+/// Connects. From then on the server says when a key changes that was read over this connection; not those that the
+/// connection changes itself: it only sets times to live, and load.lua takes care of that.
+async fn start(target: &Target) -> Result<(Connection, Receiver<Invalidation>), Error> {
+    let connection = target.connect().await?;
+    let client = &connection.client;
     let told = client.invalidation_rx();
     let tracking = client.start_tracking(Vec::<String>::new(), false, false, false, true);
     let tracking = timeout(STEP, tracking).await.map_err(|_| silent())?;
-    tracking.map(|()| told).map_err(failed)
+    tracking.map_err(failed)?;
+    Ok((connection, told))
 }
 
 /// Does what the server says, and sees to it that it can, until the connection is lost or given up; why it is lost.

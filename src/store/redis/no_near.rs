@@ -6,11 +6,11 @@ use super::RedisStore;
 use crate::{config::Expiry, id::SessionId, store::Record};
 
 #[derive(Clone, Default)]
-pub(super) struct Near;
+pub(super) struct Near(());
 
 impl Near {
     pub(super) fn with_prefix(&self, _: &str) -> Self {
-        Self
+        Self(())
     }
 
     pub(super) fn expiry(&self, expiry: Expiry) -> Expiry {
@@ -23,7 +23,9 @@ impl Near {
 
     pub(super) fn misses(&self) {}
 
-    pub(super) fn forgets<const N: usize>(&self, _: [SessionId; N]) {}
+    pub(super) fn forgets<const N: usize>(&self, _: [SessionId; N]) -> Forgets {
+        Forgets
+    }
 
     pub(super) async fn load(
         &self,
@@ -35,6 +37,8 @@ impl Near {
         None
     }
 }
+
+pub(super) struct Forgets;
 
 pub(super) struct Ticket;
 

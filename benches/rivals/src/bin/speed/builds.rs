@@ -37,8 +37,7 @@ const BUILDS: [Build; 7] = [
     },
     Build {
         name: "by hand on fred",
-        dependencies: r#"fred = "10.1"
-uuid = { version = "1", features = ["v4"] }"#,
+        dependencies: r#"fred = "10.1""#,
         main: include_str!("builds/hand.rs"),
     },
     Build {

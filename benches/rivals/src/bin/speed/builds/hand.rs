@@ -3,7 +3,6 @@ use axum::extract::{Path, State};
 use axum::routing::get;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, HashesInterface, KeysInterface};
-use uuid::Uuid;
 
 #[tokio::main]
 async fn main() {
@@ -14,8 +13,7 @@ async fn main() {
     axum::serve(listener, app).await.unwrap();
 }
 
-async fn visits(State(redis): State<Client>, Path(id): Path<Uuid>) -> String {
-    let key = id.to_string();
+async fn visits(State(redis): State<Client>, Path(key): Path<String>) -> String {
     let pipeline = redis.pipeline();
     let _: () = pipeline.hincrby(&key, "visits", 1).await.unwrap();
     let _: () = pipeline.expire(&key, 900, None).await.unwrap();

@@ -36,7 +36,7 @@ const BUILDS: [Build; 7] = [
         main: include_str!("builds/bare.rs"),
     },
     Build {
-        name: "by hand on fred",
+        name: "hand",
         dependencies: r#"fred = "10.1""#,
         main: include_str!("builds/hand.rs"),
     },
@@ -74,10 +74,11 @@ actix-web = { version = "4", default-features = false, features = ["cookies", "m
     },
 ];
 
-/// Builds each and prints the table.
-pub fn print() -> Result<(), BoxError> {
+/// Builds these, or all, and prints the table.
+pub fn print(apps: &[String]) -> Result<(), BoxError> {
     let mut table = Table::new(["app", "clean release build", "crates, without the app"]);
-    for build in &BUILDS {
+    let wanted = |build: &&Build| apps.is_empty() || apps.iter().any(|name| name == build.name);
+    for build in BUILDS.iter().filter(wanted) {
         eprintln!("build: {}", build.name);
         let folder = std::env::temp_dir().join(format!("speed-build-{}", Uuid::new_v4()));
         let built = build.run(&folder);

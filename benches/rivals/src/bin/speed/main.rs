@@ -58,7 +58,10 @@ enum Part {
     /// Throughput with more worker threads and with more stored sessions.
     Scale(Options),
     /// Time and number of crates of a clean build, one after the other.
-    Build,
+    Build {
+        /// Only these apps.
+        apps: Vec<String>,
+    },
     /// One of the servers; for this program's own use.
     #[command(hide = true)]
     Serve(Serve),
@@ -101,7 +104,7 @@ fn run(cli: Cli) -> Result<(), BoxError> {
         Some(Part::Load(load)) => return load::run(&load),
         Some(Part::Delay(delay)) => return link::proxy(&delay),
         Some(Part::Serve(serve)) => return serve.run(),
-        Some(Part::Build) => return builds::print(),
+        Some(Part::Build { apps }) => return builds::print(&apps),
         Some(Part::Table(options)) => (table, options),
         Some(Part::Costs(options)) => (costs, options),
         Some(Part::Memory(options)) => (memory, options),

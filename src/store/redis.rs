@@ -189,7 +189,7 @@ impl RedisStore {
             prefix: Arc::from("session:"),
             loads: Arc::default(),
             writes: Arc::default(),
-            near: Near::default(),
+            near: Near::off(),
         }
     }
 

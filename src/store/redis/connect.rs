@@ -38,12 +38,13 @@ pub(super) struct Target {
     config: Config,
     /// Whether it is a node of a cluster.
     in_cluster: bool,
-    /// How many messages of the server that were not asked for may wait.
-    messages: usize,
+    /// Whether the server is to say over it what changes.
+    tracks: bool,
 }
 
-/// As many as the client has room for by itself.
-const MESSAGES: usize = 32;
+/// So many messages of the server that were not asked for may wait: as many as the client has room for by itself, or
+/// many more than a burst of changes is. Who hears too late has to forget all.
+const MESSAGES: (usize, usize) = (32, 4096);
 
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
@@ -123,7 +124,7 @@ impl Target {
         Self {
             config,
             in_cluster: false,
-            messages: MESSAGES,
+            tracks: false,
         }
     }
 
@@ -144,16 +145,14 @@ impl Target {
         Self {
             config,
             in_cluster: true,
-            messages: MESSAGES,
+            tracks: false,
         }
     }
 
     /// The same, over which the server can say what changes; where Sentinels would lead it somewhere, to this `server`.
     #[cfg(feature = "near-cache")]
     pub(super) fn tracking(mut self, server: Option<Server>) -> Self {
-        // Many more than a burst of changes is: who hears too late has to forget all.
-        const MESSAGES: usize = 4096;
-        self.messages = MESSAGES;
+        self.tracks = true;
         self.config.version = RespVersion::RESP3;
         if let Some(server) = server {
             self.config.server = ServerConfig::Centralized { server };
@@ -247,7 +246,7 @@ impl Target {
         let client = Client::new(
             config,
             Some(PerformanceConfig {
-                broadcast_channel_capacity: self.messages,
+                broadcast_channel_capacity: if self.tracks { MESSAGES.1 } else { MESSAGES.0 },
                 ..PerformanceConfig::default()
             }),
             Some(connection_config()),

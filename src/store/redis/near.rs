@@ -30,10 +30,14 @@ const ENTRY: usize = 256;
 const FIELD: usize = 64;
 
 /// Sessions near at hand, if the store was told to keep them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Near(Option<Arc<Cache>>);
 
 impl Near {
+    pub(super) fn off() -> Self {
+        Self(None)
+    }
+
     fn new(capacity: u64, prefix: &Arc<str>) -> Self {
         Self(Some(Arc::new(Cache::new(capacity, prefix.clone()))))
     }
@@ -42,7 +46,7 @@ impl Near {
     pub(super) fn with_prefix(&self, prefix: &Arc<str>) -> Self {
         match &self.0 {
             Some(cache) => Self::new(cache.capacity, prefix),
-            None => Self(None),
+            None => Self::off(),
         }
     }
 

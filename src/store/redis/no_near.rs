@@ -5,12 +5,16 @@ use fred::types::{Key, Value};
 use super::RedisStore;
 use crate::{config::Expiry, id::SessionId, store::Record};
 
-#[derive(Clone, Default)]
-pub(super) struct Near(());
+#[derive(Clone)]
+pub(super) struct Near;
 
 impl Near {
+    pub(super) fn off() -> Self {
+        Self
+    }
+
     pub(super) fn with_prefix(&self, _: &str) -> Self {
-        Self(())
+        Self
     }
 
     pub(super) fn expiry(&self, expiry: Expiry) -> Expiry {

@@ -159,7 +159,7 @@
 //!
 //! With feature `metrics`, through the facade [`metrics`](https://docs.rs/metrics), which has exporters for Prometheus and
 //! others; `examples/metrics.rs` is an app that does. Install the recorder before the layer is built, which describes the
-//! metrics to it and begins to count at zero.
+//! metrics to it and begins to count events at zero.
 //!
 //! | metric | kind | labels | what |
 //! | --- | --- | --- | --- |
@@ -205,6 +205,7 @@
 //! | `redis` | yes | [`RedisStore`], on fred |
 //! | `axum` | no | the extractors of [`Session`] and [`LazySession`], and [`Error`] as a response, on axum-core |
 //! | `near-cache` | no | `RedisStore::with_near_cache`: sessions kept in the process, and kept right by Redis; on moka |
+//! | `rustls` | no | `rediss://` URLs: TLS to Redis, with rustls and *ring* |
 //! | `metrics` | no | counters and a histogram, see [Metrics](#metrics) |
 // Without the store of production its links lead nowhere.
 #![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]

@@ -225,3 +225,18 @@ fn it_outlives_the_runtime_that_it_was_made_in() {
         });
     }
 }
+
+#[tokio::test]
+#[ignore = "prints a figure: cargo test --release --features near-cache --test near_cache -- --ignored --nocapture"]
+async fn what_a_hit_costs() {
+    const ROUNDS: u32 = 1_000_000;
+    let (_server, mut monitor, here, _) = two().await;
+    let id = here.create("1").await;
+    here.warm(&mut monitor, id).await;
+    let began = Instant::now();
+    for _ in 0..ROUNDS {
+        here.load(id).await.unwrap();
+    }
+    println!("{:?} a load", began.elapsed() / ROUNDS);
+    println!("{} scripts", cost(&mut monitor).len());
+}

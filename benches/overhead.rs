@@ -178,7 +178,8 @@ impl<'a> Bench<'a> {
     fn serve(&mut self, request: Request<()>) -> Response<()> {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(self.service.poll_ready(&mut cx).is_ready());
-        let Ok(response) = self.runtime.block_on(self.service.call(request));
+        let service = &mut self.service;
+        let Ok(response) = self.runtime.block_on(async { service.call(request).await });
         response
     }
 }

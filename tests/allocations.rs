@@ -1,14 +1,20 @@
-//! What an anonymous request costs: no task, no boxed future, hardly any memory.
+//! What a request costs in memory: an anonymous one no task and no boxed future, one with a session little more.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use allocation_counter::measure;
+use bytes::Bytes;
 use http::{Request, Response};
+use tokio::runtime::Builder;
 use tower::{Layer, Service};
-use tower_redis_session::{LazySession, MemoryStore, Session, SessionLayer};
+use tower_redis_session::{
+    Changes, Error, Expiry, LazySession, MemoryStore, Record, Session, SessionId, SessionLayer,
+    SessionStore, Written,
+};
 
 /// Answers at once, and looks at nothing.
 #[derive(Clone)]
@@ -83,4 +89,70 @@ fn an_anonymous_request_allocates_its_session_and_nothing_else() {
 fn the_measure_counts_allocations() {
     let counted = measure(|| drop(std::hint::black_box(Box::new(1))));
     assert_eq!(counted.count_total, 1);
+}
+
+/// A store that answers at once, with the same session each time.
+struct AtOnce {
+    /// Whether it needs no future for that, as what is near at hand.
+    known: bool,
+}
+
+impl AtOnce {
+    fn record() -> Record {
+        let pairs = [("user", "abdullah"), ("status", "active")];
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let fields = pairs.map(|(name, text)| (bytes(name), bytes(text)));
+        Record::new(fields.into_iter().collect(), Duration::from_secs(900))
+    }
+}
+
+impl SessionStore for AtOnce {
+    async fn load(&self, _: SessionId, _: Expiry, _: bool) -> Result<Option<Record>, Error> {
+        Ok(Some(Self::record()))
+    }
+
+    fn known(&self, _: SessionId, _: Expiry) -> Option<Record> {
+        self.known.then(Self::record)
+    }
+
+    async fn create(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
+        panic!("nothing is to be written")
+    }
+
+    async fn update(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
+        panic!("nothing is to be written")
+    }
+
+    async fn renew(
+        &self,
+        _: SessionId,
+        _: SessionId,
+        _: &Changes,
+        _: Expiry,
+    ) -> Result<Written, Error> {
+        panic!("nothing is to be written")
+    }
+
+    async fn delete(&self, _: SessionId) -> Result<(), Error> {
+        panic!("nothing is to be written")
+    }
+}
+
+/// The fields' map, the session and its place in the extensions; and a future where the store has to be waited for.
+#[test]
+fn a_session_that_is_not_looked_at_costs_three_allocations_and_a_future() {
+    for (known, most) in [(true, 3), (false, 4)] {
+        let mut service = SessionLayer::new(AtOnce { known }).layer(Trivial);
+        let runtime = Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let _inside = runtime.enter();
+        for round in 0..3 {
+            let mut request = request();
+            let cookie = format!("session_id={}", SessionId::random());
+            let cookie = cookie.parse().expect("a header");
+            request.headers_mut().insert(http::header::COOKIE, cookie);
+            let cost = cost(&mut service, request);
+            assert!((1..=most).contains(&cost), "{known}, {round}: {cost}");
+        }
+    }
 }

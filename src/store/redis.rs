@@ -146,8 +146,8 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`] for a URL that cannot be used; and within 4 seconds [`ErrorKind::Unavailable`] or
-    /// [`ErrorKind::Timeout`] for a server that is not there, [`ErrorKind::NotAuthenticated`], [`ErrorKind::Tls`] and the
+    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) for a URL that cannot be used; and within 4 seconds [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) for a server that is not there, [`ErrorKind::NotAuthenticated`](crate::ErrorKind::NotAuthenticated), [`ErrorKind::Tls`](crate::ErrorKind::Tls) and the
     /// others for one that refuses. None shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let servers = Servers::connect(Target::parse(url)?).await?;
@@ -211,7 +211,7 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// Within 1 second, as any operation's: [`ErrorKind::Unavailable`], [`ErrorKind::Timeout`] or what the server says.
+    /// Within 1 second, as any operation's: [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) or what the server says.
     ///
     /// ```no_run
     /// # async fn probe(store: tower_redis_session::RedisStore) -> http::StatusCode {

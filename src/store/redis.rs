@@ -2,11 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use fred::{
-    clients::Pool,
-    interfaces::ClientLike,
-    types::{Key, Value},
-};
+use fred::{clients::Pool, types::Key};
 use tokio::time::Instant;
 
 use self::{
@@ -225,8 +221,7 @@ impl RedisStore {
         in_time(Instant::now() + DIRECT, async {
             for route in self.servers.all().await? {
                 let mut asking = route.begin().await?;
-                let answer = asking.ping::<Value>(None).await;
-                asking.answered(answer).map_err(failed)?;
+                asking.send(Command::ping()).await.map_err(failed)?;
             }
             Ok(())
         })

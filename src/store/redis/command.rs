@@ -19,6 +19,10 @@ impl Command {
         Self::new("HGETALL", vec![key.into()])
     }
 
+    pub(super) fn ping() -> Self {
+        Self::new("PING", Vec::new())
+    }
+
     pub(super) fn delete(key: Key) -> Self {
         Self::new("UNLINK", vec![key.into()])
     }

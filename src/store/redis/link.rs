@@ -3,7 +3,6 @@
 
 use std::{
     mem,
-    ops::Deref,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
         atomic::{AtomicU64, Ordering},
@@ -17,22 +16,25 @@ use fred::{
     types::{Value, config::Options},
 };
 use tokio::{
-    sync::{Notify, Semaphore, SemaphorePermit},
+    sync::{Notify, Semaphore},
     time::{Instant, sleep, timeout_at},
 };
 
 use super::{
     clock::{Clock, Silence},
-    command::Command,
     connect::{ATTEMPT, Connection, Target},
     deadline,
     keeper::{Attention, Keeper, LONGEST_DELAY, with_jitter},
-    refusal::{is_answer, is_passing, no_connection, silent, unsent},
+    refusal::{is_answer, no_connection, silent, unsent},
 };
 use crate::{
     error::{Error, ErrorKind},
     event,
 };
+
+mod asking;
+
+pub(super) use asking::Asking;
 
 /// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
 const PLACES: usize = 4096;
@@ -86,6 +88,14 @@ struct Live {
     number: u64,
     /// Tells the keeper to end the connection.
     given_up: Arc<Notify>,
+    /// Closed when it is lost or given up: the client leaves some of those without an answer who were asking.
+    lost: Arc<Semaphore>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.lost.close();
+    }
 }
 
 enum Clients {
@@ -101,8 +111,16 @@ impl Live {
             since: Instant::now(),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             given_up: Arc::default(),
+            lost: Arc::new(Semaphore::new(0)),
         }
     }
+}
+
+/// A connection, as one who asks has it.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    pub(super) number: u64,
+    lost: Arc<Semaphore>,
 }
 
 impl Link {
@@ -191,7 +209,7 @@ impl Link {
         let until = deadline();
         let place = self.places.acquire().await.map_err(Error::unavailable)?;
         // It may have gone while there was no place.
-        let (client, number) = self.client()?;
+        let connected = self.client()?;
         if Instant::now() >= until {
             // It is not for the server to say anything.
             return Err(unsent(&silent()));
@@ -199,8 +217,7 @@ impl Link {
         self.silence.asked();
         Ok(Asking {
             link: self,
-            client,
-            number,
+            connected,
             until,
             importing,
             answered: false,
@@ -208,28 +225,31 @@ impl Link {
         })
     }
 
-    /// A client and the number of its connection.
-    fn client(self: &Arc<Self>) -> Result<(Client, u64), Error> {
-        let client = self.live();
-        if client.is_err() && self.why_down().is_some() {
+    fn client(self: &Arc<Self>) -> Result<Connected, Error> {
+        let connected = self.live();
+        if connected.is_err() && self.why_down().is_some() {
             self.keep(None);
         }
-        client
+        connected
     }
 
     /// [`client`](Self::client), for somebody who has nothing to ask.
-    pub(super) fn live(&self) -> Result<(Client, u64), Error> {
-        let (client, number) = match &*self.state() {
-            State::Up(live) => match &live.clients {
-                Clients::One(client) => (client.clone(), live.number),
-                Clients::Pool(pool) => (pool.next_connected().clone(), live.number),
+    pub(super) fn live(&self) -> Result<Connected, Error> {
+        let connected = match &*self.state() {
+            State::Up(live) => Connected {
+                client: match &live.clients {
+                    Clients::One(client) => client.clone(),
+                    Clients::Pool(pool) => pool.next_connected().clone(),
+                },
+                number: live.number,
+                lost: live.lost.clone(),
             },
             State::Down { why, .. } => return Err(unsent(why)),
         };
         // Without a connection a command would wait in the client's queue, and may run long after its caller was told
         // that it failed.
-        if client.is_connected() {
-            Ok((client, number))
+        if connected.client.is_connected() {
+            Ok(connected)
         } else {
             Err(no_connection())
         }
@@ -401,84 +421,4 @@ async fn look_for(link: Weak<Link>, pool: Pool) {
         }
     }
     reconnection.abort();
-}
-
-/// One exchange with the server. Dropped before it is [`answered`](Self::answered), it tells a server that is silent
-/// from one that somebody had no time to wait for.
-pub(super) struct Asking<'a> {
-    link: &'a Arc<Link>,
-    client: Client,
-    number: u64,
-    until: Instant,
-    importing: bool,
-    answered: bool,
-    _place: SemaphorePermit<'a>,
-}
-
-impl Asking<'_> {
-    /// The server's clock.
-    pub(super) fn clock(&self) -> &Clock {
-        &self.link.clock
-    }
-
-    /// Sends a command and takes note of its answer.
-    pub(super) async fn send(&mut self, command: Command) -> Result<Value, fred::error::Error> {
-        let answer = if self.importing {
-            // Written together, so that no command of anybody else comes in between.
-            let both = self.client.pipeline();
-            Command::asking().to(&both).await?;
-            command.to(&both).await?;
-            let answers = both.try_all::<Value>().await.into_iter();
-            // Without the right to ask, the second answer would lead back to where the key has left.
-            let first_refusal = answers.reduce(|asking, answer| asking.and(answer));
-            first_refusal.unwrap_or(Ok(Value::Null))
-        } else {
-            command.to(&self.client).await
-        };
-        self.answered(answer)
-    }
-
-    /// Takes note of an answer.
-    pub(super) fn answered<T>(
-        &mut self,
-        answer: Result<T, fred::error::Error>,
-    ) -> Result<T, fred::error::Error> {
-        let error = match &answer {
-            Ok(_) => None,
-            Err(error) if is_answer(error) => Some(error),
-            Err(_) => {
-                self.link.check();
-                return answer;
-            }
-        };
-        self.answered = true;
-        self.link.silence.broken();
-        // Another connection may lead to a server that can do it. If it does not, not every request makes one.
-        if let Some(why) = error.and_then(is_passing) {
-            self.link.give_up(self.number, LONGEST_DELAY, why);
-        }
-        answer
-    }
-}
-
-impl Deref for Asking<'_> {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        if self.answered {
-            return;
-        }
-        let silence = self.link.silence.lasts();
-        // A client that leaves says little about the server.
-        let over = Instant::now() + END >= self.until;
-        if silence >= SILENCE || (over && silence >= SHORTEST_SILENCE) {
-            self.link.give_up(self.number, Duration::ZERO, silent());
-        }
-    }
 }

@@ -30,7 +30,7 @@ use super::{
         command::Command,
         connect::{Connection, STEP, Target},
         keeper::{Keeper, LONGEST_DELAY, with_jitter},
-        link::Link,
+        link::{Connected, Link},
         refusal::{failed, no_connection, silent},
         script::Script,
     },
@@ -80,7 +80,7 @@ struct Of {
 
 impl Of {
     fn now(link: &Link) -> Option<Self> {
-        let (client, number) = link.live().ok()?;
+        let Connected { client, number, .. } = link.live().ok()?;
         let server = link
             .target()
             .is_behind_sentinel()

@@ -1,0 +1,105 @@
+//! [`Asking`]: one exchange with a server.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use fred::{clients::Client, types::Value};
+use tokio::{sync::SemaphorePermit, time::Instant};
+
+use super::{Connected, END, Link, SHORTEST_SILENCE, SILENCE};
+use crate::store::redis::{
+    clock::Clock,
+    command::Command,
+    keeper::LONGEST_DELAY,
+    refusal::{is_answer, is_passing, silent},
+};
+
+/// One exchange with the server. Dropped before it is [`answered`](Self::answered), it tells a server that is silent
+/// from one that somebody had no time to wait for.
+pub(crate) struct Asking<'a> {
+    pub(super) link: &'a Arc<Link>,
+    pub(super) connected: Connected,
+    pub(super) until: Instant,
+    pub(super) importing: bool,
+    pub(super) answered: bool,
+    pub(super) _place: SemaphorePermit<'a>,
+}
+
+impl Asking<'_> {
+    /// The server's clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.link.clock
+    }
+
+    /// Sends a command and takes note of its answer.
+    pub(crate) async fn send(&mut self, command: Command) -> Result<Value, fred::error::Error> {
+        let answer = tokio::select! {
+            biased;
+            answer = self.exchange(command) => answer,
+            _ = self.connected.lost.acquire() => Err(fred::error::Error::new(
+                fred::error::ErrorKind::Canceled,
+                "the connection was lost before there was an answer",
+            )),
+        };
+        self.answered(answer)
+    }
+
+    async fn exchange(&self, command: Command) -> Result<Value, fred::error::Error> {
+        let client = &self.connected.client;
+        if !self.importing {
+            return command.to(client).await;
+        }
+        // Written together, so that no command of anybody else comes in between.
+        let both = client.pipeline();
+        Command::asking().to(&both).await?;
+        command.to(&both).await?;
+        let answers = both.try_all::<Value>().await.into_iter();
+        // Without the right to ask, the second answer would lead back to where the key has left.
+        let first_refusal = answers.reduce(|asking, answer| asking.and(answer));
+        first_refusal.unwrap_or(Ok(Value::Null))
+    }
+
+    /// Takes note of an answer.
+    pub(crate) fn answered<T>(
+        &mut self,
+        answer: Result<T, fred::error::Error>,
+    ) -> Result<T, fred::error::Error> {
+        let error = match &answer {
+            Ok(_) => None,
+            Err(error) if is_answer(error) => Some(error),
+            Err(_) => {
+                self.link.check();
+                return answer;
+            }
+        };
+        self.answered = true;
+        self.link.silence.broken();
+        // Another connection may lead to a server that can do it. If it does not, not every request makes one.
+        if let Some(why) = error.and_then(is_passing) {
+            self.link.give_up(self.connected.number, LONGEST_DELAY, why);
+        }
+        answer
+    }
+}
+
+impl Deref for Asking<'_> {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.connected.client
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let silence = self.link.silence.lasts();
+        // A client that leaves says little about the server.
+        let over = Instant::now() + END >= self.until;
+        if silence >= SILENCE || (over && silence >= SHORTEST_SILENCE) {
+            self.link
+                .give_up(self.connected.number, Duration::ZERO, silent());
+        }
+    }
+}

@@ -59,8 +59,11 @@ impl Sent<'_> {
     }
 
     fn is_about(&self, text: &str) -> bool {
-        let mut args = self.args.iter();
-        args.any(|arg| std::str::from_utf8(arg).is_ok_and(|arg| arg.contains(text)))
+        let first_key = self
+            .args
+            .get(3)
+            .and_then(|key| std::str::from_utf8(key).ok());
+        first_key.is_some_and(|key| key.contains(text))
     }
 
     /// Whether it runs a script that writes.
@@ -119,7 +122,7 @@ impl Wire {
         self.scripts_about("", fates, then);
     }
 
-    /// Likewise, of each with that text in one of its keys.
+    /// Likewise, of each with that text in its first key.
     pub fn scripts_about(&self, text: &str, fates: &[Fate], then: Fate) {
         let mut fates: VecDeque<_> = fates.iter().cloned().collect();
         let text = text.to_owned();

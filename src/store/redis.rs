@@ -6,8 +6,14 @@ use fred::{clients::Pool, types::Key};
 use tokio::time::Instant;
 
 use self::{
-    command::Command, connect::Target, load::Loads, near::Near, refusal::failed, run::in_time,
-    servers::Servers, write::Writes,
+    command::{Ask, Command},
+    connect::Target,
+    load::Loads,
+    near::Near,
+    refusal::failed,
+    run::in_time,
+    servers::Servers,
+    write::Writes,
 };
 use super::{PATIENCE, Patience, Record, SessionStore, Written};
 use crate::{changes::Changes, config::Expiry, error::Error, id::SessionId};
@@ -221,7 +227,7 @@ impl RedisStore {
         in_time(Instant::now() + DIRECT, async {
             for route in self.servers.all().await? {
                 let mut asking = route.begin().await?;
-                asking.send(Command::ping()).await.map_err(failed)?;
+                asking.ask(Command::ping()).await.map_err(failed)?;
             }
             Ok(())
         })

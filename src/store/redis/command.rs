@@ -1,12 +1,26 @@
 //! [`Command`]: what is asked about one session, as it can be sent by itself or behind an `ASKING`.
 
+use std::future::Future;
+
 use fred::{
+    clients::Client,
     error::Error,
     interfaces::ClientLike,
     types::{ClusterHash, CustomCommand, Key, Value},
 };
 
 use super::script::Script;
+
+/// Who answers commands.
+pub(super) trait Ask {
+    fn ask(&mut self, command: Command) -> impl Future<Output = Result<Value, Error>> + Send;
+}
+
+impl Ask for &Client {
+    async fn ask(&mut self, command: Command) -> Result<Value, Error> {
+        command.to(*self).await
+    }
+}
 
 pub(super) struct Command {
     name: &'static str,
@@ -33,19 +47,20 @@ impl Command {
     }
 
     /// A script that the server knows.
-    pub(super) fn run(script: &Script, keys: Vec<Key>, args: Vec<Value>) -> Self {
+    pub(super) fn run(script: &Script, keys: &[Key], args: &[Value]) -> Self {
         Self::script("EVALSHA", script.sha1().into(), keys, args)
     }
 
     /// A script with its text, so that the server knows it from then on.
-    pub(super) fn teach(script: &Script, keys: Vec<Key>, args: Vec<Value>) -> Self {
+    pub(super) fn teach(script: &Script, keys: &[Key], args: &[Value]) -> Self {
         Self::script("EVAL", script.lua().into(), keys, args)
     }
 
-    fn script(name: &'static str, which: Value, keys: Vec<Key>, args: Vec<Value>) -> Self {
+    fn script(name: &'static str, which: Value, keys: &[Key], args: &[Value]) -> Self {
         let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-        let keys = keys.into_iter().map(Value::from);
-        let all = [which, count.into()].into_iter().chain(keys).chain(args);
+        let keys = keys.iter().cloned().map(Value::from);
+        let all = [which, count.into()].into_iter().chain(keys);
+        let all = all.chain(args.iter().cloned());
         Self::new(name, all.collect())
     }
 

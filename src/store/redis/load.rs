@@ -85,7 +85,7 @@ impl RedisStore {
         };
         let (answer, ticket) = match tracked {
             Some((answer, ticket)) => (answer, Some(ticket)),
-            None => (self.run(&LOAD, keys, args).await?, None),
+            None => (self.run(&LOAD, &keys, &args).await?, None),
         };
         let answers = answer.into_array();
         if answers.len() != ids.len() {

@@ -105,7 +105,7 @@ impl Near {
         // If it falls silent, there is still time for the other way.
         let now = tokio::time::Instant::now();
         let until = now + deadline().saturating_duration_since(now) / 2;
-        match timeout_at(until, tracked.run(&LOAD, keys.to_vec(), args)).await {
+        match timeout_at(until, tracked.run(&LOAD, keys, &args)).await {
             Ok(Ok(answer)) => Some((answer, ticket)),
             Ok(Err(error)) if redirection(&error, "").is_some() => None,
             _ => {

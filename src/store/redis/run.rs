@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{
     RedisStore,
     clock::Reading,
-    command::Command,
+    command::{Ask, Command},
     connect::time,
     link::Asking,
     refusal::{failed, may_have_happened, silent, strange},
-    script::Script,
+    script::{self, Script},
     wire::expiry_args,
 };
 use crate::{config::Expiry, error::Error};
@@ -34,7 +34,7 @@ impl RedisStore {
     ) -> Result<Result<Value, FredError>, Error> {
         let mut route = self.servers.route(slice::from_ref(&key)).await?;
         loop {
-            let answer = route.begin().await?.send(command(key.clone())).await;
+            let answer = route.begin().await?.ask(command(key.clone())).await;
             match answer {
                 Err(error) if route.follows(&error).await => {}
                 answer => return Ok(answer),
@@ -46,13 +46,13 @@ impl RedisStore {
     pub(super) async fn run(
         &self,
         script: &'static Script,
-        keys: Vec<Key>,
-        args: Vec<Value>,
+        keys: &[Key],
+        args: &[Value],
     ) -> Result<Value, Error> {
-        let mut route = self.servers.route(&keys).await?;
+        let mut route = self.servers.route(keys).await?;
         loop {
             let mut asking = route.begin().await?;
-            let answer = run(&mut asking, script, keys.clone(), args.clone()).await;
+            let answer = script::run(script, keys, args, &mut asking).await;
             drop(asking);
             match answer {
                 Err(error) if route.follows(&error).await => {}
@@ -156,7 +156,7 @@ async fn ask_steps(
         args.extend(step.args.iter().cloned());
     }
     let asked = Instant::now();
-    let answer = run(asking, script, keys.to_vec(), args).await?;
+    let answer = script::run(script, keys, &args, asking).await?;
     let answered = Instant::now();
     let mut answers = answer.into_array();
     let Some(server) = answers.pop().and_then(|time| time.as_i64()) else {
@@ -186,23 +186,6 @@ async fn ask_steps(
         _ => Some(Err(strange())),
     };
     Ok(Ok(answers.into_iter().map(decode).collect()))
-}
-
-async fn run(
-    asking: &mut Asking<'_>,
-    script: &'static Script,
-    keys: Vec<Key>,
-    args: Vec<Value>,
-) -> Result<Value, FredError> {
-    let known = Command::run(script, keys.clone(), args.clone());
-    match asking.send(known).await {
-        // The server restarted, or its scripts were flushed. It has not run, so it can be sent again, this time with
-        // its text, which the server keeps.
-        Err(error) if error.details().starts_with("NOSCRIPT") => {
-            asking.send(Command::teach(script, keys, args)).await
-        }
-        answer => answer,
-    }
 }
 
 pub(super) async fn in_time<T>(

@@ -5,9 +5,12 @@ use std::sync::LazyLock;
 use fred::{
     bytes_utils::Str,
     clients::Client,
+    error::Error,
     interfaces::LuaInterface,
-    types::{Value, scripts},
+    types::{Key, Value, scripts},
 };
+
+use super::command::{Ask, Command};
 
 /// A script that is hashed when it is first used.
 pub(super) type Script = LazyLock<Loaded>;
@@ -47,6 +50,23 @@ pub(super) static RENEW: Script = writing!("renew.lua");
 pub(super) static REPLACE: Script = writing!("replace.lua");
 pub(super) static DELETE_IF_SAME: Script =
     script!("common.lua", "deadline.lua", "delete_if_same.lua");
+
+/// Runs a script, by its hash.
+pub(super) async fn run(
+    script: &'static Script,
+    keys: &[Key],
+    args: &[Value],
+    to: &mut impl Ask,
+) -> Result<Value, Error> {
+    match to.ask(Command::run(script, keys, args)).await {
+        // The server restarted, or its scripts were flushed. It has not run, so it can be sent again, this time with
+        // its text, which the server keeps.
+        Err(error) if error.details().starts_with("NOSCRIPT") => {
+            to.ask(Command::teach(script, keys, args)).await
+        }
+        answer => answer,
+    }
+}
 
 /// Tells the server the scripts, so that the first request does not have to. It may refuse (an ACL without `SCRIPT`):
 /// then the first use of each sends its text.

@@ -14,18 +14,13 @@ use crate::{
 
 use super::refusal::failed;
 
-/// A key of another type is not ours.
-pub(super) fn is_wrong_type(hash: &Result<Fields, fred::error::Error>) -> bool {
-    matches!(hash, Err(error) if error.details().starts_with("WRONGTYPE"))
-}
-
-/// `None` where there is no hash under the key.
+/// `None` where there is no hash under the key: one of another type is not ours.
 pub(super) fn hash_or_none(
     hash: Result<Fields, fred::error::Error>,
 ) -> Result<Option<Fields>, Error> {
     match hash {
         Ok(fields) => Ok((!fields.is_empty()).then_some(fields)),
-        wrong if is_wrong_type(&wrong) => Ok(None),
+        Err(error) if error.details().starts_with("WRONGTYPE") => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }

@@ -8,7 +8,7 @@ use tokio::{sync::SemaphorePermit, time::Instant};
 use super::{Connected, END, Link, SHORTEST_SILENCE, SILENCE};
 use crate::store::redis::{
     clock::Clock,
-    command::Command,
+    command::{Ask, Command},
     keeper::LONGEST_DELAY,
     refusal::{is_answer, is_passing, silent},
 };
@@ -28,19 +28,6 @@ impl Asking<'_> {
     /// The server's clock.
     pub(crate) fn clock(&self) -> &Clock {
         &self.link.clock
-    }
-
-    /// Sends a command and takes note of its answer.
-    pub(crate) async fn send(&mut self, command: Command) -> Result<Value, fred::error::Error> {
-        let answer = tokio::select! {
-            biased;
-            answer = self.exchange(command) => answer,
-            _ = self.connected.lost.acquire() => Err(fred::error::Error::new(
-                fred::error::ErrorKind::Canceled,
-                "the connection was lost before there was an answer",
-            )),
-        };
-        self.answered(answer)
     }
 
     async fn exchange(&self, command: Command) -> Result<Value, fred::error::Error> {
@@ -78,6 +65,21 @@ impl Asking<'_> {
             self.link.give_up(self.connected.number, LONGEST_DELAY, why);
         }
         answer
+    }
+}
+
+impl Ask for Asking<'_> {
+    /// Sends it and takes note of its answer.
+    async fn ask(&mut self, command: Command) -> Result<Value, fred::error::Error> {
+        let answer = tokio::select! {
+            biased;
+            answer = self.exchange(command) => answer,
+            _ = self.connected.lost.acquire() => Err(fred::error::Error::new(
+                fred::error::ErrorKind::Canceled,
+                "the connection was lost before there was an answer",
+            )),
+        };
+        self.answered(answer)
     }
 }
 

@@ -27,12 +27,11 @@ use tokio::{
 
 use super::{
     super::{
-        command::Command,
         connect::{Connection, STEP, Target},
         keeper::{Keeper, LONGEST_DELAY, with_jitter},
         link::{Connected, Link},
         refusal::{failed, no_connection, silent},
-        script::Script,
+        script::{self, Script},
     },
     Cache,
     trust::{Lost, Trust},
@@ -150,16 +149,10 @@ impl Tracked<'_> {
     pub(super) async fn run(
         &self,
         script: &'static Script,
-        keys: Vec<Key>,
-        args: Vec<Value>,
+        keys: &[Key],
+        args: &[Value],
     ) -> Result<Value, FredError> {
-        let known = Command::run(script, keys.clone(), args.clone());
-        match known.to(&self.client).await {
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
-                Command::teach(script, keys, args).to(&self.client).await
-            }
-            answer => answer,
-        }
+        script::run(script, keys, args, &mut &self.client).await
     }
 
     /// It does not answer as it should.

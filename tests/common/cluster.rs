@@ -265,3 +265,12 @@ pub fn first_slots(master: usize) -> RangeInclusive<u16> {
 fn ok(client: &mut Resp, args: &[&str]) {
     assert_eq!(client.cmd(args), Reply::Status("OK".into()), "{args:?}");
 }
+
+/// Waits until a replica has all that its master has acknowledged so far. (`WAIT` only waits for
+/// what its own connection has written.)
+pub fn replicated(master: &mut Resp, replica: &mut Resp) {
+    let offset = master.info("master_repl_offset");
+    patiently("the replica has it all", || {
+        replica.info("slave_repl_offset") >= offset
+    });
+}

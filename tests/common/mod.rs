@@ -26,12 +26,12 @@ pub mod sentinel;
 pub mod server;
 pub mod wire;
 
-pub use cluster::{RedisCluster, first_slots};
+pub use cluster::{RedisCluster, first_slots, replicated};
 pub use gate::{Gate, HANG, bounded};
 pub use http::{Answer, Client, Streaming};
 pub use monitor::{Command, Monitor, names};
 pub use redis::{RedisServer, patiently};
 pub use resp::{Reply, Resp, no_key_without_ttl};
-pub use sentinel::{Sentinels, replicated};
+pub use sentinel::Sentinels;
 pub use server::{BoxError, Server};
 pub use wire::{Cut, Wire};

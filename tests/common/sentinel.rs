@@ -1,7 +1,7 @@
 //! Servers that Sentinels watch over.
 
 use super::redis::{RedisServer, patiently};
-use super::resp::Resp;
+use super::resp::{Reply, Resp};
 
 /// How many Sentinels there are; two of them decide.
 const SENTINELS: usize = 3;
@@ -81,22 +81,34 @@ impl Sentinels {
         &mut self.sentinels[sentinel]
     }
 
+    /// A server's answer, over a new connection, and another where that is lost: whenever a Sentinel
+    /// gives a server its role, perhaps not for the first time, it ends the connections to it.
+    pub fn ask(&self, server: usize, args: &[&str]) -> Reply {
+        let mut answer = None;
+        patiently("a server of the Sentinels answers", || {
+            let client = Resp::try_connect(self.servers[server].addr());
+            answer = client.and_then(|mut client| client.try_cmd(args)).ok();
+            answer.is_some()
+        });
+        answer.expect("an answer")
+    }
+
     /// Waits until the replicas that run have all that the master has acknowledged so far.
     pub fn replicated(&self) {
+        let offset = |server, field: &str| {
+            let info = self.ask(server, &["INFO", "replication"]).text();
+            let line = info.lines().find_map(|line| line.strip_prefix(field));
+            line.and_then(|value| value.trim().parse::<i64>().ok())
+        };
         let master = self.master();
+        let wanted = offset(master, "master_repl_offset:").expect("an offset");
         for (at, server) in self.servers.iter().enumerate() {
             if at != master && server.is_running() {
-                replicated(&mut self.client(master), &mut server.client());
+                patiently("a replica has it all", || {
+                    // It has no such line before it knows that it is a replica.
+                    offset(at, "slave_repl_offset:").is_some_and(|it| it >= wanted)
+                });
             }
         }
     }
-}
-
-/// Waits until a replica has all that its master has acknowledged so far. (`WAIT` only waits for
-/// what its own connection has written.)
-pub fn replicated(master: &mut Resp, replica: &mut Resp) {
-    let offset = master.info("master_repl_offset");
-    patiently("the replica has it all", || {
-        replica.info("slave_repl_offset") >= offset
-    });
 }

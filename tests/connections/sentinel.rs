@@ -66,15 +66,11 @@ async fn a_master_is_killed_under_load() {
 
     // The old master comes back as a replica, which changes nothing.
     sentinels.server_mut(old).restart();
-    // A new connection each time, since a Sentinel ends those that there are.
-    let role = || sentinels.client(old).try_cmd(&["ROLE"]);
-    let is_replica = || role().is_ok_and(|role| role.list()[0].text() == "slave");
+    let is_replica = || sentinels.ask(old, &["ROLE"]).list()[0].text() == "slave";
     tokio::task::block_in_place(|| patiently("the old master follows the new one", is_replica));
     let browser = app.browser();
     assert_eq!(run(&browser, "set user ada").await.status, 200);
-    let stored = sentinels
-        .client(new)
-        .cmd(&["HGETALL", &format!("session:{}", id(&browser))]);
+    let stored = sentinels.ask(new, &["HGETALL", &format!("session:{}", id(&browser))]);
     assert_eq!(stored.map()["user"], "ada");
     for visitor in &visitors {
         visitor.request().await;

@@ -142,7 +142,7 @@ async fn sentinels_and_the_loss_of_the_master() {
         for at in (0..3).filter(|at| *at != master) {
             // The one that was the master before has to hear that it is not.
             patiently("it is a replica", || {
-                let info = sentinels.client(at).cmd(&["INFO", "replication"]).text();
+                let info = sentinels.ask(at, &["INFO", "replication"]).text();
                 info.contains("master_link_status:up")
             });
         }

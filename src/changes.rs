@@ -11,10 +11,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::error::{Error, ErrorKind};
-
-/// The fields of a session: names and stored texts, as bytes, since another program may have stored anything.
-pub type Fields = BTreeMap<Bytes, Bytes>;
+use crate::{
+    error::{Error, ErrorKind},
+    fields::Fields,
+};
 
 /// What one request did to one field.
 #[derive(Clone, PartialEq, Eq)]
@@ -356,6 +356,16 @@ impl Data {
     }
 
     fn recount(&mut self) {
+        let is_unchanged = self.pending.fields.is_empty() && self.in_flight.fields.is_empty();
+        if is_unchanged {
+            // As after each load, without looking for each field's changes.
+            let sizes = self
+                .stored
+                .iter()
+                .map(|(name, text)| name.len() + text.len());
+            (self.count, self.bytes) = (self.stored.len(), sizes.sum());
+            return;
+        }
         let sizes = self.entries().map(|(name, text)| name.len() + text.len());
         (self.count, self.bytes) = sizes.fold((0, 0), |(n, sum), size| (n + 1, sum + size));
     }

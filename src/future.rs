@@ -224,7 +224,7 @@ fn committed<ResBody>(
     mut response: Response<ResBody>,
     config: &Config,
 ) -> Response<ResBody> {
-    let action = session.cookie(is_not_modified(response.status()));
+    let (action, is_touched) = session.head(is_not_modified(response.status()));
     let persistent = config.is_persistent();
     let line = match action {
         CookieAction::Nothing => None,
@@ -236,7 +236,7 @@ fn committed<ResBody>(
         if line.is_some() {
             headers::forbid_storing(headers);
         }
-        if line.is_some() || session.is_touched() {
+        if line.is_some() || is_touched {
             headers::vary_by_cookie(headers);
         }
     }

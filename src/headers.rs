@@ -1,6 +1,9 @@
 //! The headers that keep caches from handing one user's response to another (RFC 9111).
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{self, Entry},
+};
 
 const COOKIE: HeaderValue = HeaderValue::from_static("Cookie");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -11,43 +14,46 @@ pub(crate) fn forbid_storing(headers: &mut HeaderMap) {
     let is_enough = |item: &[u8]| {
         item.eq_ignore_ascii_case(b"no-store") || item.eq_ignore_ascii_case(b"private")
     };
-    if !items(headers, &header::CACHE_CONTROL).any(is_enough) {
+    let lines = headers.get_all(header::CACHE_CONTROL).into_iter();
+    if !lines.flat_map(items).any(is_enough) {
         headers.insert(header::CACHE_CONTROL, NO_STORE);
     }
 }
 
 /// For a response that depends on the session: it is only for requests with the same `Cookie`.
 pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
+    let mut lines = match headers.entry(header::VARY) {
+        Entry::Vacant(none) => {
+            none.insert(COOKIE);
+            return;
+        }
+        Entry::Occupied(lines) => lines,
+    };
     let is_enough = |item: &[u8]| item == b"*" || item.eq_ignore_ascii_case(b"cookie");
-    if items(headers, &header::VARY).any(is_enough) {
+    if lines.iter().flat_map(items).any(is_enough) {
         return;
     }
-    let merged = headers.get(header::VARY).and_then(|there| {
-        let merged = [there.as_bytes(), b", Cookie"].concat();
-        HeaderValue::from_bytes(&merged).ok()
-    });
-    match (headers.get_mut(header::VARY), merged) {
-        (Some(there), Some(merged)) => *there = merged,
-        _ => drop(headers.append(header::VARY, COOKIE)),
+    let merged = [lines.get().as_bytes(), b", Cookie"].concat();
+    match HeaderValue::from_bytes(&merged) {
+        Ok(merged) => *lines.get_mut() = merged,
+        Err(_) => lines.append(COOKIE),
     }
 }
 
-/// The items of a list over all its lines. A comma in quotes is part of its item.
-fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(name).into_iter();
-    lines
-        .flat_map(|line| {
-            let mut quoted = false;
-            line.as_bytes().split(move |byte| {
-                quoted ^= *byte == b'"';
-                *byte == b',' && !quoted
-            })
-        })
-        .map(<[u8]>::trim_ascii)
+/// The items of a line of a list. A comma in quotes is part of its item.
+fn items(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    let items = line.as_bytes().split(move |byte| {
+        quoted ^= *byte == b'"';
+        *byte == b',' && !quoted
+    });
+    items.map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn after(name: HeaderName, lines: &[&'static str], change: fn(&mut HeaderMap)) -> Vec<String> {

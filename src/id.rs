@@ -41,7 +41,12 @@ impl SessionId {
     /// A session has one spelling. If `{…}`, `urn:uuid:…` or upper case were taken for the same id, two cookies
     /// that differ could name one session, and what a cache or a firewall in front compares would not be what we do.
     pub(crate) fn from_canonical(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() != LENGTH || bytes.iter().any(u8::is_ascii_uppercase) {
+        let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
+        // All of them, without a branch for each.
+        let has_upper = bytes
+            .iter()
+            .fold(false, |has, byte| has | byte.is_ascii_uppercase());
+        if has_upper {
             return None;
         }
         // At 36 bytes `uuid` takes the hyphenated form alone: the others are 32, 38 and 45 bytes long.

@@ -219,6 +219,7 @@ mod event;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 mod extract;
+mod fields;
 mod future;
 mod headers;
 mod id;
@@ -229,10 +230,11 @@ mod store;
 mod value;
 
 pub use self::{
-    changes::{Change, Changes, Fields},
+    changes::{Change, Changes},
     config::{CookieLifetime, Expiry, OnStoreError},
     cookie::SameSite,
     error::{ConfigError, Error, ErrorKind},
+    fields::Fields,
     future::ResponseFuture,
     id::{ParseSessionIdError, SessionId},
     layer::{SessionLayer, SessionLayerBuilder},

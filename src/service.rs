@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Extensions, Request, Response};
+use http::{Request, Response};
 use tower_service::Service;
 
 use crate::{
@@ -66,9 +66,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        if is_inside(&self.shared, request.extensions()) {
+        let outer = request.extensions();
+        let (eager, lazy) = (outer.get::<Session>(), outer.get::<LazySession>());
+        let nearest = (eager.map(Session::shared)).or(lazy.map(LazySession::shared));
+        // The very same layer has already given the request a session: that one counts, and is written once.
+        if nearest.is_some_and(|outer| Arc::ptr_eq(outer, &self.shared)) {
             return ResponseFuture::call(self.inner.call(request), None, self.shared.clone());
         }
+        let is_in_lazy = lazy.is_some();
         let config = &self.shared.config;
         let presented = cookie::read(request.headers(), config.cookie.name());
         if config.lazy {
@@ -89,7 +94,9 @@ where
             known.map(|found| Session::found(self.shared.clone(), presented, found))
         };
         if let Some(session) = at_once {
-            request.extensions_mut().remove::<LazySession>();
+            if is_in_lazy {
+                request.extensions_mut().remove::<LazySession>();
+            }
             request.extensions_mut().insert(session.clone());
             let handle = Some(Handle::Eager(session));
             return ResponseFuture::call(self.inner.call(request), handle, self.shared.clone());
@@ -100,15 +107,6 @@ where
         let ready = mem::replace(&mut self.inner, clone);
         ResponseFuture::load(ready, request, presented, self.shared.clone())
     }
-}
-
-/// Whether the very same layer has already given the request a session: then that one counts, and is written once.
-fn is_inside(shared: &Arc<Shared>, extensions: &Extensions) -> bool {
-    let session = extensions.get::<Session>().map(Session::shared);
-    let lazy = extensions.get::<LazySession>().map(LazySession::shared);
-    session
-        .or(lazy)
-        .is_some_and(|outer| Arc::ptr_eq(outer, shared))
 }
 
 impl<S: fmt::Debug> fmt::Debug for SessionService<S> {

@@ -13,9 +13,10 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    changes::{Changes, Fields},
+    changes::Changes,
     config::Expiry,
     error::{Error, ErrorKind},
+    fields::Fields,
     id::{Ids, SessionId},
 };
 

@@ -22,13 +22,15 @@ pub(crate) struct Ending {
 impl Session {
     /// The session of a request whose cookies name nothing that could be looked up.
     pub(crate) fn new(shared: Arc<Shared>, presented: Presented) -> Self {
-        let state = Mutex::new(State::new(presented));
-        let turn = tokio::sync::Mutex::new(());
+        Self::with(shared, State::new(presented))
+    }
+
+    fn with(shared: Arc<Shared>, state: State) -> Self {
         Self {
             inner: Arc::new(Inner {
                 shared,
-                state,
-                turn,
+                state: Mutex::new(state),
+                turn: tokio::sync::Mutex::new(()),
             }),
         }
     }
@@ -40,9 +42,8 @@ impl Session {
         found: Result<Found, Error>,
         took: Duration,
     ) -> Result<Self, Error> {
-        let policy = shared.config.on_store_error;
-        let session = Self::new(shared, presented);
-        session.inner.state().loaded_in = took;
+        let mut state = State::new(presented);
+        state.loaded_in = took;
         match found {
             Ok(found) => {
                 match found {
@@ -50,24 +51,24 @@ impl Session {
                     Found::Ambiguous => event::ambiguous(&presented.ids),
                     Found::One(..) => {}
                 }
-                session.inner.state().found(found);
+                state.found(found);
             }
             Err(error) => {
                 event::unavailable(&error);
-                match policy {
+                match shared.config.on_store_error {
                     OnStoreError::Reject => return Err(error),
-                    OnStoreError::Continue => session.inner.state().unavailable(error),
+                    OnStoreError::Continue => state.unavailable(error),
                 }
             }
         }
-        Ok(session)
+        Ok(Self::with(shared, state))
     }
 
     /// A session that did not have to be waited for.
     pub(crate) fn found(shared: Arc<Shared>, presented: Presented, found: Found) -> Self {
-        let session = Self::new(shared, presented);
-        session.inner.state().found(found);
-        session
+        let mut state = State::new(presented);
+        state.found(found);
+        Self::with(shared, state)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -75,7 +76,7 @@ impl Session {
     }
 
     /// Ends the request: the head of its response is made. What it needs of the store, if anything, is under way in
-    /// the [`Ending`]; [`cookie`](Self::cookie) is right once that has ended.
+    /// the [`Ending`]; [`head`](Self::head) is right once that has ended.
     pub(crate) fn finish(
         &self,
         server_error: bool,
@@ -119,15 +120,11 @@ impl Session {
         self.inner.state().keep_cookie();
     }
 
-    /// What the client has to be told.
-    pub(crate) fn cookie(&self, not_modified: bool) -> CookieAction {
+    /// What the client has to be told, and whether the handler read or wrote the session.
+    pub(crate) fn head(&self, not_modified: bool) -> (CookieAction, bool) {
         let persistent = self.inner.shared.config.is_persistent();
-        self.inner.state().cookie(persistent && !not_modified)
-    }
-
-    /// Whether the handler read or wrote the session.
-    pub(crate) fn is_touched(&self) -> bool {
-        self.inner.state().touched
+        let state = self.inner.state();
+        (state.cookie(persistent && !not_modified), state.touched)
     }
 }
 

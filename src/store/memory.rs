@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::{Record, SessionStore, Written};
 use crate::{
-    changes::{Changes, Fields},
+    changes::Changes,
     config::{Expiry, storable},
     error::Error,
     event,
+    fields::Fields,
     id::SessionId,
 };
 

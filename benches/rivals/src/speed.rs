@@ -97,6 +97,11 @@ pub const CRATES: [&str; 10] = [
 pub static SERVERS: &[Server] = &[
     on_axum(BARE, "axum without sessions", |_| Box::pin(bare::app())),
     on_axum(
+        "bare-layer",
+        "the same under a layer that does nothing: what axum asks of any layer",
+        |_| Box::pin(bare::layered()),
+    ),
+    on_axum(
         HAND,
         "handlers by hand: a fred Pipeline of HGETALL and EXPIRE, a guarded script for a write",
         |redis| Box::pin(hand::app::<false>(redis)),

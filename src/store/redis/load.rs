@@ -1,5 +1,7 @@
 //! Loads: those that come together are one command, and those of the same session one load.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use fred::types::Value;
 
@@ -12,10 +14,10 @@ use super::{
     wire::{expiry_args, milliseconds, record},
 };
 use crate::{
-    changes::Fields,
     config::Expiry,
     error::Error,
     event,
+    fields::Fields,
     id::SessionId,
     store::{PATIENCE, Patience, Record},
 };
@@ -131,13 +133,13 @@ fn fields(hash: &[Value]) -> Option<Fields> {
     }
     let mut all = all.freeze();
     let mut next = |item: &Value| Some(all.split_to(bytes(item)?.len()));
-    let mut fields = Fields::new();
+    let mut fields = BTreeMap::new();
     for pair in hash.chunks_exact(2) {
         if let [name, text] = pair {
             fields.insert(next(name)?, next(text)?);
         }
     }
-    Some(fields)
+    Some(fields.into())
 }
 
 fn bytes(value: &Value) -> Option<&[u8]> {

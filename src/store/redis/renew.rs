@@ -19,10 +19,11 @@ use super::{
     wire::hash_or_none,
 };
 use crate::{
-    changes::{Change, Changes, Fields, is_reserved},
+    changes::{Change, Changes, is_reserved},
     config::Expiry,
     error::{Error, ErrorKind},
     event,
+    fields::Fields,
     id::SessionId,
     store::{Patience, SessionStore, Written},
 };

@@ -1,14 +1,15 @@
 //! Between the layer's types and what goes over the wire.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use fred::types::Value;
 
 use crate::{
-    changes::{Change, Changes, Fields, is_reserved},
+    changes::{Change, Changes, is_reserved},
     config::{Expiry, storable},
     error::Error,
+    fields::Fields,
     store::Record,
 };
 
@@ -16,10 +17,10 @@ use super::refusal::failed;
 
 /// `None` where there is no hash under the key: one of another type is not ours.
 pub(super) fn hash_or_none(
-    hash: Result<Fields, fred::error::Error>,
+    hash: Result<BTreeMap<Bytes, Bytes>, fred::error::Error>,
 ) -> Result<Option<Fields>, Error> {
     match hash {
-        Ok(fields) => Ok((!fields.is_empty()).then_some(fields)),
+        Ok(fields) => Ok((!fields.is_empty()).then(|| fields.into())),
         Err(error) if error.details().starts_with("WRONGTYPE") => Ok(None),
         Err(error) => Err(failed(error)),
     }

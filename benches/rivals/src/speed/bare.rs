@@ -4,6 +4,7 @@ use axum::http::header::SET_COOKIE;
 use axum::response::{AppendHeaders, IntoResponse};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use tower::layer::util::Identity;
 
 use crate::rival::BoxError;
 use crate::speed::app::{Profile, STATUS, ping};
@@ -15,6 +16,11 @@ pub async fn app() -> Result<Router, BoxError> {
         .route("/profile", get(profile))
         .route("/visit", post(async || "1"))
         .route("/login/{user}/{fields}", post(login)))
+}
+
+/// The app under a layer that does nothing.
+pub async fn layered() -> Result<Router, BoxError> {
+    Ok(app().await?.layer(Identity::new()))
 }
 
 async fn profile() -> Json<Profile> {

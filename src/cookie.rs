@@ -1,6 +1,6 @@
 //! Reading ids from `Cookie` headers and rendering `Set-Cookie` (RFC 6265bis).
 
-use std::time::Duration;
+use std::{io::BufRead, time::Duration};
 
 use cookie::{Cookie, Expiration, time::OffsetDateTime};
 use http::{HeaderMap, HeaderValue, header};
@@ -32,7 +32,7 @@ pub(crate) struct Presented {
 pub(crate) fn read(headers: &HeaderMap, name: &str) -> Presented {
     let mut presented = Presented::default();
     for line in headers.get_all(header::COOKIE) {
-        for pair in line.as_bytes().split(|byte| *byte == b';') {
+        for pair in pairs(line.as_bytes()) {
             let Some(value) = value_of(pair, name.as_bytes()) else {
                 continue;
             };
@@ -43,6 +43,17 @@ pub(crate) fn read(headers: &HeaderMap, name: &str) -> Presented {
         }
     }
     presented
+}
+
+/// The pairs of a line.
+fn pairs(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let line = rest;
+        // In blocks, not byte by byte: a line may be long, and most of it is other cookies. A slice has no errors.
+        let read = rest.skip_until(b';').ok().filter(|read| *read > 0)?;
+        let pair = line.get(..read)?;
+        Some(pair.strip_suffix(b";").unwrap_or(pair))
+    })
 }
 
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {

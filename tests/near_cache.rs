@@ -18,7 +18,11 @@ mod faults;
 mod node;
 #[path = "near_cache/orders.rs"]
 mod orders;
+#[path = "near_cache/process.rs"]
+mod process;
 #[path = "near_cache/random.rs"]
 mod random;
 #[path = "near_cache/split.rs"]
 mod split;
+#[path = "near_cache/world.rs"]
+mod world;

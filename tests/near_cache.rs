@@ -22,6 +22,8 @@ mod orders;
 mod process;
 #[path = "near_cache/random.rs"]
 mod random;
+#[path = "near_cache/reshard.rs"]
+mod reshard;
 #[path = "near_cache/split.rs"]
 mod split;
 #[path = "near_cache/world.rs"]

@@ -155,6 +155,15 @@ impl RedisCluster {
         client.cmd(&["CLUSTER", "KEYSLOT", key]).int() as u16
     }
 
+    /// A prefix that puts all keys into one slot of the first master, and that slot: what stands in braces decides on it.
+    pub fn prefix_of_one_slot(&self, name: &str) -> (String, u16) {
+        let prefixes = (0..).map(|n| format!("{name}:{{{n}}}:"));
+        let mut found = prefixes.map(|prefix| (self.slot(&prefix), prefix));
+        let found = found.find(|(slot, _)| first_slots(0).contains(slot));
+        let (slot, prefix) = found.expect("a slot of the first master");
+        (prefix, slot)
+    }
+
     /// Waits until every slot is served and the replicas of all that run have their masters' data.
     pub fn wait_until_whole(&self) {
         let running = || self.nodes.iter().filter(|node| node.is_running());

@@ -75,22 +75,11 @@ async fn patient(store: RedisStore) -> App {
     App::start(&layer.build().expect("a layer")).await
 }
 
-/// A prefix that puts all sessions into one slot of the first master: what stands in braces decides
-/// on the slot.
-fn one_slot(cluster: &RedisCluster) -> (String, u16) {
-    let tags = (0..).map(|n| format!("session:{{{n}}}:"));
-    let mut found = tags.map(|tag| (cluster.slot(&tag), tag));
-    let (slot, tag) = found
-        .find(|(slot, _)| first_slots(0).contains(slot))
-        .expect("a slot of the first master");
-    (tag, slot)
-}
-
 /// Half of the load is on the slot that moves, half on all others.
 async fn a_full_slot_moves(cluster: RedisCluster, to: usize) {
     let store = RedisStore::connect(&cluster.url()).await;
     let store = store.expect("a connection");
-    let (prefix, slot) = one_slot(&cluster);
+    let (prefix, slot) = cluster.prefix_of_one_slot("session");
     let one_slot = patient(store.clone().with_prefix(&prefix)).await;
     let all_slots = patient(store).await;
     let mut all = visitors(&one_slot, 8).await;
@@ -159,7 +148,7 @@ async fn no_answer_goes_to_a_stranger_while_a_slot_moves() {
     let cluster = RedisCluster::start(&[]);
     let store = RedisStore::connect(&cluster.url()).await;
     let store = store.expect("a connection");
-    let (prefix, slot) = one_slot(&cluster);
+    let (prefix, slot) = cluster.prefix_of_one_slot("session");
     let stores = [store.clone(), store.with_prefix(&prefix)];
     let mut sessions = Vec::new();
     for n in 0..200 {

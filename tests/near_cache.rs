@@ -7,6 +7,10 @@ mod basics;
 #[path = "observability/capture.rs"]
 #[allow(dead_code)]
 mod capture;
+#[cfg(feature = "rustls")]
+#[path = "connections/certificates.rs"]
+#[allow(dead_code)]
+mod certificates;
 mod common;
 #[path = "near_cache/deployments.rs"]
 mod deployments;
@@ -24,6 +28,8 @@ mod process;
 mod random;
 #[path = "near_cache/reshard.rs"]
 mod reshard;
+#[path = "near_cache/sockets.rs"]
+mod sockets;
 #[path = "near_cache/split.rs"]
 mod split;
 #[path = "near_cache/world.rs"]

@@ -2,6 +2,8 @@
 #![cfg(feature = "near-cache")]
 #![allow(unreachable_pub)]
 
+#[path = "races/app.rs"]
+mod app;
 #[path = "near_cache/basics.rs"]
 mod basics;
 #[path = "observability/capture.rs"]
@@ -12,6 +14,8 @@ mod capture;
 #[allow(dead_code)]
 mod certificates;
 mod common;
+#[path = "near_cache/cookies.rs"]
+mod cookies;
 #[path = "near_cache/deployments.rs"]
 mod deployments;
 #[path = "near_cache/ends.rs"]

@@ -22,6 +22,9 @@ mod deployments;
 mod ends;
 #[path = "near_cache/faults.rs"]
 mod faults;
+#[cfg(feature = "metrics")]
+#[path = "near_cache/metrics.rs"]
+mod metrics_of_the_cache;
 #[path = "near_cache/node.rs"]
 mod node;
 #[path = "near_cache/orders.rs"]

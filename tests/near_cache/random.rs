@@ -12,9 +12,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::common::{Monitor, RedisServer};
+use crate::node::BOUND;
 use crate::world::{Game, Home, Random};
 
 const PREFIX: &str = "session:";
+/// So many times connections are killed before they are left alone for a while.
+const KILLS: usize = 8;
 
 fn operations() -> usize {
     let short = if cfg!(debug_assertions) {
@@ -45,10 +48,11 @@ pub fn scripts(server: &RedisServer) -> usize {
     count.map_or(0, |count| count.parse().expect("a number"))
 }
 
-/// Kills connections, now one, now all, until it is stopped.
+/// Kills connections until it is stopped: many in a second, now one, now all, and then none for a while. A node that has
+/// missed something may serve it for longer than the bound only where its connection lasts longer than that.
 struct Killer {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<i64>,
+    thread: Option<JoinHandle<i64>>,
 }
 
 impl Killer {
@@ -63,7 +67,10 @@ impl Killer {
                         break;
                     }
                     std::thread::sleep(Duration::from_millis(20 + random.below(100)));
-                    if round % 8 == 0 {
+                    if round % KILLS == 0 {
+                        std::thread::sleep(2 * BOUND);
+                    }
+                    if round % 5 == 0 {
                         killed += client.cmd(&["CLIENT", "KILL", "TYPE", "NORMAL"]).int();
                         continue;
                     }
@@ -82,20 +89,32 @@ impl Killer {
                 killed
             }
         });
-        Self { over, thread }
+        Self {
+            over,
+            thread: Some(thread),
+        }
     }
 
     /// How many it has killed.
-    fn stop(self) -> i64 {
+    fn stop(&mut self) -> i64 {
         self.over.store(true, Ordering::Relaxed);
-        self.thread.join().expect("a killer")
+        let thread = self.thread.take().expect("it is stopped once");
+        thread.join().expect("a killer")
+    }
+}
+
+/// Also where the checker has found something: the server goes after it.
+impl Drop for Killer {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
 fn plays_while_connections_are_killed(homes: [Home; 2]) {
     let (server, seed) = (RedisServer::start(), seed());
     let game = Game::new(&server.url(), PREFIX, homes);
-    let killer = Killer::start(&server, seed);
+    let mut killer = Killer::start(&server, seed);
     game.play(seed, operations());
     let killed = killer.stop();
     let (reads, failures) = (game.world.reads(), game.world.failures());

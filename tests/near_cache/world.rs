@@ -276,11 +276,16 @@ impl World {
             let place = (random
                 .below(SESSIONS as u64)
                 .min(random.below(SESSIONS as u64))) as usize;
-            match random.below(1000) {
-                0..850 => self.read(place, actor, false).await,
-                850..870 => self.read(place, actor, true).await,
-                870..990 => self.write(place, actor).await,
-                990..995 => self.renew(place, actor, false).await,
+            match (random.below(1000), owner(place)) {
+                (0..850, _) => self.read(place, actor, false).await,
+                (850..870, _) => self.read(place, actor, true).await,
+                (_, Some(owner)) if owner != actor.node => self.read(place, actor, false).await,
+                (870..990, _) | (_, Some(_)) => {
+                    self.write(place, actor).await;
+                    // What one has written oneself is seen at once.
+                    self.read(place, actor, false).await;
+                }
+                (990..995, _) => self.renew(place, actor, false).await,
                 _ => self.renew(place, actor, true).await,
             }
             if random.below(50) == 0 {
@@ -288,6 +293,12 @@ impl World {
             }
         }
     }
+}
+
+/// Half of the sessions stay for good, and only one node writes them. The other would forget them by itself if it did, and
+/// soon enough; so it has to be told, or is found to be too late.
+fn owner(place: usize) -> Option<usize> {
+    [Some(0), Some(1), None, None][place % 4]
 }
 
 /// Two nodes and their sessions. What is asked of each node, a thread and a runtime of its own asks.

@@ -44,7 +44,7 @@ async fn without(denied: String) {
     let mut refused = Vec::new();
     for (name, layer, steps) in [
         ("load", "", ""),
-        ("load by script", "script", ""),
+        ("load with an absolute end", "absolute", ""),
         ("create", "", "new"),
         ("update", "", "set a 1; add n 1; remove z"),
         ("renew", "", "renew; set user eve; add n 1; remove z"),

@@ -18,7 +18,7 @@ use crate::wire::{Fate, Wire};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Load,
-    LoadByScript,
+    LoadWithInterval,
     LazyLoad,
     TwoCookies,
     Create,
@@ -35,7 +35,7 @@ use Operation::*;
 
 const ALL: [Operation; 12] = [
     Load,
-    LoadByScript,
+    LoadWithInterval,
     LazyLoad,
     TwoCookies,
     Create,
@@ -53,7 +53,7 @@ const TIMEOUTS: [Duration; 3] = [ms(100), secs(1), secs(3)];
 impl Operation {
     fn layer(self, builder: SessionLayerBuilder) -> SessionLayerBuilder {
         match self {
-            LoadByScript => builder.refresh_interval(secs(60)),
+            LoadWithInterval => builder.refresh_interval(secs(60)),
             LazyLoad => builder.lazy(true),
             Touch => builder.cookie_lifetime(CookieLifetime::Persistent),
             _ => builder,
@@ -63,7 +63,7 @@ impl Operation {
     /// What the handler does after the fault; `None` where the load itself meets it.
     fn steps(self) -> Option<&'static str> {
         match self {
-            Load | LoadByScript | LazyLoad | TwoCookies => None,
+            Load | LoadWithInterval | LazyLoad | TwoCookies => None,
             Create => Some("set user eve"),
             Update => Some("set user eve; remove z"),
             Increment => Some("add n 1"),

@@ -86,11 +86,6 @@ impl Proxy {
     pub fn hold_answers_until(&self, text: &str) {
         self.rules.answers_until.send_replace(Some(text.to_owned()));
     }
-
-    /// Whether answers are held.
-    pub fn holds_answers(&self) -> bool {
-        self.rules.answers_until.borrow().is_some()
-    }
 }
 
 impl Drop for Proxy {

@@ -34,9 +34,9 @@ const ATTEMPTS: u32 = 16;
 const MARGIN: Duration = Duration::from_millis(50);
 /// How long after a lost answer the step is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
-/// For so long, and so often, the end of a renewal is tried for whose answer was lost.
-const FORGET_FOR: Duration = Duration::from_secs(60);
-const FORGET_EVERY: Duration = Duration::from_millis(250);
+/// What is left of a renewal that could not end in time is tried for so long, and so often.
+const FINISH_LATER_FOR: Duration = Duration::from_secs(60);
+const FINISH_LATER_EVERY: Duration = Duration::from_millis(250);
 
 impl RedisStore {
     pub(super) async fn renew_patiently(
@@ -71,9 +71,9 @@ impl RedisStore {
     fn forget(&self, id: SessionId) {
         let store = self.clone();
         tokio::spawn(async move {
-            let end = Instant::now() + FORGET_FOR;
+            let end = Instant::now() + FINISH_LATER_FOR;
             while store.delete(id).await.is_err() && Instant::now() < end {
-                sleep(FORGET_EVERY).await;
+                sleep(FINISH_LATER_EVERY).await;
             }
         });
     }
@@ -121,7 +121,7 @@ impl Renewal<'_> {
         let (store, changes) = (self.store.clone(), self.changes.clone());
         let (old, new, expiry) = (self.old, self.new, self.expiry);
         // Later the old session may have ended by itself, which is not to be taken for a logout.
-        let end = Instant::now() + FORGET_FOR.min(left / 2);
+        let end = Instant::now() + FINISH_LATER_FOR.min(left / 2);
         tokio::spawn(async move {
             while Instant::now() < end {
                 let deadline = end.min(Instant::now() + DIRECT);
@@ -129,7 +129,7 @@ impl Renewal<'_> {
                 let step = store.write(old, &RENEW, keys, &changes, expiry, deadline);
                 match step.await {
                     Ok(_) => return,
-                    Err(_) => sleep(with_jitter(FORGET_EVERY)).await,
+                    Err(_) => sleep(with_jitter(FINISH_LATER_EVERY)).await,
                 }
             }
         });

@@ -1,20 +1,19 @@
 //! What a request costs in memory: an anonymous one no task and no boxed future, one with a session little more.
 
+#[path = "common/at_once.rs"]
+mod at_once;
+
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use allocation_counter::measure;
-use bytes::Bytes;
+use at_once::AtOnce;
 use http::{Request, Response};
 use tokio::runtime::Builder;
 use tower::{Layer, Service};
-use tower_redis_session::{
-    Changes, Error, Expiry, Fields, LazySession, MemoryStore, Record, Session, SessionId,
-    SessionLayer, SessionStore, Written,
-};
+use tower_redis_session::{LazySession, MemoryStore, Session, SessionId, SessionLayer};
 
 /// Answers at once, and looks at nothing.
 #[derive(Clone)]
@@ -89,61 +88,6 @@ fn an_anonymous_request_allocates_its_session_and_nothing_else() {
 fn the_measure_counts_allocations() {
     let counted = measure(|| drop(std::hint::black_box(Box::new(1))));
     assert_eq!(counted.count_total, 1);
-}
-
-/// A store that answers at once, with the same session each time.
-struct AtOnce {
-    fields: Fields,
-    /// Whether it needs no future for that, as what is near at hand.
-    known: bool,
-}
-
-impl AtOnce {
-    fn new(known: bool) -> Self {
-        let pairs = [("user", "abdullah"), ("status", "active")];
-        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
-        let fields = pairs.map(|(name, text)| (bytes(name), bytes(text)));
-        Self {
-            fields: fields.into_iter().collect(),
-            known,
-        }
-    }
-
-    fn record(&self) -> Record {
-        Record::new(self.fields.clone(), Duration::from_secs(900))
-    }
-}
-
-impl SessionStore for AtOnce {
-    async fn load(&self, _: SessionId, _: Expiry, _: bool) -> Result<Option<Record>, Error> {
-        Ok(Some(self.record()))
-    }
-
-    fn known(&self, _: SessionId, _: Expiry) -> Option<Record> {
-        self.known.then(|| self.record())
-    }
-
-    async fn create(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
-        panic!("nothing is to be written")
-    }
-
-    async fn update(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
-        panic!("nothing is to be written")
-    }
-
-    async fn renew(
-        &self,
-        _: SessionId,
-        _: SessionId,
-        _: &Changes,
-        _: Expiry,
-    ) -> Result<Written, Error> {
-        panic!("nothing is to be written")
-    }
-
-    async fn delete(&self, _: SessionId) -> Result<(), Error> {
-        panic!("nothing is to be written")
-    }
 }
 
 /// The fields' map, the session and its place in the extensions; and a future where the store has to be waited for.

@@ -11,6 +11,8 @@ mod garbage;
 mod sizes;
 
 mod common;
+#[path = "common/through.rs"]
+mod through;
 #[path = "races/world.rs"]
 mod world;
 

@@ -8,6 +8,8 @@ mod backend;
 #[path = "observability/capture.rs"]
 mod capture;
 mod common;
+#[path = "common/through.rs"]
+mod through;
 #[macro_use]
 #[allow(unused_macros)]
 #[path = "observability/fixture.rs"]

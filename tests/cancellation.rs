@@ -8,6 +8,8 @@ mod common;
 mod events;
 #[path = "races/gated.rs"]
 mod gated;
+#[path = "common/through.rs"]
+mod through;
 #[path = "races/world.rs"]
 mod world;
 

@@ -7,6 +7,8 @@ mod backend;
 #[path = "observability/capture.rs"]
 mod capture;
 mod common;
+#[path = "common/through.rs"]
+mod through;
 #[macro_use]
 #[path = "observability/fixture.rs"]
 mod fixture;

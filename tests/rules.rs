@@ -5,6 +5,8 @@
 mod common;
 #[path = "rules/events.rs"]
 mod events;
+#[path = "common/through.rs"]
+mod through;
 #[macro_use]
 #[path = "rules/fixture.rs"]
 mod fixture;

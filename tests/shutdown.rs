@@ -26,6 +26,8 @@ mod program;
 mod proxy;
 #[path = "shutdown/stopped.rs"]
 mod stopped;
+#[path = "common/through.rs"]
+mod through;
 #[path = "races/world.rs"]
 mod world;
 

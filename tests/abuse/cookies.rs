@@ -5,11 +5,10 @@ use std::sync::{Arc, mpsc};
 
 use tokio::runtime::Builder;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_redis_session::{
-    Changes, Error, Expiry, MemoryStore, Record, SessionId, SessionLayer, SessionStore, Written,
-};
+use tower_redis_session::{Error, MemoryStore, SessionLayer};
 
 use crate::common::HANG;
+use crate::through::{Call, Operation, Through, Way};
 use crate::{ask, fake_id, read, request};
 
 const COOKIES: usize = 10_000;
@@ -65,44 +64,15 @@ fn cookies_take_linear_time() {
     }
 }
 
-/// A store that counts what it is asked.
+/// Counts what a store is asked.
 #[derive(Clone, Default)]
-struct Counting {
-    inner: MemoryStore,
-    loads: Arc<AtomicUsize>,
-}
+struct Counting(Arc<AtomicUsize>);
 
-impl SessionStore for Counting {
-    async fn load(
-        &self,
-        id: SessionId,
-        expiry: Expiry,
-        refresh: bool,
-    ) -> Result<Option<Record>, Error> {
-        self.loads.fetch_add(1, Ordering::Relaxed);
-        self.inner.load(id, expiry, refresh).await
-    }
-
-    async fn create(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
-        panic!("nothing is to be written")
-    }
-
-    async fn update(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
-        panic!("nothing is to be written")
-    }
-
-    async fn renew(
-        &self,
-        _: SessionId,
-        _: SessionId,
-        _: &Changes,
-        _: Expiry,
-    ) -> Result<Written, Error> {
-        panic!("nothing is to be written")
-    }
-
-    async fn delete(&self, _: SessionId) -> Result<(), Error> {
-        panic!("nothing is to be written")
+impl Way for Counting {
+    async fn pass<T: Send>(&self, call: Call, operation: Operation<'_, T>) -> Result<T, Error> {
+        assert!(call.is_load(), "nothing is to be written");
+        self.0.fetch_add(1, Ordering::Relaxed);
+        operation.await
     }
 }
 
@@ -116,14 +86,15 @@ fn ids() -> [Vec<String>; 2] {
 #[tokio::test]
 async fn ten_thousand_ids_cost_four_lookups() {
     for lazy in [false, true] {
-        let store = Counting::default();
-        let layer = SessionLayer::builder(store.clone()).lazy(lazy);
+        let (store, way) = (MemoryStore::new(), Counting::default());
+        let loads = way.0.clone();
+        let layer = SessionLayer::builder(Through { store, way }).lazy(lazy);
         let service = layer.build().unwrap().layer(service_fn(read));
         for lines in ids() {
             // None of them is trusted, and none of their cookies cleared: the user's own may be among them.
             let nobody = ("NotFound ".to_owned(), "kept");
             assert_eq!(ask(&service, &lines).await, nobody);
-            assert_eq!(store.loads.swap(0, Ordering::Relaxed), 4);
+            assert_eq!(loads.swap(0, Ordering::Relaxed), 4);
         }
     }
 }

@@ -13,14 +13,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tower::{Layer, Service, service_fn};
 use tower_redis_session::{
-    Changes, Error, Expiry, MemoryStore, Record, SessionId, SessionLayer, SessionLayerBuilder,
-    SessionStore, Written,
+    Error, MemoryStore, SessionId, SessionLayer, SessionLayerBuilder, SessionStore,
 };
 
+use crate::through::{Call, Operation, Through, Way};
 use crate::{ask, fake_id, read};
-
-type Loaded = Result<Option<Record>, Error>;
-type Wrote = Result<Written, Error>;
 
 const REQUESTS: usize = 100_000;
 /// Where the first flood has gone another way through the layer already.
@@ -40,7 +37,7 @@ fn ways() -> [(Configure, usize); 3] {
     const HOUR: Duration = Duration::from_secs(3600);
     [
         (|builder| builder, REQUESTS),
-        // `RedisStore` loads by script.
+        // Where a load also looks at the session's age.
         (|builder| builder.absolute_timeout(HOUR), FEWER),
         (|builder| builder.lazy(true), FEWER),
     ]
@@ -157,39 +154,16 @@ fn requests_without_an_id_leave_nothing_in_memory() {
     }
 }
 
-/// A store that remembers which ids it was asked for, and nothing else about them.
+/// Remembers which ids a store was asked for, and nothing else about them.
 #[derive(Default)]
-struct Remembering {
-    inner: MemoryStore,
-    seen: Mutex<HashSet<SessionId>>,
-}
+struct Remembering(Mutex<HashSet<SessionId>>);
 
-impl SessionStore for Remembering {
-    async fn load(&self, id: SessionId, expiry: Expiry, refresh: bool) -> Loaded {
-        self.seen.lock().unwrap().insert(id);
-        self.inner.load(id, expiry, refresh).await
-    }
-
-    async fn create(&self, id: SessionId, changes: &Changes, expiry: Expiry) -> Wrote {
-        self.inner.create(id, changes, expiry).await
-    }
-
-    async fn update(&self, id: SessionId, changes: &Changes, expiry: Expiry) -> Wrote {
-        self.inner.update(id, changes, expiry).await
-    }
-
-    async fn renew(
-        &self,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Wrote {
-        self.inner.renew(old, new, changes, expiry).await
-    }
-
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        self.inner.delete(id).await
+impl Way for Remembering {
+    async fn pass<T: Send>(&self, call: Call, operation: Operation<'_, T>) -> Result<T, Error> {
+        if let Call::Load(id, _) = call {
+            self.0.lock().unwrap().insert(id);
+        }
+        operation.await
     }
 }
 
@@ -197,7 +171,8 @@ impl SessionStore for Remembering {
 #[test]
 #[should_panic = "bytes stayed"]
 fn a_store_that_remembers_is_found_out() {
-    let layer = layer(Remembering::default(), |builder| builder);
+    let (store, way) = (MemoryStore::new(), Remembering::default());
+    let layer = layer(Through { store, way }, |builder| builder);
     leaves_no_memory(&runtime(), &layer, FEWER, fake, rejected);
 }
 

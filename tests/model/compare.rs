@@ -9,9 +9,10 @@ use tower_redis_session::SessionId;
 
 use super::driver::Run;
 use super::program::Ends;
-use super::reference::{self, Call, Sent, SetCookie};
+use super::reference::{self, Sent, SetCookie};
 use super::stores::{Backend, Held};
 use super::web::Outcome;
+use crate::through::Call;
 
 /// What the two differ in.
 pub type Checked = Result<(), String>;

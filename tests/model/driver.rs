@@ -13,9 +13,10 @@ use tower_redis_session::{Change, SessionId, SessionStore};
 use super::compare::{Checked, Ids, agree};
 use super::program::{Answer, CLIENTS, Cookie, Op, Options, Outage, Outside, Program, Step, WAIT};
 use super::reference::{self, Said, World};
-use super::stores::{Backend, Switch, Switched};
+use super::stores::{Backend, Switch};
 use super::web::{Handle, Meeting, Outcome, Place, expiry, handler, layer, perform};
 use crate::common::jar::Jar;
+use crate::through::Through;
 
 /// A request whose handler is held, or was.
 struct Running {
@@ -50,9 +51,9 @@ pub struct Run<'a, B: Backend, V> {
 pub async fn run<B: Backend>(backend: &mut B, program: &Program) -> Result<(), String> {
     let store = backend.empty();
     let switch = Switch::new();
-    let switched = Switched {
-        inner: store.clone(),
-        switch: switch.clone(),
+    let switched = Through {
+        store: store.clone(),
+        way: switch.clone(),
     };
     let mut run = Run {
         backend,

@@ -10,6 +10,7 @@ use tower_redis_session::{ErrorKind, Lookup};
 use super::program::{
     ABSOLUTE, Answer, Ends, Fate, IDLE, INTERVAL, Kind, MAX_BYTES, Op, Options, Outage, Outside,
 };
+use crate::through::Call;
 
 /// Names and texts.
 pub type Fields = BTreeMap<String, String>;
@@ -38,18 +39,6 @@ enum Change {
 struct Changes {
     fields: BTreeMap<String, Change>,
     idle: Option<u64>,
-}
-
-/// One operation that the store was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call<I> {
-    /// And whether the time to live is to be refreshed.
-    Load(I, bool),
-    Create(I),
-    Update(I),
-    /// From the one to the other.
-    Renew(I, I),
-    Delete(I),
 }
 
 impl<I> Call<I> {

@@ -4,12 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tower_redis_session::{
-    Changes, Error, Expiry, MemoryStore, Record, SessionId, SessionStore, Written,
-};
+use tower_redis_session::{Error, Expiry, MemoryStore, SessionId, SessionStore};
 
 use super::program::{Fate, IDLE, Outage};
-use super::reference::{Call, Fields};
+use super::reference::Fields;
+use crate::through::{Call, Operation, Way};
 
 /// What a store really holds of a session.
 #[derive(Debug)]
@@ -174,7 +173,7 @@ mod redis {
 #[derive(Debug)]
 pub struct Switch {
     pub outage: Mutex<Outage>,
-    pub log: Mutex<Vec<Call<SessionId>>>,
+    pub log: Mutex<Vec<Call>>,
     /// Whether writes wait.
     pub hold: watch::Sender<bool>,
 }
@@ -189,24 +188,13 @@ impl Switch {
     }
 }
 
-/// A store behind a [`Switch`].
-#[derive(Debug)]
-pub struct Switched<S> {
-    pub inner: S,
-    pub switch: Arc<Switch>,
-}
-
-impl<S> Switched<S> {
-    async fn through<T>(
-        &self,
-        call: Call<SessionId>,
-        operation: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+impl Way for Arc<Switch> {
+    async fn pass<T: Send>(&self, call: Call, operation: Operation<'_, T>) -> Result<T, Error> {
         let kind = call.kind();
-        self.switch.log.lock().unwrap().push(call);
-        let mut hold = self.switch.hold.subscribe();
+        self.log.lock().unwrap().push(call);
+        let mut hold = self.hold.subscribe();
         hold.wait_for(|hold| !hold).await.expect("the switch");
-        let fate = self.switch.outage.lock().unwrap().fate(kind);
+        let fate = self.outage.lock().unwrap().fate(kind);
         let down = || Error::unavailable(std::io::Error::other("switched off"));
         match fate {
             Fate::Done => operation.await,
@@ -216,52 +204,5 @@ impl<S> Switched<S> {
                 Err(down())
             }
         }
-    }
-}
-
-impl<S: SessionStore> SessionStore for Switched<S> {
-    async fn load(
-        &self,
-        id: SessionId,
-        expiry: Expiry,
-        refresh: bool,
-    ) -> Result<Option<Record>, Error> {
-        let load = self.inner.load(id, expiry, refresh);
-        self.through(Call::Load(id, refresh), load).await
-    }
-
-    async fn create(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        let create = self.inner.create(id, changes, expiry);
-        self.through(Call::Create(id), create).await
-    }
-
-    async fn update(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        let update = self.inner.update(id, changes, expiry);
-        self.through(Call::Update(id), update).await
-    }
-
-    async fn renew(
-        &self,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        let renew = self.inner.renew(old, new, changes, expiry);
-        self.through(Call::Renew(old, new), renew).await
-    }
-
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        self.through(Call::Delete(id), self.inner.delete(id)).await
     }
 }

@@ -15,6 +15,7 @@ use tower_redis_session::{
 use crate::common::Gate;
 #[cfg(feature = "redis")]
 use crate::common::{RedisServer, Resp, bounded};
+use crate::through::{Call, Operation, Through, Way};
 
 /// The fields of a session as a test writes and compares them.
 pub(crate) type Stored = BTreeMap<String, String>;
@@ -69,94 +70,47 @@ enum Mode {
 }
 
 /// A store that says what it was asked, and can be told to fail.
-#[derive(Clone, Debug)]
-pub(crate) struct Watched<S> {
-    store: S,
+pub(crate) type Watched<S> = Through<S, Watch>;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watch {
     calls: Arc<Mutex<Vec<&'static str>>>,
     mode: Arc<Mutex<Mode>>,
 }
 
 impl<S> Watched<S> {
     fn new(store: S) -> Self {
-        Self {
-            store,
-            calls: Arc::default(),
-            mode: Arc::default(),
-        }
+        let way = Watch::default();
+        Self { store, way }
     }
 
     /// The operations since the last call.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
-        std::mem::take(&mut self.calls.lock().unwrap())
+        std::mem::take(&mut self.way.calls.lock().unwrap())
     }
 
     /// From now on each write waits at the gate before it reaches the store.
     pub(crate) fn hold_writes(&self, gate: &Gate) {
-        *self.mode.lock().unwrap() = Mode::Holds(gate.clone());
+        self.set(Mode::Holds(gate.clone()));
     }
 
     fn set(&self, mode: Mode) {
-        *self.mode.lock().unwrap() = mode;
+        *self.way.mode.lock().unwrap() = mode;
     }
+}
 
-    async fn enter(&self, operation: &'static str) -> Result<&S, Error> {
-        self.calls.lock().unwrap().push(operation);
+impl Way for Watch {
+    async fn pass<T: Send>(&self, call: Call, operation: Operation<'_, T>) -> Result<T, Error> {
+        self.calls.lock().unwrap().push(call.name());
         let mode = self.mode.lock().unwrap().clone();
         match mode {
             Mode::Works => {}
             Mode::Fails => return Err(Error::unavailable(io::Error::other("switched off"))),
             Mode::Hangs => pending().await,
-            Mode::Holds(gate) if operation != "load" => gate.pass().await,
+            Mode::Holds(gate) if !call.is_load() => gate.pass().await,
             Mode::Holds(_) => {}
         }
-        Ok(&self.store)
-    }
-}
-
-impl<S: SessionStore> SessionStore for Watched<S> {
-    async fn load(
-        &self,
-        id: SessionId,
-        expiry: Expiry,
-        refresh: bool,
-    ) -> Result<Option<Record>, Error> {
-        let store = self.enter("load").await?;
-        store.load(id, expiry, refresh).await
-    }
-
-    async fn create(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        let store = self.enter("create").await?;
-        store.create(id, changes, expiry).await
-    }
-
-    async fn update(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        let store = self.enter("update").await?;
-        store.update(id, changes, expiry).await
-    }
-
-    async fn renew(
-        &self,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        let store = self.enter("renew").await?;
-        store.renew(old, new, changes, expiry).await
-    }
-
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        self.enter("delete").await?.delete(id).await
+        operation.await
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tower_redis_session::{CookieLifetime, ErrorKind, Session, SessionLayer, SessionLayerBuilder};
 
-use crate::backend::{Backend, Outage, Watched};
+use crate::backend::{Backend, Outage};
 use crate::common::bounded;
 use crate::events;
 use crate::fixture::{App, CLEARED, max_age, own_cookies, secs, stored, unknown_id};
 use crate::spoiled::{Fault, Spoiled, answer};
+use crate::through::Through;
 
 over_both_stores!(
     a_browser_cookie_has_no_age,
@@ -207,7 +208,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A session of Ann's behind a layer with a persistent cookie, on a store whose writes hang.
 struct Hung<B: Backend> {
     store: B,
-    spoiled: Spoiled<Watched<B::Store>>,
+    spoiled: Spoiled,
     layer: SessionLayer,
     id: String,
     /// The session of the handler, as one that streams still has it after its answer.
@@ -219,8 +220,12 @@ impl<B: Backend> Hung<B> {
         events::record();
         let (store, id) = (B::start().await, unknown_id());
         store.put(&id, &[("user", "ann")], secs(900)).await;
-        let spoiled = Spoiled::new(store.store(), Fault::Hangs);
-        let builder = SessionLayer::builder(spoiled.clone()).store_timeout(PATIENCE);
+        let spoiled = Spoiled::new(Fault::Hangs);
+        let hanging = Through {
+            store: store.store(),
+            way: spoiled.clone(),
+        };
+        let builder = SessionLayer::builder(hanging).store_timeout(PATIENCE);
         let layer = persistent(builder).build().unwrap();
         let kept = Arc::default();
         Self {

@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_redis_session::{
-    Changes, Error, ErrorKind, Expiry, Record, Session, SessionId, SessionLayer, SessionStore,
-    Written,
-};
+use tower_redis_session::{Error, ErrorKind, Session, SessionLayer};
 
 use crate::backend::Backend;
 use crate::common::{Gate, bounded};
 use crate::events;
 use crate::fixture::{secs, stored, unknown_id};
+use crate::through::{Call, Operation, Through, Way};
 
 over_both_stores!(
     what_a_store_that_panics_did_not_save_is_written_at_the_end,
@@ -22,7 +20,7 @@ over_both_stores!(
     a_save_that_panicked_is_not_repeated_after_a_server_error,
 );
 
-/// What a [`Spoiled`] store does wrong.
+/// What a store does wrong that is [`Spoiled`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The first write panics.
@@ -31,20 +29,18 @@ pub(crate) enum Fault {
     Hangs,
 }
 
-/// A store whose writes go wrong in a way that a real one's cannot be made to.
+/// Lets the writes of a store go wrong.
 #[derive(Clone, Debug)]
-pub(crate) struct Spoiled<S> {
-    store: S,
+pub(crate) struct Spoiled {
     fault: Fault,
     mended: Arc<AtomicBool>,
     gate: Gate,
 }
 
-impl<S> Spoiled<S> {
-    pub(crate) fn new(store: S, fault: Fault) -> Self {
+impl Spoiled {
+    pub(crate) fn new(fault: Fault) -> Self {
         let (mended, gate) = (Arc::default(), Gate::new());
         Self {
-            store,
             fault,
             mended,
             gate,
@@ -55,10 +51,17 @@ impl<S> Spoiled<S> {
         self.mended.store(true, Ordering::Relaxed);
         self.gate.open();
     }
+}
 
-    async fn enter(&self) -> Result<&S, Error> {
-        if self.mended.load(Ordering::Relaxed) {
-            return Ok(&self.store);
+impl Way for Spoiled {
+    async fn pass<T: Send>(&self, call: Call, operation: Operation<'_, T>) -> Result<T, Error> {
+        let meant = match call {
+            Call::Load(..) => false,
+            Call::Delete(_) => self.fault == Fault::Hangs,
+            _ => true,
+        };
+        if !meant || self.mended.load(Ordering::Relaxed) {
+            return operation.await;
         }
         if self.fault == Fault::Panics {
             self.mend();
@@ -66,53 +69,6 @@ impl<S> Spoiled<S> {
         }
         self.gate.pass().await;
         Err(Error::unavailable(io::Error::other("hung, then failed")))
-    }
-}
-
-impl<S: SessionStore> SessionStore for Spoiled<S> {
-    async fn load(
-        &self,
-        id: SessionId,
-        expiry: Expiry,
-        refresh: bool,
-    ) -> Result<Option<Record>, Error> {
-        self.store.load(id, expiry, refresh).await
-    }
-
-    async fn create(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.enter().await?.create(id, changes, expiry).await
-    }
-
-    async fn update(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.enter().await?.update(id, changes, expiry).await
-    }
-
-    async fn renew(
-        &self,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        let store = self.enter().await?;
-        store.renew(old, new, changes, expiry).await
-    }
-
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        if self.fault == Fault::Panics {
-            return self.store.delete(id).await;
-        }
-        self.enter().await?.delete(id).await
     }
 }
 
@@ -140,7 +96,10 @@ async fn panicking<B: Backend>() -> (B, String, SessionLayer) {
     events::record();
     let (store, id) = (B::start().await, unknown_id());
     store.put(&id, &[("user", "ann")], secs(900)).await;
-    let spoiled = Spoiled::new(store.store(), Fault::Panics);
+    let spoiled = Through {
+        store: store.store(),
+        way: Spoiled::new(Fault::Panics),
+    };
     let layer = SessionLayer::builder(spoiled).store_timeout(secs(10));
     (store, id, layer.build().unwrap())
 }

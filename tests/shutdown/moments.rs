@@ -19,7 +19,8 @@ use tower_redis_session::{
 
 use crate::common::HANG;
 use crate::panics;
-use crate::stopped::{Stop, Stopped};
+use crate::stopped::Stop;
+use crate::through::Through;
 
 type Answer = Result<Response<()>, Infallible>;
 type Doing = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
@@ -151,8 +152,8 @@ impl Case<'_> {
             Moment::Request(polls) => (Stop::never(), polls),
             Moment::Store(polls) => (Stop::after(polls), usize::MAX),
         };
-        let store = runtime.block_on(open);
-        let layer = SessionLayer::builder(Stopped(store, stop.clone()))
+        let (store, way) = (runtime.block_on(open), stop.clone());
+        let layer = SessionLayer::builder(Through { store, way })
             .store_timeout(HANG)
             .cookie_lifetime(CookieLifetime::Persistent)
             .lazy(self.kind.lazy);

@@ -1,4 +1,4 @@
-//! A store that can be stopped at every moment of what it does.
+//! What stops a store at any moment of what it does.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -8,7 +8,9 @@ use std::task::Poll;
 
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tower_redis_session::{Changes, Error, Expiry, Record, SessionId, SessionStore, Written};
+use tower_redis_session::Error;
+
+use crate::through::{Call, Operation, Way};
 
 /// Stops operations: from the `n`th poll on, of all of them together, none gets any further.
 #[derive(Clone)]
@@ -33,9 +35,11 @@ impl Stop {
     pub(crate) async fn stopped(&self) {
         self.stopped.notified().await;
     }
+}
 
+impl Way for Stop {
     /// An operation with two moments more: it gives way before it begins and when it is done.
-    async fn at<T>(&self, operation: impl Future<Output = T>) -> T {
+    async fn pass<T: Send>(&self, _: Call, operation: Operation<'_, T>) -> Result<T, Error> {
         let mut slowly = pin!(async {
             yield_now().await;
             let output = operation.await;
@@ -55,52 +59,5 @@ impl Stop {
             slowly.as_mut().poll(cx)
         })
         .await
-    }
-}
-
-/// A store whose operations are stopped.
-#[derive(Clone)]
-pub(crate) struct Stopped<S>(pub(crate) S, pub(crate) Stop);
-
-impl<S: SessionStore> SessionStore for Stopped<S> {
-    async fn load(
-        &self,
-        id: SessionId,
-        expiry: Expiry,
-        refresh: bool,
-    ) -> Result<Option<Record>, Error> {
-        self.1.at(self.0.load(id, expiry, refresh)).await
-    }
-
-    async fn create(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.1.at(self.0.create(id, changes, expiry)).await
-    }
-
-    async fn update(
-        &self,
-        id: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.1.at(self.0.update(id, changes, expiry)).await
-    }
-
-    async fn renew(
-        &self,
-        old: SessionId,
-        new: SessionId,
-        changes: &Changes,
-        expiry: Expiry,
-    ) -> Result<Written, Error> {
-        self.1.at(self.0.renew(old, new, changes, expiry)).await
-    }
-
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        self.1.at(self.0.delete(id)).await
     }
 }

@@ -3,5 +3,5 @@ return steps(1, function(i, at)
   if redis.call('EXISTS', KEYS[i]) == 1 then
     return -3
   end
-  return make(KEYS[i], write, at)
+  return make(KEYS[i], write, at, 'new')
 end)

@@ -18,7 +18,7 @@ local function prepare(old, new, at)
       redis.call('HSET', new, unpack(fields, from, math.min(from + 999, #fields)))
     end
     redis.call('HSET', new, '@prepared', 1)
-    return write(new, at, true)
+    return write(new, at, 'prepared')
   end)
   if type(answer) == 'number' and answer < 0 then
     -- No field was left, or the absolute end has come.

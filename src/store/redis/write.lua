@@ -15,7 +15,8 @@ local function increment(key, first, last)
   local done = {}
   for i = first, last, 2 do
     local name = ARGV[i]
-    local before = redis.call('HGET', key, name)
+    -- After the last of them there is nothing that could make it be taken back.
+    local before = i + 1 < last and redis.call('HGET', key, name)
     local answer = redis.pcall('HINCRBY', key, name, ARGV[i + 1])
     if type(answer) == 'table' and answer.err then
       for _, old in ipairs(done) do
@@ -45,13 +46,8 @@ local function has_fields(key)
 end
 
 -- Answers the time to live in milliseconds, -5 where the session's absolute end has come, or the server's refusal.
-local function refresh(key, preparing)
-  local own = redis.call('HMGET', key, '@idle', '@created', '@prepared')
-  if own[3] == '1' and not preparing then
-    -- The second half of its renewal is still to come: it must not undo this.
-    redis.call('HSET', key, '@prepared', 2)
-  end
-  local full = time_to_live(key, own[1], own[2], true)
+local function refresh(key, own, created)
+  local full = time_to_live(key, own, created, true)
   if not full then
     redis.call('UNLINK', key)
     return -5
@@ -64,9 +60,9 @@ local function refresh(key, preparing)
 end
 
 -- Does the changes whose arguments begin at `at`; answers the time to live in milliseconds, -5 where the session's
--- absolute end has come, or -2 where no field was left and the session is deleted. `preparing`: it is the first half of
--- a renewal.
-local function write(key, at, preparing)
+-- absolute end has come, or -2 where no field was left and the session is deleted. `kind`: 'new' where nothing was
+-- stored before, 'prepared' in the first half of a renewal.
+local function write(key, at, kind)
   local own, sets, removes = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local first_set = at + 4
   local first_remove = first_set + 2 * sets
@@ -86,7 +82,15 @@ local function write(key, at, preparing)
       return -2
     end
   end
-  return refresh(key, preparing)
+  if kind == 'new' then
+    return refresh(key, own)
+  end
+  local stored = redis.call('HMGET', key, '@idle', '@created', '@prepared')
+  if stored[3] == '1' and kind ~= 'prepared' then
+    -- The second half of its renewal is still to come: it must not undo this.
+    redis.call('HSET', key, '@prepared', 2)
+  end
+  return refresh(key, stored[1], stored[2])
 end
 
 -- Makes a session. On an error nothing is left, and so nothing that has no end.

@@ -206,7 +206,7 @@ async fn rights() {
     let commands = "+hgetall +pexpire +unlink +evalsha +eval +type +exists +hmget +hget +hset +hdel +hincrby \
                     +hkeys +pttl +rename +ping +time +script|load +info";
     for (user, more) in [
-        ("near", "+hello +client|tracking +client|id"),
+        ("near", "+hello +client|tracking +client|id +get +set"),
         ("far", "+hello"),
     ] {
         let mut rule = vec![

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tower_redis_session::{SessionId, SessionStore};
+use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, ReconnectPolicy};
+use tower_redis_session::{RedisStore, SessionId, SessionStore};
 
 use crate::common::{HANG, Monitor, RedisServer, Wire};
 use crate::node::{BOUND, Node, two};
@@ -82,10 +83,28 @@ async fn what_came_over_a_connection_that_is_lost_is_not_served() {
 /// As after a failover behind one name, where the server of before is still there.
 #[tokio::test]
 async fn a_server_that_another_takes_the_place_of() {
+    another_takes_its_place(async |url| Node::new(&url).await, Duration::ZERO).await;
+}
+
+/// The pool connects anew by itself, and tells nobody.
+#[tokio::test]
+async fn a_server_that_another_takes_the_place_of_with_a_pool_of_the_callers() {
+    let node = async |url: String| {
+        let mut builder = Builder::from_config(Config::from_url(&url).expect("a URL"));
+        builder.set_policy(ReconnectPolicy::new_exponential(0, 10, 1000, 2));
+        let pool = builder.build_pool(1).expect("a pool");
+        pool.init().await.expect("a connection");
+        Node::of(RedisStore::from_pool(pool))
+    };
+    another_takes_its_place(node, BOUND).await;
+}
+
+/// `late`: how long it may take until even what was just read is not read again as it was.
+async fn another_takes_its_place(node: impl AsyncFn(String) -> Node, late: Duration) {
     let (one, other) = (RedisServer::start(), RedisServer::start());
     let mut monitor = Monitor::start(&one);
     let wire = Wire::to(one.addr()).await;
-    let here = Node::new(&wire.url()).await;
+    let here = node(wire.url()).await;
     let ids = [here.create("old").await, here.create("old").await];
     for id in ids {
         here.warm(&mut monitor, id).await;
@@ -120,7 +139,17 @@ async fn a_server_that_another_takes_the_place_of() {
         tokio::time::sleep(STEP).await;
     }
     let moved = Instant::now();
-    assert_eq!(here.read(asked).await.as_deref(), Some("new"));
+    loop {
+        let read = Instant::now();
+        let seen = here.read(asked).await;
+        if seen.as_deref() != Some("new") {
+            let passed = read - moved;
+            assert!(passed < late, "{seen:?} after {passed:?}");
+        } else if read - moved >= late {
+            break;
+        }
+        tokio::time::sleep(STEP).await;
+    }
     sees_in_time(&here, not_asked, Some("new"), moved).await;
     assert_eq!(here.read(asked).await.as_deref(), Some("new"));
 }
@@ -147,6 +176,66 @@ async fn an_emptied_server() {
         for id in ids.into_iter().rev() {
             sees_in_time(&here, id, None, flushed).await;
         }
+    }
+}
+
+/// Redis then forgets of which keys it has to speak, though they are all there.
+#[tokio::test]
+async fn an_emptied_database_beside_it() {
+    let (server, mut monitor, here, there) = two().await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(here.create("0").await);
+    }
+    let mut admin = server.client();
+    assert_eq!(admin.cmd(&["SELECT", "1"]).text(), "OK");
+    for round in 1..=10 {
+        for id in &ids {
+            here.warm(&mut monitor, *id).await;
+        }
+        assert_eq!(admin.cmd(&["FLUSHDB"]).text(), "OK");
+        for id in &ids {
+            there.write(*id, round).await;
+        }
+        let written = Instant::now();
+        for id in &ids {
+            sees_in_time(&here, *id, Some(&round.to_string()), written).await;
+        }
+    }
+    // And a logout.
+    for id in &ids {
+        here.warm(&mut monitor, *id).await;
+    }
+    assert_eq!(admin.cmd(&["FLUSHDB"]).text(), "OK");
+    for id in &ids {
+        there.store.delete(*id).await.expect("a logout");
+    }
+    let gone = Instant::now();
+    for id in &ids {
+        sees_in_time(&here, *id, None, gone).await;
+    }
+}
+
+/// All is there again before anybody looks, but it is not the same.
+#[tokio::test]
+async fn a_server_that_is_emptied_and_filled_at_once() {
+    let (server, mut monitor, here, _) = two().await;
+    let ids = [here.create("old").await, here.create("old").await];
+    let mut admin = server.client();
+    for id in &ids {
+        here.warm(&mut monitor, *id).await;
+    }
+    admin.cmd(&["MULTI"]);
+    admin.cmd(&["FLUSHALL"]);
+    for id in &ids {
+        let key = format!("session:{id}");
+        admin.cmd(&["HSET", &key, "v", "new"]);
+        admin.cmd(&["PEXPIRE", &key, "910000"]);
+    }
+    assert_eq!(admin.cmd(&["EXEC"]).list().len(), 5);
+    let changed = Instant::now();
+    for id in &ids {
+        sees_in_time(&here, *id, Some("new"), changed).await;
     }
 }
 

@@ -33,6 +33,17 @@ impl Command {
         Self::new("HGETALL", vec![key.into()])
     }
 
+    /// A string.
+    pub(super) fn get(key: Key) -> Self {
+        Self::new("GET", vec![key.into()])
+    }
+
+    /// A string, for a minute.
+    pub(super) fn set(key: Key, number: u64) -> Self {
+        let number = number.to_string().into();
+        Self::new("SET", vec![key.into(), number, "PX".into(), 60_000.into()])
+    }
+
     pub(super) fn ping() -> Self {
         Self::new("PING", Vec::new())
     }

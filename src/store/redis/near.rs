@@ -10,15 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fred::types::{Key, Value};
+use fred::{
+    types::{Key, Value},
+    util::redis_keyslot,
+};
 use moka::sync::Cache as Moka;
 use tokio::time::timeout_at;
 
 use self::{companion::Companion, trust::Trust};
-use super::{RedisStore, deadline, key, link::Link, refusal::redirection, script::LOAD};
+use super::{RedisStore, deadline, link::Link, refusal::redirection, script::LOAD};
 use crate::{config::Expiry, event, id::SessionId, store::Record};
 
 mod companion;
+mod probe;
 mod trust;
 
 /// The longest that a session is served without asking Redis, which then also sets its time to live anew.
@@ -93,7 +97,8 @@ impl Near {
         let cache = self.0.as_ref()?;
         let route = store.servers.route(keys).await.ok()?;
         let companion = cache.companion(route.link());
-        let tracked = companion.tracked()?;
+        let slot = store.servers.is_cluster().then(|| keys.first());
+        let tracked = companion.tracked(slot.flatten().map(|key| redis_keyslot(key.as_bytes())))?;
         let ticket = Ticket {
             cache: cache.clone(),
             generations: ids.iter().map(|id| *cache.shard(*id)).collect(),
@@ -215,10 +220,6 @@ impl Cache {
         }
     }
 
-    fn key(&self, id: SessionId) -> Key {
-        key(&self.prefix, id)
-    }
-
     fn id(&self, key: &Key) -> Option<SessionId> {
         let id = key.as_bytes().strip_prefix(self.prefix.as_bytes())?;
         SessionId::from_canonical(id)
@@ -249,7 +250,6 @@ impl Cache {
     fn keep(&self, id: SessionId, generation: u64, entry: Entry) {
         let shard = self.shard(id);
         if *shard == generation {
-            entry.trust.relies_on(id);
             self.entries.insert(id, Arc::new(entry));
         }
     }
@@ -319,6 +319,9 @@ impl RedisStore {
     /// - [`Session::reload`](crate::Session::reload) always asks Redis. A handler that must not act on what was true a
     ///   moment ago, such as a change of the password or a payment, calls it first.
     ///
+    /// With a pool of your own ([`from_pool`](Self::from_pool)) that has connected to another server under the same name,
+    /// what this store wrote is also seen after a second at the latest, not at once.
+    ///
     /// Time is that of this machine: a process that is frozen together with its clock does not notice.
     ///
     /// # What it changes
@@ -342,8 +345,15 @@ impl RedisStore {
     ///
     /// # Rights
     ///
-    /// In addition to those of the store, the user needs `HELLO`, `CLIENT TRACKING` and `CLIENT ID`, and `EXISTS` outside
-    /// of scripts, too. Where one of them is missing, an event `untracked` says so, and nothing is kept.
+    /// In addition to those of the store, the user needs `HELLO`, `CLIENT TRACKING`, `CLIENT ID`, `GET` and `SET`. Where
+    /// one of them is missing, an event `untracked` says so, and nothing is kept.
+    ///
+    /// # In Redis
+    ///
+    /// While sessions are served from memory, two small keys (`session:@near:…`, a number each, with a time to live of a
+    /// minute) are read and written in turn, one of them every 250 milliseconds: a server that forgets of which sessions
+    /// it has to speak, as each `FLUSHDB` makes it, of any database, is found out by that. While Redis refuses writes,
+    /// nothing is kept.
     ///
     /// Call it where the store is made: clones that exist already have no cache, and their writes are seen as those of
     /// another process are. [`with_prefix`](Self::with_prefix) after it makes another cache of the same capacity.

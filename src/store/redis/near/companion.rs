@@ -4,14 +4,14 @@
 //! has another connection, since that may be one to another server, as after a failover.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
 use fred::{
     clients::Client,
     error::Error as FredError,
-    interfaces::{ClientLike, KeysInterface, TrackingInterface},
+    interfaces::{ClientLike, TrackingInterface},
     types::{Key, Value, client::Invalidation, config::Server},
 };
 use tokio::{
@@ -34,14 +34,15 @@ use super::{
         script::{self, Script},
     },
     Cache,
-    trust::{Lost, Trust},
+    probe::{Found, Probe},
+    trust::Trust,
 };
 use crate::{error::Error, event};
 
 /// How often the connection is asked whether it is alive, while something is served.
 const BEAT: Duration = Duration::from_millis(250);
 /// One that has not answered for so long is dead.
-const SILENCE: Duration = Duration::from_secs(1);
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 /// Beats without use before they stop.
 const IDLE: u32 = 40;
 /// How soon it is looked for again at first.
@@ -58,6 +59,8 @@ pub(super) struct Companion {
     places: Semaphore,
     /// Somebody wanted to load something, and could not.
     wanted: Arc<Notify>,
+    /// On a cluster, a slot that the server had when it was last asked for something.
+    slot: Mutex<Option<u16>>,
     keeper: Keeper,
 }
 
@@ -99,12 +102,15 @@ impl Companion {
             live: RwLock::default(),
             places: Semaphore::new(PLACES),
             wanted: Arc::default(),
+            slot: Mutex::default(),
             keeper: Keeper::default(),
         })
     }
 
-    /// The connection, while it can be trusted; otherwise it will be soon.
-    pub(super) fn tracked(self: &Arc<Self>) -> Option<Tracked<'_>> {
+    /// The connection, while it can be trusted; otherwise it will be soon. `slot`: that of what is to be loaded, on a
+    /// cluster.
+    pub(super) fn tracked(self: &Arc<Self>, slot: Option<u16>) -> Option<Tracked<'_>> {
+        *self.slot() = slot;
         self.keeper.keep(|| keep_tracking(Arc::downgrade(self)));
         let live = self
             .live
@@ -129,6 +135,10 @@ impl Companion {
                 None
             }
         }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<u16>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, live: Option<Live>) {
@@ -214,76 +224,70 @@ async fn follow(
     of: Of,
 ) -> Option<Error> {
     let client = connection.client.clone();
+    let (wanted, probe) = {
+        let this = companion.upgrade()?;
+        let (cache, slot) = (this.cache.upgrade()?, *this.slot());
+        (this.wanted.clone(), Probe::new(&cache.prefix, slot))
+    };
     let mut ear = Ear {
         companion: companion.clone(),
         told,
         trust: Arc::default(),
+        probe,
     };
-    let wanted = companion.upgrade()?.wanted.clone();
     let given_up = Arc::<Notify>::default();
     let mut idle = 0;
     loop {
         let asked = Instant::now();
-        let canary = {
-            let this = companion.upgrade()?;
-            if Of::now(&*this.link.upgrade()?).as_ref() != Some(&of) {
-                return None;
-            }
-            match ear.trust.canary() {
-                Ok(canary) => canary
-                    .zip(this.cache.upgrade())
-                    .map(|(id, cache)| cache.key(id)),
-                Err(Lost) => {
-                    ear.forget_all();
-                    None
-                }
-            }
-        };
-        tokio::select! {
-            beat = timeout(SILENCE, beat(&client, canary)) => match beat {
-                Ok(Ok(true)) => {}
-                // A FLUSHALL.
-                Ok(Ok(false)) => ear.forget_all(),
-                Ok(Err(error)) => return Some(failed(error)),
+        let link = companion.upgrade()?.link.upgrade()?;
+        if Of::now(&link).as_ref() != Some(&of) {
+            return None;
+        }
+        let beat = ear.probe.beat().ask(link, &client);
+        let answer = tokio::select! {
+            answer = timeout(SILENCE, beat) => match answer {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(why)) => return Some(why),
                 Err(_) => return Some(silent()),
             },
             why = ear.listen() => return Some(why),
             why = connection.ended() => return Some(why),
-        }
+        };
         // What was said before the answer.
         if let Err(why) = ear.listen_to_what_is_there() {
             return Some(why);
         }
-        ear.trust.confirm(asked);
-        let this = companion.upgrade()?;
-        this.set(Some(Live {
-            client: client.clone(),
-            of: of.clone(),
-            trust: ear.trust.clone(),
-            given_up: given_up.clone(),
-        }));
+        match ear.probe.found(answer) {
+            Found::Well => {
+                ear.trust.confirm(asked);
+                companion.upgrade()?.set(Some(Live {
+                    client: client.clone(),
+                    of: of.clone(),
+                    trust: ear.trust.clone(),
+                    given_up: given_up.clone(),
+                }));
+            }
+            Found::TooEarly => continue,
+            Found::Forgotten => ear.forget_all(),
+            Found::Elsewhere => return None,
+        }
         idle = if ear.trust.was_used() { 0 } else { idle + 1 };
-        drop(this);
         let pause = async {
             sleep(BEAT.saturating_sub(asked.elapsed())).await;
             if idle >= IDLE {
                 wanted.notified().await;
             }
+            idle >= IDLE
         };
         tokio::select! {
-            () = pause => {}
+            // What happened meanwhile was not looked for.
+            was_long = pause => if was_long {
+                ear.forget_all();
+            },
             () = given_up.notified() => return None,
             why = ear.listen() => return Some(why),
             why = connection.ended() => return Some(why),
         }
-    }
-}
-
-/// Asks for a sign of life: `false` where something is gone of which the server should have said so.
-async fn beat(client: &Client, canary: Option<Key>) -> Result<bool, FredError> {
-    match canary {
-        Some(key) => client.exists::<i64, _>(key).await.map(|found| found > 0),
-        None => client.ping::<Value>(None).await.map(|_| true),
     }
 }
 
@@ -293,6 +297,7 @@ struct Ear {
     companion: Weak<Companion>,
     told: Receiver<Invalidation>,
     trust: Arc<Trust>,
+    probe: Probe,
 }
 
 impl Ear {
@@ -318,20 +323,23 @@ impl Ear {
         }
     }
 
-    fn forget(&self, told: &Invalidation) {
+    fn forget(&mut self, told: &Invalidation) {
         let companion = self.companion.upgrade();
         let Some(cache) = companion.and_then(|it| it.cache.upgrade()) else {
             return;
         };
-        for id in told.keys.iter().filter_map(|key| cache.id(key)) {
-            self.trust.was_told_of(id);
-            cache.forget(id);
+        for key in &told.keys {
+            match cache.id(key) {
+                Some(id) => cache.forget(id),
+                None => self.probe.hear(key),
+            }
         }
     }
 
     fn forget_all(&mut self) {
         self.trust.revoke();
         self.trust = Arc::default();
+        self.probe.begin_anew();
     }
 }
 

@@ -1,21 +1,16 @@
 //! [`Trust`]: until when what was loaded over a connection can be relied on.
 
 use std::{
-    collections::VecDeque,
     sync::{
-        LazyLock, Mutex, MutexGuard, PoisonError,
+        LazyLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use crate::id::SessionId;
-
 /// A connection that has answered is trusted for so long from the moment that it was asked: what Redis changed before
 /// that moment, it has told. So nothing is ever served that is older.
 const BOUND: Duration = Duration::from_secs(1);
-/// So many sessions are remembered, one of which is looked for with the next beat.
-const CANARIES: usize = 64;
 
 /// One connection's, or a part of its life: what was loaded before that is not trusted any more.
 #[derive(Debug, Default)]
@@ -23,15 +18,6 @@ pub(super) struct Trust {
     /// In microseconds from the process's [`beginning`](BEGINNING).
     until: AtomicU64,
     used: AtomicBool,
-    canaries: Mutex<Canaries>,
-}
-
-#[derive(Debug, Default)]
-struct Canaries {
-    /// The oldest first: those that last are those that do not change all the time.
-    ids: VecDeque<SessionId>,
-    /// Whether there ever was one.
-    any: bool,
 }
 
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -68,39 +54,7 @@ impl Trust {
     pub(super) fn was_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
     }
-
-    fn canaries(&self) -> MutexGuard<'_, Canaries> {
-        self.canaries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A session was loaded that is served from now on.
-    pub(super) fn relies_on(&self, id: SessionId) {
-        let mut canaries = self.canaries();
-        canaries.any = true;
-        if canaries.ids.len() < CANARIES && !canaries.ids.contains(&id) {
-            canaries.ids.push_back(id);
-        }
-    }
-
-    /// Redis said that it changed, or that it went away.
-    pub(super) fn was_told_of(&self, id: SessionId) {
-        self.canaries().ids.retain(|it| *it != id);
-    }
-
-    /// A session that must be there, as far as Redis has told: a `FLUSHALL` is not told of, since the client, fred,
-    /// drops that message. `Err` where there is none any more to look for.
-    pub(super) fn canary(&self) -> Result<Option<SessionId>, Lost> {
-        let canaries = self.canaries();
-        match canaries.ids.front() {
-            None if canaries.any => Err(Lost),
-            canary => Ok(canary.copied()),
-        }
-    }
 }
-
-/// What is kept can not be relied on any more.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lost;
 
 #[cfg(test)]
 mod tests {
@@ -116,20 +70,5 @@ mod tests {
         assert!(trust.was_used() && !trust.was_used());
         trust.revoke();
         assert!(!trust.holds_at(asked));
-    }
-
-    #[test]
-    fn a_canary_is_a_session_that_redis_has_not_spoken_of() {
-        let trust = Trust::default();
-        assert_eq!(trust.canary(), Ok(None));
-        let ids: Vec<_> = (0..=CANARIES).map(|_| SessionId::random()).collect();
-        for id in ids.iter().chain(&ids) {
-            trust.relies_on(*id);
-        }
-        for id in &ids[..CANARIES] {
-            assert_eq!(trust.canary(), Ok(Some(*id)));
-            trust.was_told_of(*id);
-        }
-        assert_eq!(trust.canary(), Err(Lost));
     }
 }

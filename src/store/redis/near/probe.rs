@@ -1,0 +1,210 @@
+//! [`Probe`]: finds out whether the server still knows of which keys it has to speak.
+//!
+//! A server that is emptied forgets that, and also one of which another database is (`FLUSHDB`). It says so, but the
+//! client, fred, drops that message. So two keys of our own are read over the connection that tracks, in turn, and each
+//! is written over the other connection at its next turn: the server has to speak of that. Of the two, one was read
+//! before the last beat, so that nothing that happens during a beat can hide.
+
+use std::sync::Arc;
+
+use fred::{clients::Client, types::Key, util::redis_keyslot};
+use tokio::time::Instant;
+
+use super::super::{
+    command::{Ask, Command},
+    link::Link,
+    refusal::failed,
+};
+use super::companion::SILENCE;
+use crate::{
+    error::Error,
+    id::SessionId,
+    store::{PATIENCE, Patience},
+};
+
+/// What one beat finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// All is as it should be.
+    Well,
+    /// The two have not been read yet since it began.
+    TooEarly,
+    /// The server does not know any more what it has to speak of, or has other data.
+    Forgotten,
+    /// The two connections lead to two servers.
+    Elsewhere,
+}
+
+/// Two keys of our own.
+pub(super) struct Probe {
+    keys: [Key; 2],
+    /// Whether the server has spoken of it since it was last read.
+    told: [bool; 2],
+    /// How many beats there were since it [began](Self::begin_anew); each writes its number.
+    beats: u64,
+}
+
+/// What is asked in one beat.
+pub(super) struct Beat {
+    now: Key,
+    other: Key,
+    number: u64,
+}
+
+impl Probe {
+    /// On a cluster in that slot, since each master speaks of its own keys.
+    pub(super) fn new(prefix: &str, slot: Option<u16>) -> Self {
+        // No session's, but as hard to guess.
+        let name = SessionId::random();
+        let mut numbers = 0_u64..;
+        let mut key = || loop {
+            // Numbers do not end.
+            let number = numbers.next().unwrap_or_default();
+            let key = Key::from(format!("{prefix}@near:{name}:{number}"));
+            if slot.is_none_or(|slot| redis_keyslot(key.as_bytes()) == slot) {
+                return key;
+            }
+        };
+        Self {
+            keys: [key(), key()],
+            told: [false; 2],
+            beats: 0,
+        }
+    }
+
+    /// The server has spoken of a key that is no session.
+    pub(super) fn hear(&mut self, key: &Key) {
+        for (ours, told) in self.keys.iter().zip(&mut self.told) {
+            *told |= ours == key;
+        }
+    }
+
+    pub(super) fn begin_anew(&mut self) {
+        self.beats = 0;
+    }
+
+    /// What is to be asked now.
+    pub(super) fn beat(&self) -> Beat {
+        let [even, odd] = self.keys.clone();
+        let (now, other) = if self.beats.is_multiple_of(2) {
+            (even, odd)
+        } else {
+            (odd, even)
+        };
+        Beat {
+            now,
+            other,
+            number: self.beats,
+        }
+    }
+
+    /// What it shows: once all is heard that the server said before it answered.
+    pub(super) fn found(&mut self, answer: Answer) -> Found {
+        let [even, odd] = &mut self.told;
+        let told = if self.beats.is_multiple_of(2) {
+            even
+        } else {
+            odd
+        };
+        let told = std::mem::take(told);
+        let number = self.beats;
+        self.beats += 1;
+        if answer.here != Some(number) {
+            return Found::Elsewhere;
+        }
+        // The one that was written last, and may not have been by us.
+        let other_is_there = number == 0 || answer.other == Some(number - 1);
+        if !other_is_there || (number >= 2 && !told) {
+            return Found::Forgotten;
+        }
+        if number == 0 {
+            Found::TooEarly
+        } else {
+            Found::Well
+        }
+    }
+}
+
+/// What the server answers in one beat.
+pub(super) struct Answer {
+    /// What the other key holds, over the connection that writes.
+    other: Option<u64>,
+    /// What the key that was just written holds, over the connection that tracks.
+    here: Option<u64>,
+}
+
+impl Beat {
+    /// Asks both connections.
+    pub(super) async fn ask(self, link: Arc<Link>, tracking: &Client) -> Result<Answer, Error> {
+        let write = async {
+            let other = link.begin(false).await?.ask(Command::get(self.other)).await;
+            let other = other.map_err(failed)?;
+            let set = Command::set(self.now.clone(), self.number);
+            link.begin(false).await?.ask(set).await.map_err(failed)?;
+            Ok::<_, Error>(other)
+        };
+        let patience = Patience::until(Instant::now() + SILENCE);
+        let other = PATIENCE.scope(patience, write).await?;
+        let here = Command::get(self.now).to(tracking).await.map_err(failed)?;
+        Ok(Answer {
+            other: other.as_u64(),
+            here: here.as_u64(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A beat after which each key holds what it should; `told`: the server has spoken of the one written.
+    fn beat(probe: &mut Probe, told: bool) -> Found {
+        let Beat { now, number, .. } = probe.beat();
+        if told {
+            probe.hear(&now);
+        }
+        probe.found(Answer {
+            other: number.checked_sub(1),
+            here: Some(number),
+        })
+    }
+
+    #[test]
+    fn the_server_has_to_speak_of_a_key_that_was_read_before() {
+        let mut probe = Probe::new("session:", None);
+        assert_eq!(beat(&mut probe, false), Found::TooEarly);
+        assert_eq!(beat(&mut probe, false), Found::Well);
+        for _ in 0..4 {
+            assert_eq!(beat(&mut probe, true), Found::Well);
+        }
+        assert_eq!(beat(&mut probe, false), Found::Forgotten);
+        probe.begin_anew();
+        assert_eq!(beat(&mut probe, false), Found::TooEarly);
+    }
+
+    #[test]
+    fn both_keys_hold_what_was_written_last() {
+        let answer = |other, here| Answer { other, here };
+        let mut probe = Probe::new("session:", None);
+        assert_eq!(probe.found(answer(None, Some(0))), Found::TooEarly);
+        assert_eq!(probe.found(answer(None, Some(1))), Found::Forgotten);
+        probe.begin_anew();
+        assert_eq!(probe.found(answer(None, None)), Found::Elsewhere);
+        probe.begin_anew();
+        // What the last life of the connection has written is not in the way.
+        assert_eq!(probe.found(answer(Some(7), Some(0))), Found::TooEarly);
+        assert_eq!(probe.found(answer(Some(0), Some(7))), Found::Elsewhere);
+    }
+
+    #[test]
+    fn on_a_cluster_both_are_in_the_slot() {
+        for slot in [0, 12_345] {
+            let probe = Probe::new("session:", Some(slot));
+            let [even, odd] = &probe.keys;
+            assert_ne!(even, odd);
+            for key in [even, odd] {
+                assert_eq!(redis_keyslot(key.as_bytes()), slot);
+            }
+        }
+    }
+}

@@ -51,7 +51,7 @@ pub fn confirm(lab: &Lab, node: &Node) -> Result<Vec<String>, BoxError> {
     expect("profile", &answer, answer.body == whole)?;
     let answer = ask(&mut browser, "POST", "/visit")?;
     expect("first visit", &answer, answer.body == "1")?;
-    if name .starts_with(BARE) {
+    if name.starts_with(BARE) {
         costs.push(String::new());
         return Ok(costs);
     }

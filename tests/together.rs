@@ -190,6 +190,75 @@ async fn a_write_that_fails_fails_alone() {
     );
 }
 
+/// Loads a live session that needs no refresh together with another one, as one command, in either order: the one is
+/// there, and the other refused.
+async fn refused_alone(
+    server: &RedisServer,
+    store: &RedisStore,
+    [live, other]: [SessionId; 2],
+    expiry: Expiry,
+    kind: ErrorKind,
+) {
+    let mut monitor = Monitor::start(server);
+    for ids in [[live, other], [other, live]] {
+        let loads = ids.map(|id| {
+            let store = store.clone();
+            async move { (id, store.load(id, expiry, true).await) }
+        });
+        let loaded = all(loads).await;
+        assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+        for (id, loaded) in loaded {
+            if id == live {
+                let record = loaded.expect("it is not refused").expect("a session");
+                assert_eq!(field(&record, "n"), "0");
+            } else {
+                assert_eq!(loaded.expect_err("a refusal").kind(), kind);
+            }
+        }
+    }
+}
+
+/// Where there is nothing, a server that must not write cannot say so: see `is_absent` in `common.lua`.
+#[tokio::test]
+async fn a_load_that_there_are_no_replicas_for_is_refused_alone() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 1).await;
+    let mut admin = server.client();
+    let fresh = ["PEXPIRE", &format!("session:{}", ids[0]), "960000"];
+    assert_eq!(admin.cmd(&fresh).int(), 1);
+    let few = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    assert_eq!(admin.cmd(&few).text(), "OK");
+    let expiry = EXPIRY().with_refresh_interval(Duration::from_secs(60));
+    let both = [ids[0], SessionId::random()];
+    refused_alone(&server, &store, both, expiry, ErrorKind::NoReplicas).await;
+}
+
+/// A session of another program gets its creation time with its first load.
+#[tokio::test]
+async fn a_load_that_there_is_no_memory_for_is_refused_alone() {
+    let (server, store) = start().await;
+    let expiry = EXPIRY()
+        .with_refresh_interval(Duration::from_secs(60))
+        .with_absolute_timeout(Duration::from_secs(3600));
+    let [live, foreign] = [SessionId::random(), SessionId::random()];
+    let created = store.create(live, &set("n", "0"), expiry).await;
+    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    let mut admin = server.client();
+    let key = format!("session:{foreign}");
+    admin.cmd(&["HSET", &key, "n", "1"]);
+    admin.cmd(&["PEXPIRE", &key, "960000"]);
+    let full = ["CONFIG", "SET", "maxmemory", "1"];
+    assert_eq!(admin.cmd(&full).text(), "OK");
+    refused_alone(
+        &server,
+        &store,
+        [live, foreign],
+        expiry,
+        ErrorKind::OutOfMemory,
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn large_writes_are_not_all_in_one_command() {
     let (server, store) = start().await;

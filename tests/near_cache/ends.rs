@@ -112,6 +112,26 @@ async fn nothing_is_served_beyond_its_absolute_end() {
     assert!(loads < 100, "{loads}");
 }
 
+/// A layer with a shorter time ends it over the connection that is told of changes, which is not told of its own.
+#[tokio::test]
+async fn what_ended_for_one_layer_is_served_to_no_other() {
+    let (server, mut monitor, here, _) = two().await;
+    let strict = Expiry::new(secs(1)).with_absolute_timeout(secs(2));
+    let strict = here.clone().with(strict);
+    // The session that is looked for with each beat is another one.
+    let canary = here.create("canary").await;
+    here.warm(&mut monitor, canary).await;
+    let id = strict.create("1").await;
+    let created = Instant::now();
+    assert_eq!(here.read(id).await.as_deref(), Some("1"));
+    tokio::time::sleep((secs(2) + 100 * STEP).saturating_sub(created.elapsed())).await;
+    here.warm(&mut monitor, id).await;
+    assert_eq!(strict.read(id).await, None);
+    let key = format!("session:{id}");
+    assert_eq!(server.client().cmd(&["EXISTS", &key]).int(), 0);
+    assert_eq!(here.read(id).await, None);
+}
+
 /// Redis removes what has ended only when it comes across it, and says so only then.
 #[tokio::test]
 async fn nothing_is_served_beyond_the_end_that_redis_told() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, ReconnectPolicy};
-use tower_redis_session::{RedisStore, SessionId, SessionStore};
+use tower_redis_session::{ErrorKind, RedisStore, SessionId, SessionStore};
 
 use crate::common::{HANG, Monitor, RedisServer, Wire};
 use crate::node::{BOUND, Node, two};
@@ -237,6 +237,20 @@ async fn a_server_that_is_emptied_and_filled_at_once() {
     for id in &ids {
         sees_in_time(&here, *id, Some("new"), changed).await;
     }
+}
+
+/// One that cannot be answered says nothing about the connection, nor about the others.
+#[tokio::test]
+async fn a_server_that_refuses_an_unknown_session() {
+    let (server, mut monitor, here, _) = two().await;
+    let ids = [here.create("0").await, here.create("0").await];
+    here.warm(&mut monitor, ids[0]).await;
+    let few = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    assert_eq!(server.client().cmd(&few).text(), "OK");
+    let unknown = SessionId::random();
+    let (live, refused) = tokio::join!(here.read(ids[1]), here.load(unknown));
+    assert_eq!(live.as_deref(), Some("0"));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::NoReplicas);
 }
 
 #[tokio::test]

@@ -2,6 +2,20 @@
 -- ARGV: 1 idle timeout, 2 absolute timeout (0: none), 3 refresh interval, all in milliseconds.
 local LONGEST = 3153600000000 -- 100 years, as in config.rs
 
+-- Runs what may raise an error, and answers that.
+local function attempt(run, ...)
+  local done, answer = pcall(run, ...)
+  if not done and type(answer) ~= 'table' then
+    return redis.error_reply(answer)
+  end
+  return answer
+end
+
+-- An error's text in place of the error, which would be the answer to the whole script.
+local function text_of(answer)
+  return type(answer) == 'table' and answer.err or answer
+end
+
 -- Where there is nothing. A replica must not say so, since it may not have heard of the session yet: it refuses this,
 -- which changes nothing.
 local function is_absent(key)

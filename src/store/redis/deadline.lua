@@ -3,15 +3,6 @@
 -- deadline: the caller was told that the write failed. A step that comes so late, out of a socket's buffer or after the
 -- server stood still, must do nothing.
 
--- Runs what may raise an error, and answers that.
-local function attempt(run, ...)
-  local done, answer = pcall(run, ...)
-  if not done and type(answer) ~= 'table' then
-    return redis.error_reply(answer)
-  end
-  return answer
-end
-
 -- Runs `run` for each step, with the place of its first key and that of its first argument. Answers for each: a number,
 -- -4 where it is too late, or the text of an error. The server's time goes along, so that the next deadline is right.
 local function steps(keys_of_each, run)
@@ -19,9 +10,9 @@ local function steps(keys_of_each, run)
   for first = 1, #KEYS, keys_of_each do
     local answer = -4
     if time <= tonumber(ARGV[at]) then
-      answer = attempt(run, first, at + 2)
+      answer = text_of(attempt(run, first, at + 2))
     end
-    answers[#answers + 1] = type(answer) == 'table' and answer.err or answer
+    answers[#answers + 1] = answer
     at = at + 2 + tonumber(ARGV[at + 1])
   end
   answers[#answers + 1] = time

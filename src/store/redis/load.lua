@@ -1,8 +1,8 @@
 -- KEYS: sessions. ARGV: as in common.lua, 4 whether to refresh ('1' or '0'), 5 '1' where the server is to say when one
 -- of them changes.
 -- Answers for each key: false where there is nothing, -6 where there is something else than a session, -5 where the
--- session's absolute end has come, else its hash, followed by its time to live in milliseconds, and 1 where that was
--- refreshed. It is all that most requests do in Redis, so it makes no call that it can do without.
+-- session's absolute end has come, the text of an error, else its hash, followed by its time to live in milliseconds,
+-- and 1 where that was refreshed. It is all that most requests do in Redis, so it makes no call that it can do without.
 local REFRESHES, INTERVAL = ARGV[4] == '1', tonumber(ARGV[3])
 local TRACKED = ARGV[5] == '1'
 
@@ -52,10 +52,6 @@ end
 
 local answers = {}
 for i, key in ipairs(KEYS) do
-  local answer = load(key)
-  if type(answer) == 'table' and answer.err then
-    return answer
-  end
-  answers[i] = answer
+  answers[i] = text_of(attempt(load, key))
 end
 return answers

@@ -22,7 +22,7 @@ use crate::{
     store::{PATIENCE, Patience, Record},
 };
 
-type Loaded = Result<Option<Record>, Error>;
+pub(super) type Loaded = Result<Option<Record>, Error>;
 
 /// What the loads of one command have in common.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,16 +68,16 @@ impl RedisStore {
         let load = self.load_by_script(&batch.questions, expiry, refresh);
         let patience = Patience::until(batch.until);
         let loaded = PATIENCE.scope(patience, in_time(batch.until, load)).await;
-        batch.answer(loaded.map(|records| records.into_iter().map(Ok).collect()));
+        batch.answer(loaded);
     }
 
-    /// A record for each id.
+    /// A record for each id, or why there is none.
     async fn load_by_script(
         &self,
         ids: &[SessionId],
         expiry: Expiry,
         refresh: bool,
-    ) -> Result<Vec<Option<Record>>, Error> {
+    ) -> Result<Vec<Loaded>, Error> {
         let keys: Vec<_> = ids.iter().map(|id| self.key(*id)).collect();
         let mut args = expiry_args(expiry);
         args.push(Value::from(i64::from(refresh)));
@@ -85,25 +85,31 @@ impl RedisStore {
             true => self.near.load(self, ids, &keys, &args).await,
             false => None,
         };
-        let (answer, ticket) = match tracked {
-            Some((answer, ticket)) => (answer, Some(ticket)),
+        let (answers, ticket) = match tracked {
+            Some((answers, ticket)) => (answers, Some(ticket)),
             None => (self.run(&LOAD, &keys, &args).await?, None),
         };
-        let answers = answer.into_array();
         if answers.len() != ids.len() {
             return Err(strange());
         }
-        let records: Vec<_> = (ids.iter().zip(answers).map(decode)).collect::<Result<_, _>>()?;
+        let loaded: Vec<_> = ids.iter().zip(answers).map(decode).collect();
         if let Some(ticket) = ticket {
-            ticket.keep(ids, &records, expiry);
+            ticket.keep(ids, &loaded, expiry);
         }
-        Ok(records)
+        for (id, loaded) in ids.iter().zip(&loaded) {
+            if !matches!(loaded, Ok(Some(_))) {
+                // The script may have ended it, of which a connection that is told of changes is not told: this is its
+                // own. Another layer's time for it may not be over.
+                let _forgets = self.near.forgets([*id]);
+            }
+        }
+        Ok(loaded)
     }
 }
 
 /// What the script answers for one session.
-fn decode((id, answer): (&SessionId, Value)) -> Loaded {
-    let mut hash = match answer {
+fn decode((id, answer): (&SessionId, Result<Value, Error>)) -> Loaded {
+    let mut hash = match answer? {
         Value::Array(hash) => hash,
         Value::Integer(EXPIRED) => {
             event::expired(*id);

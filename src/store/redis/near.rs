@@ -18,8 +18,21 @@ use moka::sync::Cache as Moka;
 use tokio::time::timeout_at;
 
 use self::{companion::Companion, trust::Trust};
-use super::{RedisStore, deadline, link::Link, refusal::redirection, script::LOAD};
-use crate::{config::Expiry, event, id::SessionId, store::Record};
+use super::{
+    RedisStore, deadline,
+    link::Link,
+    load::Loaded,
+    refusal::{failed, redirection},
+    run::or_refusal,
+    script::LOAD,
+};
+use crate::{
+    config::Expiry,
+    error::{Error, ErrorKind},
+    event,
+    id::SessionId,
+    store::Record,
+};
 
 mod companion;
 mod probe;
@@ -93,7 +106,7 @@ impl Near {
         ids: &[SessionId],
         keys: &[Key],
         args: &[Value],
-    ) -> Option<(Value, Ticket)> {
+    ) -> Option<(Vec<Result<Value, Error>>, Ticket)> {
         let cache = self.0.as_ref()?;
         let route = store.servers.route(keys).await.ok()?;
         let companion = cache.companion(route.link());
@@ -111,14 +124,28 @@ impl Near {
         let now = tokio::time::Instant::now();
         let until = now + deadline().saturating_duration_since(now) / 2;
         match timeout_at(until, tracked.run(&LOAD, keys, &args)).await {
-            Ok(Ok(answer)) => Some((answer, ticket)),
-            Ok(Err(error)) if redirection(&error, "").is_some() => None,
-            _ => {
-                tracked.give_up();
-                None
+            Ok(Ok(answers)) => {
+                let answers = answers.into_array().into_iter().map(or_refusal);
+                let answers: Vec<_> = answers.map(|answer| answer.map_err(failed)).collect();
+                let fails = |it: &Result<_, _>| it.as_ref().is_err_and(|why| !is_of_server(why));
+                if !answers.iter().any(fails) {
+                    return Some((answers, ticket));
+                }
             }
+            Ok(Err(error)) if redirection(&error, "").is_some() => return None,
+            _ => {}
         }
+        tracked.give_up();
+        None
     }
+}
+
+/// Whether a session is refused over whatever connection, and others are not: nothing is wrong with this one.
+fn is_of_server(refusal: &Error) -> bool {
+    matches!(
+        refusal.kind(),
+        ErrorKind::NoReplicas | ErrorKind::OutOfMemory | ErrorKind::Misconfigured
+    )
 }
 
 pub(super) struct Forgets<'a, const N: usize>(Option<&'a Cache>, [SessionId; N]);
@@ -141,10 +168,10 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Keeps what was loaded, unless it has changed meanwhile.
-    pub(super) fn keep(self, ids: &[SessionId], records: &[Option<Record>], expiry: Expiry) {
-        let found = ids.iter().zip(&self.generations).zip(records);
-        for ((id, generation), record) in found {
-            let Some(record) = record else { continue };
+    pub(super) fn keep(self, ids: &[SessionId], loaded: &[Loaded], expiry: Expiry) {
+        let found = ids.iter().zip(&self.generations).zip(loaded);
+        for ((id, generation), loaded) in found {
+            let Ok(Some(record)) = loaded else { continue };
             let entry = Entry {
                 record: record.clone(),
                 expiry,

@@ -2,8 +2,8 @@
 
 use fred::types::{Key, Value};
 
-use super::RedisStore;
-use crate::{config::Expiry, id::SessionId, store::Record};
+use super::{RedisStore, load::Loaded};
+use crate::{config::Expiry, error::Error, id::SessionId, store::Record};
 
 #[derive(Clone)]
 pub(super) struct Near;
@@ -37,7 +37,7 @@ impl Near {
         _: &[SessionId],
         _: &[Key],
         _: &[Value],
-    ) -> Option<(Value, Ticket)> {
+    ) -> Option<(Vec<Result<Value, Error>>, Ticket)> {
         None
     }
 }
@@ -47,5 +47,5 @@ pub(super) struct Forgets;
 pub(super) struct Ticket;
 
 impl Ticket {
-    pub(super) fn keep(self, _: &[SessionId], _: &[Option<Record>], _: Expiry) {}
+    pub(super) fn keep(self, _: &[SessionId], _: &[Loaded], _: Expiry) {}
 }

@@ -42,17 +42,22 @@ impl RedisStore {
         }
     }
 
-    /// Runs a script.
+    /// Runs a script that answers for each key by itself.
     pub(super) async fn run(
         &self,
         script: &'static Script,
         keys: &[Key],
         args: &[Value],
-    ) -> Result<Value, Error> {
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
         let mut route = self.servers.route(keys).await?;
         loop {
             let mut asking = route.begin().await?;
             let answer = script::run(script, keys, args, &mut asking).await;
+            let answer = answer.map(|answers| {
+                let answers = answers.into_array().into_iter().map(or_refusal);
+                let noted = answers.map(|answer| answer.or_else(|it| asking.answered(Err(it))));
+                noted.map(|answer| answer.map_err(failed)).collect()
+            });
             drop(asking);
             match answer {
                 Err(error) if route.follows(&error).await => {}
@@ -174,18 +179,21 @@ async fn ask_steps(
         asked,
         answered,
     });
-    let decode = |answer| match answer {
-        Value::Integer(TOO_LATE) => None,
-        Value::Integer(answer) => Some(Ok(answer)),
-        Value::String(text) => {
-            // A refusal of one step, which the script has caught.
-            let error = FredError::new(FredErrorKind::Unknown, text.to_string());
-            let answer = asking.answered(Err::<i64, _>(error));
-            Some(answer.map_err(failed))
-        }
-        _ => Some(Err(strange())),
+    let decode = |answer| match or_refusal(answer) {
+        Ok(Value::Integer(TOO_LATE)) => None,
+        Ok(Value::Integer(answer)) => Some(Ok(answer)),
+        Ok(_) => Some(Err(strange())),
+        Err(refusal) => Some(asking.answered(Err(refusal)).map_err(failed)),
     };
     Ok(Ok(answers.into_iter().map(decode).collect()))
+}
+
+/// What a script answers for one session, which may be a refusal that it has caught.
+pub(super) fn or_refusal(answer: Value) -> Result<Value, FredError> {
+    match answer {
+        Value::String(text) => Err(FredError::new(FredErrorKind::Unknown, text.to_string())),
+        answer => Ok(answer),
+    }
 }
 
 pub(super) async fn in_time<T>(

@@ -205,7 +205,8 @@ async fn keep_tracking(companion: Weak<Companion>) {
 }
 
 /// Connects. From then on the server says when a key changes that was read over this connection; not those that the
-/// connection changes itself: it only sets times to live, and load.lua takes care of that.
+/// connection changes itself: load.lua reads again where it has set a time to live, and
+/// what it ends is forgotten with its answer.
 async fn start(target: &Target) -> Result<(Connection, Receiver<Invalidation>), Error> {
     let connection = target.connect().await?;
     let client = &connection.client;

@@ -284,6 +284,7 @@ async fn follow(
             // What happened meanwhile was not looked for.
             was_long = pause => if was_long {
                 ear.forget_all();
+                idle = 0;
             },
             () = given_up.notified() => return None,
             why = ear.listen() => return Some(why),

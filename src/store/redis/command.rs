@@ -34,11 +34,13 @@ impl Command {
     }
 
     /// A string.
+    #[cfg(feature = "near-cache")]
     pub(super) fn get(key: Key) -> Self {
         Self::new("GET", vec![key.into()])
     }
 
     /// A string, for a minute.
+    #[cfg(feature = "near-cache")]
     pub(super) fn set(key: Key, number: u64) -> Self {
         let number = number.to_string().into();
         Self::new("SET", vec![key.into(), number, "PX".into(), 60_000.into()])

@@ -10,10 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fred::{
-    types::{Key, Value},
-    util::redis_keyslot,
-};
+use fred::types::{Key, Value};
 use moka::sync::Cache as Moka;
 use tokio::time::timeout_at;
 
@@ -26,13 +23,7 @@ use super::{
     run::or_refusal,
     script::LOAD,
 };
-use crate::{
-    config::Expiry,
-    error::{Error, ErrorKind},
-    event,
-    id::SessionId,
-    store::Record,
-};
+use crate::{config::Expiry, error::Error, event, id::SessionId, store::Record};
 
 mod companion;
 mod probe;
@@ -110,8 +101,8 @@ impl Near {
         let cache = self.0.as_ref()?;
         let route = store.servers.route(keys).await.ok()?;
         let companion = cache.companion(route.link());
-        let slot = store.servers.is_cluster().then(|| keys.first());
-        let tracked = companion.tracked(slot.flatten().map(|key| redis_keyslot(key.as_bytes())))?;
+        let first = keys.first().filter(|_| store.servers.is_cluster());
+        let tracked = companion.tracked(first.map(Key::cluster_hash))?;
         let ticket = Ticket {
             cache: cache.clone(),
             generations: ids.iter().map(|id| *cache.shard(*id)).collect(),
@@ -127,8 +118,7 @@ impl Near {
             Ok(Ok(answers)) => {
                 let answers = answers.into_array().into_iter().map(or_refusal);
                 let answers: Vec<_> = answers.map(|answer| answer.map_err(failed)).collect();
-                let fails = |it: &Result<_, _>| it.as_ref().is_err_and(|why| !is_of_server(why));
-                if !answers.iter().any(fails) {
+                if answers.iter().all(Result::is_ok) {
                     return Some((answers, ticket));
                 }
             }
@@ -138,14 +128,6 @@ impl Near {
         tracked.give_up();
         None
     }
-}
-
-/// Whether a session is refused over whatever connection, and others are not: nothing is wrong with this one.
-fn is_of_server(refusal: &Error) -> bool {
-    matches!(
-        refusal.kind(),
-        ErrorKind::NoReplicas | ErrorKind::OutOfMemory | ErrorKind::Misconfigured
-    )
 }
 
 pub(super) struct Forgets<'a, const N: usize>(Option<&'a Cache>, [SessionId; N]);

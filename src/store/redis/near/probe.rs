@@ -5,9 +5,9 @@
 //! is written over the other connection at its next turn: the server has to speak of that. Of the two, one was read
 //! before the last beat, so that nothing that happens during a beat can hide.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
-use fred::{clients::Client, types::Key, util::redis_keyslot};
+use fred::{clients::Client, types::Key};
 use tokio::time::Instant;
 
 use super::super::{
@@ -35,13 +35,19 @@ pub(super) enum Found {
     Elsewhere,
 }
 
-/// Two keys of our own.
+/// Two keys of our own, which take turns.
 pub(super) struct Probe {
-    keys: [Key; 2],
-    /// Whether the server has spoken of it since it was last read.
-    told: [bool; 2],
+    /// The one whose turn it is.
+    now: Half,
+    other: Half,
     /// How many beats there were since it [began](Self::begin_anew); each writes its number.
     beats: u64,
+}
+
+struct Half {
+    key: Key,
+    /// Whether the server has spoken of it since it was last read.
+    told: bool,
 }
 
 /// What is asked in one beat.
@@ -56,26 +62,25 @@ impl Probe {
     pub(super) fn new(prefix: &str, slot: Option<u16>) -> Self {
         // No session's, but as hard to guess.
         let name = SessionId::random();
-        let mut numbers = 0_u64..;
-        let mut key = || loop {
-            // Numbers do not end.
-            let number = numbers.next().unwrap_or_default();
+        let mut number = 0_u64;
+        let mut half = || loop {
             let key = Key::from(format!("{prefix}@near:{name}:{number}"));
-            if slot.is_none_or(|slot| redis_keyslot(key.as_bytes()) == slot) {
-                return key;
+            number += 1;
+            if slot.is_none_or(|slot| key.cluster_hash() == slot) {
+                return Half { key, told: false };
             }
         };
         Self {
-            keys: [key(), key()],
-            told: [false; 2],
+            now: half(),
+            other: half(),
             beats: 0,
         }
     }
 
     /// The server has spoken of a key that is no session.
     pub(super) fn hear(&mut self, key: &Key) {
-        for (ours, told) in self.keys.iter().zip(&mut self.told) {
-            *told |= ours == key;
+        for half in [&mut self.now, &mut self.other] {
+            half.told |= half.key == *key;
         }
     }
 
@@ -85,29 +90,17 @@ impl Probe {
 
     /// What is to be asked now.
     pub(super) fn beat(&self) -> Beat {
-        let [even, odd] = self.keys.clone();
-        let (now, other) = if self.beats.is_multiple_of(2) {
-            (even, odd)
-        } else {
-            (odd, even)
-        };
         Beat {
-            now,
-            other,
+            now: self.now.key.clone(),
+            other: self.other.key.clone(),
             number: self.beats,
         }
     }
 
     /// What it shows: once all is heard that the server said before it answered.
     pub(super) fn found(&mut self, answer: Answer) -> Found {
-        let [even, odd] = &mut self.told;
-        let told = if self.beats.is_multiple_of(2) {
-            even
-        } else {
-            odd
-        };
-        let told = std::mem::take(told);
-        let number = self.beats;
+        let (number, told) = (self.beats, mem::take(&mut self.now.told));
+        mem::swap(&mut self.now, &mut self.other);
         self.beats += 1;
         if answer.here != Some(number) {
             return Found::Elsewhere;
@@ -200,10 +193,9 @@ mod tests {
     fn on_a_cluster_both_are_in_the_slot() {
         for slot in [0, 12_345] {
             let probe = Probe::new("session:", Some(slot));
-            let [even, odd] = &probe.keys;
-            assert_ne!(even, odd);
-            for key in [even, odd] {
-                assert_eq!(redis_keyslot(key.as_bytes()), slot);
+            assert_ne!(probe.now.key, probe.other.key);
+            for half in [&probe.now, &probe.other] {
+                assert_eq!(half.key.cluster_hash(), slot);
             }
         }
     }

@@ -33,8 +33,6 @@ mod machine;
 // Shared with the tests of the other examples, which use more of it.
 #[path = "examples/process.rs"]
 mod process;
-#[path = "chaos/random.rs"]
-mod random;
 #[path = "chaos/report.rs"]
 mod report;
 #[path = "chaos/site.rs"]
@@ -49,9 +47,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clients::{Customer, Graveyard};
-use common::bounded;
+use common::{Random, bounded};
 use machine::Memory;
-use random::Random;
 use report::Report;
 use site::{SHOPS, Site};
 use tokio::sync::watch;

@@ -33,6 +33,9 @@ mod orders;
 mod process;
 #[path = "near_cache/random.rs"]
 mod random;
+#[cfg(feature = "metrics")]
+#[path = "observability/record.rs"]
+mod record;
 #[path = "near_cache/reshard.rs"]
 mod reshard;
 #[path = "near_cache/sockets.rs"]

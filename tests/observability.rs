@@ -18,5 +18,8 @@ mod events;
 #[cfg(feature = "metrics")]
 #[path = "observability/metrics.rs"]
 mod metrics_of_the_layer;
+#[cfg(feature = "metrics")]
+#[path = "observability/record.rs"]
+mod record;
 #[path = "observability/secrecy.rs"]
 mod secrecy;

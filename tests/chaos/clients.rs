@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 
 use super::common::jar::Jar;
 use super::ledger::{Action, Contents, LANES, Outcome, Session, violation};
-use super::random::Random;
 use super::web::{Answer, Ask, Web, id};
+use crate::common::Random;
 
 /// How much a customer remembers.
 const TRAIL: usize = 6;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::common::{Cut, no_key_without_ttl};
 use super::faults::{self, Fault};
 use super::ledger::violation;
-use super::random::Random;
 use super::site::Site;
 use super::web::Web;
+use crate::common::Random;
 
 /// After so long nothing may be refused any more.
 const AT_ONCE: Duration = Duration::from_secs(2);

@@ -4,8 +4,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::common::{Cut, Reply, Resp, Wire};
-use super::random::Random;
 use super::site::Site;
+use crate::common::Random;
 
 /// How long Redis has for what the test itself asks of it.
 const PATIENCE: Duration = Duration::from_secs(10);

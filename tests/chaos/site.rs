@@ -2,7 +2,7 @@
 
 use super::common::{RedisServer, Resp, Wire};
 use super::process::Example;
-use super::random::Random;
+use crate::common::Random;
 
 /// How many processes of the shop there are.
 pub(crate) const SHOPS: usize = 3;

@@ -51,6 +51,14 @@ impl Reply {
         }
     }
 
+    /// The number that this answer to `INFO` gives for a field, if it has it.
+    pub fn info(&self, field: &str) -> Option<i64> {
+        let text = self.text();
+        let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
+        let (_, value) = pairs.find(|(name, _)| *name == field)?;
+        value.trim().parse().ok()
+    }
+
     /// The fields of an `HGETALL`; panics at anything else.
     pub fn map(&self) -> BTreeMap<String, String> {
         let (pairs, rest) = self.list().as_chunks::<2>();
@@ -114,11 +122,8 @@ impl Resp {
     /// The number that `INFO` gives for `field`, such as `total_reads_processed`: how many times
     /// the server has read from a socket. Two commands in one packet are one read.
     pub fn info(&mut self, field: &str) -> i64 {
-        let info = self.cmd(&["INFO", "everything"]).text();
-        info.lines()
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| *name == field)
-            .and_then(|(_, value)| value.trim().parse().ok())
+        let info = self.cmd(&["INFO", "everything"]);
+        info.info(field)
             .unwrap_or_else(|| panic!("INFO has no number {field}"))
     }
 

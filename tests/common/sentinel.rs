@@ -95,18 +95,15 @@ impl Sentinels {
 
     /// Waits until the replicas that run have all that the master has acknowledged so far.
     pub fn replicated(&self) {
-        let offset = |server, field: &str| {
-            let info = self.ask(server, &["INFO", "replication"]).text();
-            let line = info.lines().find_map(|line| line.strip_prefix(field));
-            line.and_then(|value| value.trim().parse::<i64>().ok())
-        };
+        let info = ["INFO", "replication"];
+        let offset = |server, field| self.ask(server, &info).info(field);
         let master = self.master();
-        let wanted = offset(master, "master_repl_offset:").expect("an offset");
+        let wanted = offset(master, "master_repl_offset").expect("an offset");
         for (at, server) in self.servers.iter().enumerate() {
             if at != master && server.is_running() {
                 patiently("a replica has it all", || {
                     // It has no such line before it knows that it is a replica.
-                    offset(at, "slave_repl_offset:").is_some_and(|it| it >= wanted)
+                    offset(at, "slave_repl_offset").is_some_and(|it| it >= wanted)
                 });
             }
         }

@@ -118,9 +118,6 @@ async fn what_ended_for_one_layer_is_served_to_no_other() {
     let (server, mut monitor, here, _) = two().await;
     let strict = Expiry::new(secs(1)).with_absolute_timeout(secs(2));
     let strict = here.clone().with(strict);
-    // The session that is looked for with each beat is another one.
-    let canary = here.create("canary").await;
-    here.warm(&mut monitor, canary).await;
     let id = strict.create("1").await;
     let created = Instant::now();
     assert_eq!(here.read(id).await.as_deref(), Some("1"));

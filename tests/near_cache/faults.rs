@@ -6,7 +6,7 @@ use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, ReconnectP
 use tower_redis_session::{ErrorKind, RedisStore, SessionId, SessionStore};
 
 use crate::common::{HANG, Monitor, RedisServer, Wire};
-use crate::node::{BOUND, Node, two};
+use crate::node::{BOUND, Node, connection, two};
 
 const STEP: Duration = Duration::from_millis(1);
 
@@ -45,13 +45,8 @@ async fn killed_connections() {
 pub fn tracking(server: &RedisServer) -> Vec<String> {
     let list = server.client().cmd(&["CLIENT", "LIST"]).text();
     let tracking = list.lines().filter(|line| line.contains(" flags=t"));
-    let id = |line: &str| {
-        line.strip_prefix("id=")?
-            .split(' ')
-            .next()
-            .map(str::to_owned)
-    };
-    tracking.filter_map(id).collect()
+    let ids = tracking.filter_map(connection);
+    ids.map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -124,10 +119,8 @@ async fn another_takes_its_place(node: impl AsyncFn(String) -> Node, late: Durat
         .filter(|line| line.contains(" flags=N ") && !line.contains("cmd=client|list"));
     let main = main.filter(|line| !line.contains("cmd=echo"));
     for line in main {
-        let id = line
-            .strip_prefix("id=")
-            .and_then(|line| line.split(' ').next());
-        client.cmd(&["CLIENT", "KILL", "ID", id.expect("an id")]);
+        let id = connection(line).expect("an id");
+        client.cmd(&["CLIENT", "KILL", "ID", id]);
     }
     let killed = Instant::now();
     loop {

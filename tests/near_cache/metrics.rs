@@ -4,13 +4,14 @@
 
 use std::time::Instant;
 
-use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use metrics_util::debugging::{DebugValue, Snapshotter};
 use tower_redis_session::{RedisStore, SessionId};
 
 use crate::app::run;
 use crate::common::{HANG, Monitor, RedisServer};
 use crate::cookies::{look, node};
 use crate::node::{Node, cost, secs, two};
+use crate::record::record;
 
 /// The counts since the last call.
 fn counted(seen: &Snapshotter) -> (u64, u64) {
@@ -39,11 +40,7 @@ const NOTHING: (u64, u64) = (0, 0);
 
 #[tokio::test]
 async fn what_costs_nothing_is_a_hit_and_all_else_a_miss() {
-    let recorder = DebuggingRecorder::new();
-    let (seen, _guard) = (
-        recorder.snapshotter(),
-        metrics::set_default_local_recorder(&recorder),
-    );
+    let (seen, _guard) = record();
     let (_server, mut monitor, here, there) = two().await;
     let id = here.create("0").await;
     assert_eq!(counted(&seen), NOTHING);
@@ -74,11 +71,7 @@ async fn what_costs_nothing_is_a_hit_and_all_else_a_miss() {
 /// The layer asks a store first for what it knows, and then for all else: that is counted once.
 #[tokio::test]
 async fn each_request_with_a_session_is_counted_once() {
-    let recorder = DebuggingRecorder::new();
-    let (seen, _guard) = (
-        recorder.snapshotter(),
-        metrics::set_default_local_recorder(&recorder),
-    );
+    let (seen, _guard) = record();
     let server = RedisServer::start();
     let mut monitor = Monitor::start(&server);
     let app = node(&server.url(), secs(900), secs(60)).await;
@@ -109,11 +102,7 @@ async fn each_request_with_a_session_is_counted_once() {
 
 #[tokio::test]
 async fn what_is_not_there_is_a_miss_and_what_has_to_be_asked_for_is_neither() {
-    let recorder = DebuggingRecorder::new();
-    let (seen, _guard) = (
-        recorder.snapshotter(),
-        metrics::set_default_local_recorder(&recorder),
-    );
+    let (seen, _guard) = record();
     let (_server, mut monitor, here, _) = two().await;
     let id = here.create("0").await;
     here.warm(&mut monitor, id).await;
@@ -129,11 +118,7 @@ async fn what_is_not_there_is_a_miss_and_what_has_to_be_asked_for_is_neither() {
 
 #[tokio::test]
 async fn a_store_without_a_near_cache_counts_nothing() {
-    let recorder = DebuggingRecorder::new();
-    let (seen, _guard) = (
-        recorder.snapshotter(),
-        metrics::set_default_local_recorder(&recorder),
-    );
+    let (seen, _guard) = record();
     let server = RedisServer::start();
     let mut monitor = Monitor::start(&server);
     let mut plain = Node::new(&server.url()).await;

@@ -134,3 +134,8 @@ pub async fn two() -> (RedisServer, Monitor, Node, Node) {
     );
     (server, monitor, here, there)
 }
+
+/// The id of the connection that a line of `CLIENT LIST` is about.
+pub fn connection(line: &str) -> Option<&str> {
+    line.strip_prefix("id=")?.split(' ').next()
+}

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::common::{Monitor, RedisServer};
-use crate::node::BOUND;
-use crate::world::{Game, Home, Random};
+use crate::common::{Monitor, Random, RedisServer};
+use crate::node::{BOUND, connection};
+use crate::world::{Game, Home};
 
 const PREFIX: &str = "session:";
 /// So many times connections are killed before they are left alone for a while.
@@ -59,14 +59,14 @@ impl Killer {
     fn start(server: &RedisServer, seed: u64) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
-            let (over, mut client, mut random) = (over.clone(), server.client(), Random(seed));
+            let (over, mut client, mut random) = (over.clone(), server.client(), Random::new(seed));
             move || {
                 let mut killed = 0;
                 for round in 1.. {
                     if over.load(Ordering::Relaxed) {
                         break;
                     }
-                    std::thread::sleep(Duration::from_millis(20 + random.below(100)));
+                    std::thread::sleep(Duration::from_millis(random.within(20..120)));
                     if round % KILLS == 0 {
                         std::thread::sleep(2 * BOUND);
                     }
@@ -76,14 +76,12 @@ impl Killer {
                     }
                     let own = client.cmd(&["CLIENT", "ID"]).int().to_string();
                     let list = client.cmd(&["CLIENT", "LIST"]).text();
-                    let ids = list
-                        .lines()
-                        .filter_map(|line| line.strip_prefix("id=")?.split(' ').next());
+                    let ids = list.lines().filter_map(connection);
                     let ids: Vec<_> = ids.filter(|id| *id != own).collect();
                     if ids.is_empty() {
                         continue;
                     }
-                    let victim = ids[random.below(ids.len() as u64) as usize];
+                    let victim = ids[random.within(0..ids.len() as u64) as usize];
                     killed += client.cmd(&["CLIENT", "KILL", "ID", victim]).int();
                 }
                 killed

@@ -13,26 +13,13 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tower_redis_session::{RedisStore, SessionId};
 
-use crate::common::{HANG, Monitor};
+use crate::common::{HANG, Monitor, Random};
 use crate::node::{BOUND, Node, cost};
 use crate::process::{Line, Process, obey};
 
 const SESSIONS: usize = 40;
 /// On each node.
 const TASKS: usize = 8;
-
-/// SplitMix64.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
 
 /// Where a node lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,9 +261,9 @@ impl World {
         {
             // Some are read much, some are written much.
             let place = (random
-                .below(SESSIONS as u64)
-                .min(random.below(SESSIONS as u64))) as usize;
-            match (random.below(1000), owner(place)) {
+                .within(0..SESSIONS as u64)
+                .min(random.within(0..SESSIONS as u64))) as usize;
+            match (random.within(0..1000), owner(place)) {
                 (0..850, _) => self.read(place, actor, false).await,
                 (850..870, _) => self.read(place, actor, true).await,
                 (_, Some(owner)) if owner != actor.node => self.read(place, actor, false).await,
@@ -288,8 +275,8 @@ impl World {
                 (990..995, _) => self.renew(place, actor, false).await,
                 _ => self.renew(place, actor, true).await,
             }
-            if random.below(50) == 0 {
-                tokio::time::sleep(Duration::from_millis(random.below(5))).await;
+            if random.within(0..50) == 0 {
+                tokio::time::sleep(Duration::from_millis(random.within(0..5))).await;
             }
         }
     }
@@ -363,7 +350,7 @@ impl Game {
         let actors = self.actors.iter().flatten().enumerate();
         let task = |(task, actor): (usize, &Actor)| {
             let (world, actor) = (self.world.clone(), actor.clone());
-            let random = Random(seed ^ (task as u64) << 32);
+            let random = Random::new(seed).fork(task as u64);
             let runtime = &self.runtimes[actor.node];
             runtime.spawn(async move { world.run(&actor, random).await })
         };

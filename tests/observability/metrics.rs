@@ -9,14 +9,15 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use metrics::Unit;
-use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use metrics::{LocalRecorderGuard, Unit};
+use metrics_util::debugging::{DebugValue, Snapshotter};
 use metrics_util::{CompositeKey, MetricKind};
 use tower_redis_session::Session;
 
 use crate::backend::{Backend, Outage};
 use crate::common::bounded;
 use crate::fixture::{App, secs, set, unknown_id};
+use crate::record::record;
 
 over_both_stores!(
     a_session_from_its_creation_to_its_end_is_counted,
@@ -31,21 +32,18 @@ const EVENTS: &str = "session_events_total";
 const ERRORS: &str = "session_store_errors_total";
 const DURATION: &str = "session_store_duration_seconds";
 
-/// Records on this thread: `record!(seen)`.
-macro_rules! record {
-    ($seen:ident) => {
-        let recorder = DebuggingRecorder::new();
-        let $seen = Seen(recorder.snapshotter());
-        let _guard = metrics::set_default_local_recorder(&recorder);
-    };
-}
-
 /// By metric and label values.
 type Counts = BTreeMap<(String, String), u64>;
 
 struct Seen(Snapshotter);
 
 impl Seen {
+    /// On this thread, as long as the guard is there.
+    fn recording() -> (Self, LocalRecorderGuard<'static>) {
+        let (seen, guard) = record();
+        (Self(seen), guard)
+    }
+
     /// What was counted and timed since the last call, without zeros.
     fn take(&self) -> Counts {
         let all = self.0.snapshot().into_vec();
@@ -87,7 +85,7 @@ fn counts(of: &[(&str, u64)]) -> Vec<(String, u64)> {
 }
 
 async fn a_session_from_its_creation_to_its_end_is_counted<B: Backend>() {
-    record!(seen);
+    let (seen, _guard) = Seen::recording();
     let app = App::<B>::start().await;
     app.look(&[]).await;
     assert_eq!(seen.take(), BTreeMap::new(), "anonymous");
@@ -106,7 +104,7 @@ async fn a_session_from_its_creation_to_its_end_is_counted<B: Backend>() {
 }
 
 async fn what_is_refused_is_counted<B: Backend>() {
-    record!(seen);
+    let (seen, _guard) = Seen::recording();
     let app = App::<B>::with(|builder| {
         let builder = builder.idle_timeout(secs(400));
         builder.absolute_timeout(secs(1000))
@@ -141,7 +139,7 @@ async fn what_is_refused_is_counted<B: Backend>() {
 }
 
 async fn each_operation_is_timed_once<B: Backend>() {
-    record!(seen);
+    let (seen, _guard) = Seen::recording();
     let app = App::<B>::start().await;
     let id = app.log_in().await;
     assert_eq!(seen.of(DURATION), counts(&[("create", 1)]));
@@ -159,7 +157,7 @@ async fn each_operation_is_timed_once<B: Backend>() {
 }
 
 async fn a_failed_operation_is_counted_with_its_kind<B: Backend>() {
-    record!(seen);
+    let (seen, _guard) = Seen::recording();
     // A write whose answer is lost ends with its time.
     let app = App::<B>::with(|builder| builder.store_timeout(secs(2))).await;
     for operation in ["load", "create", "update", "renew", "delete"] {
@@ -205,7 +203,7 @@ async fn a_failed_operation_is_counted_with_its_kind<B: Backend>() {
 }
 
 async fn an_operation_that_does_not_end_is_timed_and_counted<B: Backend>() {
-    record!(seen);
+    let (seen, _guard) = Seen::recording();
     let app = App::<B>::start().await;
     let id = app.log_in().await;
     let app = app.hasty();
@@ -226,7 +224,7 @@ async fn an_operation_that_does_not_end_is_timed_and_counted<B: Backend>() {
 
 /// The client leaves while the store is asked.
 async fn an_operation_for_which_nobody_waits_is_timed_and_no_error<B: Backend>() {
-    record!(seen);
+    let (seen, _guard) = Seen::recording();
     let app = App::<B>::start().await;
     let id = app.log_in().await;
     app.store.fail(Outage::Hangs);
@@ -244,14 +242,13 @@ async fn an_operation_for_which_nobody_waits_is_timed_and_no_error<B: Backend>()
 
 #[tokio::test]
 async fn every_metric_has_a_help_text_and_every_event_a_counter_from_the_beginning() {
-    let recorder = DebuggingRecorder::new();
-    let _guard = metrics::set_default_local_recorder(&recorder);
+    let (seen, _guard) = record();
     let app = App::<crate::backend::Memory>::start().await;
     app.store.fail(Outage::Fails);
     app.look(&[&unknown_id()]).await;
     let mut names = BTreeSet::new();
     let mut events = BTreeSet::new();
-    for (key, unit, help, _) in recorder.snapshotter().snapshot().into_vec() {
+    for (key, unit, help, _) in seen.snapshot().into_vec() {
         let (name, labels) = place(&key);
         assert!(help.is_some_and(|help| help.len() > 20), "{name}");
         assert_eq!(unit, (name == DURATION).then_some(Unit::Seconds), "{name}");

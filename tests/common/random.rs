@@ -2,15 +2,15 @@
 
 /// SplitMix64: the same numbers for the same seed.
 #[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Another one, which is independent of this one for each `salt`.
-    pub(crate) fn fork(&self, salt: u64) -> Self {
+    pub fn fork(&self, salt: u64) -> Self {
         let mut fork = Self(self.0 ^ salt.wrapping_mul(0xd134_2543_de82_ef95));
         fork.next();
         fork
@@ -25,16 +25,16 @@ impl Random {
     }
 
     /// A number of `range`.
-    pub(crate) fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
+    pub fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
         range.start + self.next() % (range.end - range.start)
     }
 
     /// True in so many of a hundred cases.
-    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+    pub fn percent(&mut self, percent: u64) -> bool {
         self.within(0..100) < percent
     }
 
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let other = self.within(0..last as u64 + 1) as usize;
             items.swap(last, other);

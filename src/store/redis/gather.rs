@@ -127,7 +127,8 @@ where
                 // Behind all that is ready to run, which may have something to ask as well.
                 yield_now().await;
                 if let Some(batch) = gather.take(kind, id) {
-                    send(batch).await;
+                    // Large, and a task is copied when it is made and when it ends.
+                    Box::pin(send(batch)).await;
                 }
             });
         }

@@ -1,6 +1,6 @@
 //! Loads: those that come together are one command, and those of the same session one load.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
 
 use bytes::BytesMut;
 use fred::types::Value;
@@ -65,9 +65,12 @@ impl RedisStore {
         let Kind {
             expiry, refresh, ..
         } = batch.kind;
-        let load = self.load_by_script(&batch.questions, expiry, refresh);
         let patience = Patience::until(batch.until);
-        let loaded = PATIENCE.scope(patience, in_time(batch.until, load)).await;
+        let loaded = {
+            // Pinned, since what takes a future by value holds it twice.
+            let load = pin!(self.load_by_script(&batch.questions, expiry, refresh));
+            PATIENCE.scope(patience, in_time(batch.until, load)).await
+        };
         batch.answer(loaded);
     }
 

@@ -1,5 +1,7 @@
 //! Writes: those that come together are one command. Each is an atomic step of its own, with its own deadline and answer.
 
+use std::pin::pin;
+
 use fred::types::{Key, Value};
 use tokio::time::Instant;
 
@@ -73,8 +75,12 @@ impl RedisStore {
             creates, expiry, ..
         } = batch.kind;
         let script = if creates { &CREATE } else { &UPDATE };
-        let write = self.run_until(script, expiry, &batch.questions);
-        let answers = PATIENCE.scope(Patience::until(batch.until), write).await;
+        let patience = Patience::until(batch.until);
+        let answers = {
+            // Pinned, since what takes a future by value holds it twice.
+            let write = pin!(self.run_until(script, expiry, &batch.questions));
+            PATIENCE.scope(patience, write).await
+        };
         batch.answer(Ok(answers));
     }
 

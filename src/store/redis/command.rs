@@ -59,22 +59,27 @@ impl Command {
         Self::new("ASKING", Vec::new())
     }
 
-    /// A script that the server knows.
-    pub(super) fn run(script: &Script, keys: &[Key], args: &[Value]) -> Self {
+    /// A script that the server knows. `args` adds its arguments.
+    pub(super) fn run(script: &Script, keys: &[Key], args: impl Fn(&mut Vec<Value>)) -> Self {
         Self::script("EVALSHA", script.sha1().into(), keys, args)
     }
 
     /// A script with its text, so that the server knows it from then on.
-    pub(super) fn teach(script: &Script, keys: &[Key], args: &[Value]) -> Self {
+    pub(super) fn teach(script: &Script, keys: &[Key], args: impl Fn(&mut Vec<Value>)) -> Self {
         Self::script("EVAL", script.lua().into(), keys, args)
     }
 
-    fn script(name: &'static str, which: Value, keys: &[Key], args: &[Value]) -> Self {
+    fn script(
+        name: &'static str,
+        which: Value,
+        keys: &[Key],
+        args: impl Fn(&mut Vec<Value>),
+    ) -> Self {
         let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-        let keys = keys.iter().cloned().map(Value::from);
-        let all = [which, count.into()].into_iter().chain(keys);
-        let all = all.chain(args.iter().cloned());
-        Self::new(name, all.collect())
+        let mut all = vec![which, count.into()];
+        all.extend(keys.iter().cloned().map(Value::from));
+        args(&mut all);
+        Self::new(name, all)
     }
 
     fn new(name: &'static str, args: Vec<Value>) -> Self {

@@ -1,19 +1,41 @@
 -- Stands before each of the other scripts.
 -- ARGV: 1 idle timeout, 2 absolute timeout (0: none), 3 refresh interval, all in milliseconds.
 local LONGEST = 3153600000000 -- 100 years, as in config.rs
-
--- Runs what may raise an error, and answers that.
-local function attempt(run, ...)
-  local done, answer = pcall(run, ...)
-  if not done and type(answer) ~= 'table' then
-    return redis.error_reply(answer)
-  end
-  return answer
-end
+local IDLE, ABSOLUTE, INTERVAL = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 -- An error's text in place of the error, which would be the answer to the whole script.
 local function text_of(answer)
   return type(answer) == 'table' and answer.err or answer
+end
+
+-- What `answer_of` says for each of so many, or the text of the error that it raises or answers.
+local function answers(count, answer_of)
+  local all, at = {}, 0
+  local function go_on()
+    while at < count do
+      at = at + 1
+      all[at] = text_of(answer_of(at))
+    end
+  end
+  -- Behind the one that is refused; to catch an error around each would cost more, and most of the time there is none.
+  while at < count do
+    local done, refusal = pcall(go_on)
+    if not done then
+      all[at] = text_of(refusal)
+    end
+  end
+  return all
+end
+
+-- A whole number as Redis takes it. Each is written once, since most are the same.
+local digits_of = {}
+local function digits(number)
+  local known = digits_of[number]
+  if not known then
+    known = string.format('%.0f', number)
+    digits_of[number] = known
+  end
+  return known
 end
 
 -- Where there is nothing. A replica must not say so, since it may not have heard of the session yet: it refuses this,
@@ -40,25 +62,27 @@ end
 -- `created` are the session's fields @idle and @created, if it has them.
 -- A session without a creation time is counted from now, which is kept where `stamp` says so.
 local function time_to_live(key, own, created, stamp)
-  local idle = own and string.match(own, '^%d+$') and tonumber(own)
-  if not (idle and idle >= 1 and idle <= LONGEST) then
-    idle = tonumber(ARGV[1])
+  local idle = IDLE
+  if own and string.match(own, '^%d+$') then
+    local number = tonumber(own)
+    if number >= 1 and number <= LONGEST then
+      idle = math.floor(number)
+    end
   end
-  local full = math.floor(idle) + tonumber(ARGV[3])
-  local absolute = tonumber(ARGV[2])
-  if absolute > 0 then
+  local full = idle + INTERVAL
+  if ABSOLUTE > 0 then
     local time = now()
     created = tonumber(created)
     if not (created and created >= 0 and created <= time) then
       created = time
       if stamp then
-        redis.call('HSET', key, '@created', string.format('%.0f', time))
+        redis.call('HSET', key, '@created', digits(time))
       end
     end
-    full = math.min(full, created + absolute - time)
+    full = math.min(full, created + ABSOLUTE - time)
     if full < 1 then
       return nil
     end
   end
-  return full, math.floor(idle)
+  return full, idle
 end

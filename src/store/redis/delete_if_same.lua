@@ -1,18 +1,18 @@
 -- KEYS: 1 the session. Its arguments: the fields and texts that it held, in any order.
 -- Deletes the session if it still holds just that. Answers 1, or 0 where a request wrote to it meanwhile, or -1 where
 -- it is gone: a copy of it must not outlive it.
-return steps(1, function(i, at)
+return steps(1, function(i, first, its_numbers)
   local now_there = redis.call('HGETALL', KEYS[i])
   if #now_there == 0 then
     is_absent(KEYS[i])
     return -1
   end
-  local count = tonumber(ARGV[at - 1])
+  local count = its_numbers[1]
   if #now_there ~= count then
     return 0
   end
   local held = {}
-  for field = at, at + count - 1, 2 do
+  for field = first, first + count - 1, 2 do
     held[ARGV[field]] = ARGV[field + 1]
   end
   for field = 1, #now_there, 2 do

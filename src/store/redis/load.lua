@@ -3,10 +3,10 @@
 -- Answers for each key: false where there is nothing, -6 where there is something else than a session, -5 where the
 -- session's absolute end has come, the text of an error, else its hash, followed by its time to live in milliseconds,
 -- and 1 where that was refreshed. It is all that most requests do in Redis, so it makes no call that it can do without.
-local REFRESHES, INTERVAL = ARGV[4] == '1', tonumber(ARGV[3])
-local TRACKED = ARGV[5] == '1'
+local REFRESHES, TRACKED = ARGV[4] == '1', ARGV[5] == '1'
 
-local function load(key)
+return answers(#KEYS, function(at)
+  local key = KEYS[at]
   local hash = redis.pcall('HGETALL', key)
   if hash.err then
     return string.find(hash.err, '^WRONGTYPE') and -6 or hash
@@ -37,7 +37,7 @@ local function load(key)
     due = due and (left < 0 or left > full or full - left >= INTERVAL or left < math.min(idle, full))
   end
   if due then
-    redis.call('PEXPIRE', key, string.format('%.0f', full))
+    redis.call('PEXPIRE', key, digits(full))
     if TRACKED then
       -- A change that a connection makes itself is not told to it, and is the end of tracking that key: it has to be
       -- read again.
@@ -48,10 +48,4 @@ local function load(key)
   hash[#hash + 1] = left
   hash[#hash + 1] = due and 1 or 0
   return hash
-end
-
-local answers = {}
-for i, key in ipairs(KEYS) do
-  answers[i] = text_of(attempt(load, key))
-end
-return answers
+end)

@@ -3,7 +3,7 @@
 --
 -- Where its answer is lost it comes again, when the client may have used its new id already. The field @prepared of the
 -- new key tells: 1 since the first half, 2 once something was written to it, none once this is done.
-local function renew(old, new, at)
+local function renew(old, new, first, its_numbers)
   local prepared = is_session(new) and redis.call('HGET', new, '@prepared')
   if not is_session(old) then
     if prepared then
@@ -31,7 +31,7 @@ local function renew(old, new, at)
   local answer = attempt(function()
     -- The first half's mark, if an earlier renewal without a second half has left it.
     redis.call('HDEL', new, '@prepared')
-    return write(new, at)
+    return write(new, first, its_numbers)
   end)
   if type(answer) == 'table' then
     redis.call('RENAME', new, old)
@@ -39,6 +39,6 @@ local function renew(old, new, at)
   return answer
 end
 
-return steps(2, function(i, at)
-  return renew(KEYS[i], KEYS[i + 1], at)
+return steps(2, function(i, ...)
+  return renew(KEYS[i], KEYS[i + 1], ...)
 end)

@@ -4,7 +4,7 @@
 //! it still works. So the session is made under its new id first. If that fails, the old id works as before; once it is
 //! done, the new one works whatever happens next, and the client gets it. The second step takes the old one away.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use fred::types::Value;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -186,8 +186,10 @@ impl Renewal<'_> {
                 once_true(deadline, written).await?
             };
             self.commit()?;
+            let count = i64::try_from(2 * copied.len()).unwrap_or(i64::MAX);
             let held = copied.into_iter().flat_map(|(name, text)| [name, text]);
-            let held: Vec<Value> = held.map(Value::from).collect();
+            let held = iter::once(count.into()).chain(held.map(Value::from));
+            let held: Vec<Value> = held.collect();
             let mut attempts = Attempts::until(deadline);
             let deleted = loop {
                 let (keys, held) = (vec![store.key(old)], held.clone());

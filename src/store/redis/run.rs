@@ -1,6 +1,6 @@
 //! Commands and scripts on the server that their key is on.
 
-use std::{future::Future, slice};
+use std::{future::Future, pin::pin, slice};
 
 use fred::{
     error::{Error as FredError, ErrorKind as FredErrorKind},
@@ -49,6 +49,7 @@ impl RedisStore {
         keys: &[Key],
         args: &[Value],
     ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let args = |all: &mut Vec<_>| all.extend_from_slice(args);
         let mut route = self.servers.route(keys).await?;
         loop {
             let mut asking = route.begin().await?;
@@ -87,7 +88,8 @@ impl RedisStore {
             if left.is_empty() {
                 break;
             }
-            match in_time(until, self.run_steps(script, expiry, &left)).await {
+            let run = pin!(self.run_steps(script, expiry, &left));
+            match in_time(until, run).await {
                 Ok(answers) => {
                     for (place, answer) in places.into_iter().zip(answers) {
                         *place = answer;
@@ -130,6 +132,7 @@ impl RedisStore {
 /// What one run of a script that writes does for one session.
 pub(super) struct Step {
     pub(super) keys: Vec<Key>,
+    /// Its numbers first: see `deadline.lua`.
     pub(super) args: Vec<Value>,
     /// It is not done later.
     pub(super) deadline: Instant,
@@ -142,7 +145,7 @@ async fn ask_steps(
     keys: &[Key],
     steps: &[&Step],
 ) -> Result<Result<Vec<Option<Result<i64, Error>>>, Error>, FredError> {
-    let mut args = expiry_args(expiry);
+    let mut deadlines = Vec::with_capacity(steps.len());
     for step in steps {
         let at_server = match asking.clock().at_server(step.deadline) {
             Some(at_server) => at_server,
@@ -156,12 +159,19 @@ async fn ask_steps(
                     .unwrap_or(reading.server)
             }
         };
-        args.push(at_server.into());
-        args.push(i64::try_from(step.args.len()).unwrap_or(i64::MAX).into());
-        args.extend(step.args.iter().cloned());
+        deadlines.push(at_server);
     }
+    let args = |all: &mut Vec<Value>| {
+        let count: usize = steps.iter().map(|step| 1 + step.args.len()).sum();
+        all.reserve(count);
+        all.extend(expiry_args(expiry));
+        for (step, at_server) in steps.iter().zip(&deadlines) {
+            all.push(Value::from(*at_server));
+            all.extend_from_slice(&step.args);
+        }
+    };
     let asked = Instant::now();
-    let answer = script::run(script, keys, &args, asking).await?;
+    let answer = script::run(script, keys, args, asking).await?;
     let answered = Instant::now();
     let mut answers = answer.into_array();
     let Some(server) = answers.pop().and_then(|time| time.as_i64()) else {

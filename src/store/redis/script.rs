@@ -51,14 +51,14 @@ pub(super) static REPLACE: Script = writing!("replace.lua");
 pub(super) static DELETE_IF_SAME: Script =
     script!("common.lua", "deadline.lua", "delete_if_same.lua");
 
-/// Runs a script, by its hash.
+/// Runs a script, by its hash. `args` adds its arguments.
 pub(super) async fn run(
     script: &'static Script,
     keys: &[Key],
-    args: &[Value],
+    args: impl Fn(&mut Vec<Value>),
     to: &mut impl Ask,
 ) -> Result<Value, Error> {
-    match to.ask(Command::run(script, keys, args)).await {
+    match to.ask(Command::run(script, keys, &args)).await {
         // The server restarted, or its scripts were flushed. It has not run, so it can be sent again, this time with
         // its text, which the server keeps.
         Err(error) if error.details().starts_with("NOSCRIPT") => {

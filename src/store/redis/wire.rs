@@ -59,7 +59,7 @@ pub(super) fn expiry_args(expiry: Expiry) -> Vec<Value> {
     ]
 }
 
-/// A step's arguments; see `write.lua`.
+/// A step's numbers and its arguments; see `write.lua`.
 pub(super) fn write_args(changes: &Changes) -> Vec<Value> {
     let (mut sets, mut removes, mut increments) = (Vec::new(), Vec::new(), Vec::new());
     let value = |bytes: &Bytes| Value::Bytes(bytes.clone());
@@ -70,13 +70,14 @@ pub(super) fn write_args(changes: &Changes) -> Vec<Value> {
             Change::Increment(by) => increments.extend([value(name), Value::from(*by)]),
         }
     }
-    let mut args = vec![match changes.idle_timeout() {
-        Some(own) => whole_milliseconds(storable(own)).into(),
-        None => Value::from_static_str(""),
-    }];
-    for count in [sets.len() / 2, removes.len(), increments.len() / 2] {
-        args.push(Value::from(i64::try_from(count).unwrap_or(i64::MAX)));
+    let count = sets.len() + removes.len() + increments.len();
+    let (set, removed, incremented) = (sets.len() / 2, removes.len(), increments.len() / 2);
+    let mut numbers = format!("{count} {set} {removed} {incremented}");
+    if let Some(own) = changes.idle_timeout() {
+        numbers.push_str(&format!(" {}", whole_milliseconds(storable(own))));
     }
+    let mut args = Vec::with_capacity(1 + count);
+    args.push(numbers.into());
     args.extend(sets.into_iter().chain(removes).chain(increments));
     args
 }

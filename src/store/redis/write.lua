@@ -1,6 +1,15 @@
 -- Stands, after common.lua and deadline.lua, before the scripts that make or change a session.
--- A step's arguments: the session's own idle timeout in milliseconds or '', how many fields are set, how many are
--- removed, how many incremented; then name, text, ...; name, ...; name, number, ...
+-- A step's numbers, after the first: how many fields are set, how many are removed, how many incremented, and, where it is
+-- to change, the session's own idle timeout in milliseconds. Its arguments: name, text, ...; name, ...; name, number, ...
+
+-- Runs what may raise an error, and answers that.
+local function attempt(run, ...)
+  local done, answer = pcall(run, ...)
+  if not done and type(answer) ~= 'table' then
+    return redis.error_reply(answer)
+  end
+  return answer
+end
 
 -- Lua's stack bounds how many arguments one call takes.
 local function call_in_parts(command, key, first, last)
@@ -52,27 +61,29 @@ local function refresh(key, own, created)
     redis.call('UNLINK', key)
     return -5
   end
-  local answer = redis.pcall('PEXPIRE', key, string.format('%.0f', full))
+  local answer = redis.pcall('PEXPIRE', key, digits(full))
   if type(answer) == 'table' and answer.err then
     return answer
   end
   return full
 end
 
--- Does the changes whose arguments begin at `at`; answers the time to live in milliseconds, -5 where the session's
+-- Does the changes whose arguments begin at `first_set`; answers the time to live in milliseconds, -5 where the session's
 -- absolute end has come, or -2 where no field was left and the session is deleted. `kind`: 'new' where nothing was
 -- stored before, 'prepared' in the first half of a renewal.
-local function write(key, at, kind)
-  local own, sets, removes = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local first_set = at + 4
+local function write(key, first_set, its_numbers, kind)
+  local sets, removes, increments = its_numbers[2], its_numbers[3], its_numbers[4]
+  local own = its_numbers[5] and digits(its_numbers[5])
   local first_remove = first_set + 2 * sets
   local first_increment = first_remove + removes
-  local failed = increment(key, first_increment, first_increment + 2 * tonumber(ARGV[at + 3]) - 1)
-  if failed then
-    return failed
+  if increments > 0 then
+    local failed = increment(key, first_increment, first_increment + 2 * increments - 1)
+    if failed then
+      return failed
+    end
   end
   call_in_parts('HSET', key, first_set, first_remove - 1)
-  if own ~= '' then
+  if own then
     redis.call('HSET', key, '@idle', own)
   end
   if removes > 0 then

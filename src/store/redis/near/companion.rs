@@ -162,6 +162,7 @@ impl Tracked<'_> {
         keys: &[Key],
         args: &[Value],
     ) -> Result<Value, FredError> {
+        let args = |all: &mut Vec<_>| all.extend_from_slice(args);
         script::run(script, keys, args, &mut &self.client).await
     }
 

@@ -55,6 +55,12 @@ impl SessionId {
             .then_some(Self(uuid))
     }
 
+    /// Bits of it that are random, where it is one of ours.
+    #[cfg(feature = "near-cache")]
+    pub(crate) fn bits(&self) -> u64 {
+        self.0.as_u64_pair().0 >> 16
+    }
+
     /// Hands the canonical form to `use_it` without an allocation.
     pub(crate) fn with_str<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
         let mut buffer = [0; LENGTH];

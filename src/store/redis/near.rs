@@ -5,13 +5,14 @@
 //! it is older than its [`lifetime`]; and it is only served while the connection is known to be alive ([`Trust`]).
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    ops::RangeInclusive,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
 use fred::types::{Key, Value};
-use moka::sync::Cache as Moka;
+use moka::{policy::EvictionPolicy, sync::Cache as Moka};
 use tokio::time::timeout_at;
 
 use self::{companion::Companion, trust::Trust};
@@ -31,8 +32,9 @@ mod trust;
 
 /// The longest that a session is served without asking Redis, which then also sets its time to live anew.
 const LONGEST: Duration = Duration::from_secs(10);
-/// What is loaded must not have changed since it was asked for: changes are counted in so many places.
-const SHARDS: usize = 1024;
+/// What is loaded must not have changed since it was asked for: changes are counted in so many places, at least, and one
+/// for each session that has room up to the most.
+const PLACES: RangeInclusive<u64> = 1024..=1 << 16;
 /// What an entry costs beside its fields, about, and what a field does beside its name and its text.
 const ENTRY: usize = 256;
 const FIELD: usize = 64;
@@ -105,7 +107,7 @@ impl Near {
         let tracked = companion.tracked(first.map(Key::cluster_hash))?;
         let ticket = Ticket {
             cache: cache.clone(),
-            generations: ids.iter().map(|id| *cache.shard(*id)).collect(),
+            changes: ids.iter().map(|id| cache.place(*id).changes).collect(),
             trust: tracked.trust.clone(),
             asked: Instant::now(),
         };
@@ -114,7 +116,8 @@ impl Near {
         // If it falls silent, there is still time for the other way.
         let now = tokio::time::Instant::now();
         let until = now + deadline().saturating_duration_since(now) / 2;
-        match timeout_at(until, tracked.run(&LOAD, keys, &args)).await {
+        let run = pin!(tracked.run(&LOAD, keys, &args));
+        match timeout_at(until, run).await {
             Ok(Ok(answers)) => {
                 let answers = answers.into_array().into_iter().map(or_refusal);
                 let answers: Vec<_> = answers.map(|answer| answer.map_err(failed)).collect();
@@ -143,7 +146,7 @@ impl<const N: usize> Drop for Forgets<'_, N> {
 /// What was true when sessions were asked for.
 pub(super) struct Ticket {
     cache: Arc<Cache>,
-    generations: Vec<u64>,
+    changes: Vec<u64>,
     trust: Arc<Trust>,
     asked: Instant,
 }
@@ -151,8 +154,8 @@ pub(super) struct Ticket {
 impl Ticket {
     /// Keeps what was loaded, unless it has changed meanwhile.
     pub(super) fn keep(self, ids: &[SessionId], loaded: &[Loaded], expiry: Expiry) {
-        let found = ids.iter().zip(&self.generations).zip(loaded);
-        for ((id, generation), loaded) in found {
+        let found = ids.iter().zip(&self.changes).zip(loaded);
+        for ((id, changes), loaded) in found {
             let Ok(Some(record)) = loaded else { continue };
             let entry = Entry {
                 record: record.clone(),
@@ -161,7 +164,7 @@ impl Ticket {
                 until: self.asked + lifetime(record, expiry),
                 trust: self.trust.clone(),
             };
-            self.cache.keep(*id, *generation, entry);
+            self.cache.keep(*id, *changes, entry);
         }
     }
 }
@@ -204,12 +207,20 @@ struct Cache {
     capacity: u64,
     prefix: Arc<str>,
     entries: Moka<SessionId, Arc<Entry>>,
-    /// How often a session was changed, counted for many together. An entry is only made while its shard is locked, so
-    /// that a change comes either before, and is seen, or after, and removes it.
-    shards: Box<[Mutex<u64>]>,
-    hasher: RandomState,
+    places: Box<[Mutex<Place>]>,
     /// One for each server.
     companions: RwLock<Vec<(Weak<Link>, Arc<Companion>)>>,
+}
+
+/// Where sessions are looked for that have some bits of their ids in common.
+#[derive(Default)]
+struct Place {
+    /// How often one of them was changed. An entry is only made while its place is locked, so that a change comes either
+    /// before, and is seen, or after, and removes it.
+    changes: u64,
+    /// The one that was served last: to look it up among all the others touches far more memory, which costs more than
+    /// the rest of what is done here. It does not keep alive what was evicted.
+    last: Option<(SessionId, Weak<Entry>)>,
 }
 
 impl Cache {
@@ -218,13 +229,15 @@ impl Cache {
             .max_capacity(capacity)
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
             .time_to_live(LONGEST)
+            // It is not asked for those that are served most, and would take them for those that are used least.
+            .eviction_policy(EvictionPolicy::lru())
             .build();
+        let places = capacity.clamp(*PLACES.start(), *PLACES.end());
         Self {
             capacity,
             prefix,
             entries,
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            places: (0..places).map(|_| Mutex::default()).collect(),
             companions: RwLock::default(),
         }
     }
@@ -235,7 +248,7 @@ impl Cache {
     }
 
     fn get(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
-        let entry = self.entries.get(&id)?;
+        let entry = self.entry(id)?;
         let now = Instant::now();
         if now >= entry.until || entry.expiry != expiry || !entry.trust.holds_at(now) {
             return None;
@@ -246,27 +259,49 @@ impl Cache {
         Some(record)
     }
 
-    fn shard(&self, id: SessionId) -> MutexGuard<'_, u64> {
-        let hash = self.hasher.hash_one(id) % SHARDS as u64;
-        let shard = usize::try_from(hash)
-            .ok()
-            .and_then(|at| self.shards.get(at));
-        // There is one for each remainder.
-        let shard = shard.unwrap_or(&ELSEWHERE);
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entry(&self, id: SessionId) -> Option<Arc<Entry>> {
+        let mut place = self.place(id);
+        if let Some((last, entry)) = &place.last
+            && *last == id
+            && let Some(entry) = entry.upgrade()
+        {
+            return Some(entry);
+        }
+        let entry = self.entries.get(&id)?;
+        place.last = Some((id, Arc::downgrade(&entry)));
+        Some(entry)
     }
 
-    fn keep(&self, id: SessionId, generation: u64, entry: Entry) {
-        let shard = self.shard(id);
-        if *shard == generation {
-            self.entries.insert(id, Arc::new(entry));
+    fn place(&self, id: SessionId) -> MutexGuard<'_, Place> {
+        // Ids are random.
+        let place = id.bits() % self.places.len() as u64;
+        let place = usize::try_from(place)
+            .ok()
+            .and_then(|at| self.places.get(at));
+        // There is one for each remainder.
+        let place = place.unwrap_or(&ELSEWHERE);
+        place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, id: SessionId, changes: u64, entry: Entry) {
+        let mut place = self.place(id);
+        if place.changes == changes {
+            let entry = Arc::new(entry);
+            place.last = Some((id, Arc::downgrade(&entry)));
+            self.entries.insert(id, entry);
         }
     }
 
     fn forget(&self, id: SessionId) {
-        let mut shard = self.shard(id);
-        *shard = shard.wrapping_add(1);
+        let mut place = self.place(id);
+        place.changes = place.changes.wrapping_add(1);
+        place.last.take_if(|(last, _)| *last == id);
         self.entries.invalidate(&id);
+    }
+
+    /// Makes room where there is too little. Who is served most does not ask for it.
+    fn evict(&self) {
+        self.entries.run_pending_tasks();
     }
 
     /// The connection that tells of a server's changes.
@@ -298,7 +333,10 @@ impl Cache {
     }
 }
 
-static ELSEWHERE: Mutex<u64> = Mutex::new(0);
+static ELSEWHERE: Mutex<Place> = Mutex::new(Place {
+    changes: 0,
+    last: None,
+});
 
 impl RedisStore {
     /// Keeps sessions in this process, so that most requests ask Redis nothing. Off by default.
@@ -348,7 +386,7 @@ impl RedisStore {
     ///
     /// `capacity` is how many sessions are kept, each of up to 1 KiB, where 256 bytes for itself, and 64 for each field,
     /// are counted beside names and texts; a larger one takes as many places as it has KiB. So at
-    /// most about `capacity` KiB are used. Where it is full, those that are used least make room. Redis remembers which
+    /// most about `capacity` KiB are used. Where it is full, those that were loaded first make room. Redis remembers which
     /// sessions it has to speak of, up to `tracking-table-max-keys` of them (1,000,000 by default); what is beyond that
     /// is loaded anew.
     ///

@@ -262,7 +262,9 @@ async fn follow(
         match ear.probe.found(answer) {
             Found::Well => {
                 ear.trust.confirm(asked);
-                companion.upgrade()?.set(Some(Live {
+                let this = companion.upgrade()?;
+                this.cache.upgrade()?.evict();
+                this.set(Some(Live {
                     client: client.clone(),
                     of: of.clone(),
                     trust: ear.trust.clone(),

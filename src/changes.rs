@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
     time::Duration,
 };
 
@@ -56,6 +57,13 @@ struct Numbered {
     number: u64,
     change: Change,
 }
+
+/// What is under way while nothing is.
+static NONE: Changes = Changes {
+    fields: BTreeMap::new(),
+    count: 0,
+    idle_timeout: None,
+};
 
 impl Changes {
     /// Whether there is nothing to write.
@@ -186,13 +194,15 @@ impl fmt::Debug for Changes {
 pub(crate) struct Data {
     stored: Fields,
     stored_idle: Option<Duration>,
-    in_flight: Changes,
+    /// Shared with the write.
+    in_flight: Option<Arc<Changes>>,
     pending: Changes,
     /// Fields of a write that failed, and may have been done all the same: nobody knows what the store holds.
     uncertain: BTreeSet<Bytes>,
     uncertain_idle: bool,
     count: usize,
-    bytes: usize,
+    /// Counted where something is to be set: most requests only read.
+    bytes: Option<usize>,
 }
 
 impl Data {
@@ -215,12 +225,12 @@ impl Data {
     /// Every field that a client may see.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Bytes, Bytes)> {
         let added = self
-            .in_flight
+            .in_flight()
             .fields
             .keys()
             .filter(|name| !self.stored.contains_key(*name));
         let added_since = self.pending.fields.keys().filter(|name| {
-            !self.stored.contains_key(*name) && !self.in_flight.fields.contains_key(*name)
+            !self.stored.contains_key(*name) && !self.in_flight().fields.contains_key(*name)
         });
         (self.stored.keys().chain(added).chain(added_since))
             .filter_map(|name| Some((name, self.current(name)?)))
@@ -246,7 +256,7 @@ impl Data {
     pub(crate) fn remove(&mut self, name: &str) -> Option<Bytes> {
         let old = self.get(name)?;
         self.count = self.count.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(name.len() + old.len());
+        self.bytes = (self.bytes).map(|bytes| bytes.saturating_sub(name.len() + old.len()));
         if self.is_stored(name, None) {
             self.pending.fields.remove(name.as_bytes());
         } else {
@@ -256,7 +266,7 @@ impl Data {
     }
 
     pub(crate) fn clear(&mut self) {
-        let known = (self.stored.keys().chain(self.in_flight.fields.keys()))
+        let known = (self.stored.keys().chain(self.in_flight().fields.keys()))
             .filter(|name| self.base(name).is_some());
         let names: Vec<Bytes> = known.chain(&self.uncertain).cloned().collect();
         let idle_timeout = self.pending.idle_timeout;
@@ -264,7 +274,7 @@ impl Data {
             .map(|name| (name, Change::Remove))
             .collect();
         self.pending.idle_timeout = idle_timeout;
-        (self.count, self.bytes) = (0, 0);
+        (self.count, self.bytes) = (0, Some(0));
     }
 
     /// The number after the addition.
@@ -295,35 +305,42 @@ impl Data {
     }
 
     pub(crate) fn set_idle_timeout(&mut self, timeout: Duration) {
-        let known = self.in_flight.idle_timeout.or(self.stored_idle);
+        let known = self.in_flight().idle_timeout.or(self.stored_idle);
         let is_stored = known == Some(timeout) && !self.uncertain_idle;
         self.pending.idle_timeout = (!is_stored).then_some(timeout);
     }
 
+    fn in_flight(&self) -> &Changes {
+        self.in_flight.as_deref().unwrap_or(&NONE)
+    }
+
     /// Hands out what is to be written; it stays visible. [`written`](Self::written) or
     /// [`not_written`](Self::not_written) ends the write.
-    pub(crate) fn begin_write(&mut self) -> Changes {
-        self.in_flight = std::mem::take(&mut self.pending);
-        self.in_flight.clone()
+    pub(crate) fn begin_write(&mut self) -> Arc<Changes> {
+        let changes = Arc::new(std::mem::take(&mut self.pending));
+        self.in_flight.insert(changes).clone()
     }
 
     /// As [`begin_write`](Self::begin_write), for a session that is not in the store yet: every change is a `Set`.
-    pub(crate) fn begin_create(&mut self) -> Changes {
-        let pending = std::mem::take(&mut self.pending);
-        let sets = pending.fields().filter_map(|(name, change)| {
-            let text = over(Some(change), || None)?;
-            Some((name.clone(), Change::Set(text)))
-        });
-        self.pending = sets.collect();
-        self.pending.idle_timeout = pending.idle_timeout;
+    pub(crate) fn begin_create(&mut self) -> Arc<Changes> {
+        let mut changes = self.pending.fields.values();
+        if !changes.all(|numbered| matches!(numbered.change, Change::Set(_))) {
+            let pending = std::mem::take(&mut self.pending);
+            let sets = pending.fields().filter_map(|(name, change)| {
+                let text = over(Some(change), || None)?;
+                Some((name.clone(), Change::Set(text)))
+            });
+            self.pending = sets.collect();
+            self.pending.idle_timeout = pending.idle_timeout;
+        }
         self.begin_write()
     }
 
     pub(crate) fn written(&mut self) {
-        let changes = std::mem::take(&mut self.in_flight);
+        let changes = self.in_flight.take().unwrap_or_default();
         self.stored_idle = changes.idle_timeout.or(self.stored_idle);
         (self.uncertain, self.uncertain_idle) = (BTreeSet::new(), false);
-        for (name, change) in changes.fields() {
+        for (name, Numbered { change, .. }) in &changes.fields {
             match over(Some(change), || self.stored.get(name).cloned()) {
                 Some(text) => drop(self.stored.insert(name.clone(), text)),
                 None => drop(self.stored.remove(name)),
@@ -333,19 +350,20 @@ impl Data {
 
     /// `certainly`: the store refused it; else it may have been done all the same.
     pub(crate) fn not_written(&mut self, certainly: bool) {
-        let later = std::mem::take(&mut self.pending);
+        let changes = self.in_flight.take().unwrap_or_default();
         if !certainly {
-            self.uncertain.extend(self.in_flight.fields.keys().cloned());
-            self.uncertain_idle |= self.in_flight.idle_timeout.is_some();
+            self.uncertain.extend(changes.fields.keys().cloned());
+            self.uncertain_idle |= changes.idle_timeout.is_some();
         }
-        self.pending = std::mem::take(&mut self.in_flight).then(later);
+        let later = std::mem::take(&mut self.pending);
+        self.pending = Arc::unwrap_or_clone(changes).then(later);
     }
 
     /// Puts other fields under the pending changes.
     pub(crate) fn replace_stored(&mut self, stored: Fields, stored_idle: Option<Duration>) {
         self.stored = stored;
         self.stored_idle = stored_idle;
-        self.in_flight = Changes::default();
+        self.in_flight = None;
         (self.uncertain, self.uncertain_idle) = (BTreeSet::new(), false);
         self.recount();
     }
@@ -356,23 +374,31 @@ impl Data {
     }
 
     fn recount(&mut self) {
-        let is_unchanged = self.pending.fields.is_empty() && self.in_flight.fields.is_empty();
-        if is_unchanged {
-            // As after each load, without looking for each field's changes.
-            let sizes = self
-                .stored
-                .iter()
-                .map(|(name, text)| name.len() + text.len());
-            (self.count, self.bytes) = (self.stored.len(), sizes.sum());
-            return;
-        }
-        let sizes = self.entries().map(|(name, text)| name.len() + text.len());
-        (self.count, self.bytes) = sizes.fold((0, 0), |(n, sum), size| (n + 1, sum + size));
+        self.bytes = None;
+        self.count = match self.is_as_stored() {
+            true => self.stored.len(),
+            false => self.entries().count(),
+        };
+    }
+
+    fn bytes(&self) -> usize {
+        let count = || match self.is_as_stored() {
+            true => self.stored.iter().map(size).sum(),
+            false => self.entries().map(|(name, text)| size((name, &text))).sum(),
+        };
+        self.bytes.unwrap_or_else(count)
+    }
+
+    /// As after each load: no field's changes have to be looked for.
+    fn is_as_stored(&self) -> bool {
+        self.pending.fields.is_empty() && self.in_flight().fields.is_empty()
     }
 
     /// What the field is once the write under way is done, without what the request did since.
     fn base(&self, name: &[u8]) -> Option<Bytes> {
-        over(self.in_flight.get(name), || self.stored.get(name).cloned())
+        over(self.in_flight().get(name), || {
+            self.stored.get(name).cloned()
+        })
     }
 
     /// Whether the store certainly holds this, so that there is nothing to write.
@@ -398,8 +424,9 @@ impl Data {
         limit: usize,
     ) -> Result<(), Error> {
         let freed = old.map_or(0, |old| name.len() + old.len());
-        let bytes = self.bytes.saturating_sub(freed) + name.len() + new.len();
-        if bytes > limit && bytes > self.bytes {
+        let before = self.bytes();
+        let bytes = before.saturating_sub(freed) + name.len() + new.len();
+        if bytes > limit && bytes > before {
             return Err(Error::new(
                 ErrorKind::TooLarge,
                 format!(
@@ -407,10 +434,14 @@ impl Data {
                 ),
             ));
         }
-        self.bytes = bytes;
+        self.bytes = Some(bytes);
         self.count += usize::from(old.is_none());
         Ok(())
     }
+}
+
+fn size((name, text): (&Bytes, &Bytes)) -> usize {
+    name.len() + text.len()
 }
 
 /// The value of a field under a change.

@@ -326,14 +326,14 @@ pub(crate) trait ErasedStore: Send + Sync {
     fn create(
         self: Arc<Self>,
         id: SessionId,
-        changes: Changes,
+        changes: Arc<Changes>,
         expiry: Expiry,
         patience: Patience,
     ) -> BoxFuture<Written>;
     fn update(
         self: Arc<Self>,
         id: SessionId,
-        changes: Changes,
+        changes: Arc<Changes>,
         expiry: Expiry,
         patience: Patience,
     ) -> BoxFuture<Written>;
@@ -341,7 +341,7 @@ pub(crate) trait ErasedStore: Send + Sync {
         self: Arc<Self>,
         old: SessionId,
         new: SessionId,
-        changes: Changes,
+        changes: Arc<Changes>,
         expiry: Expiry,
         patience: Patience,
     ) -> BoxFuture<Written>;
@@ -385,7 +385,7 @@ impl<S: SessionStore> ErasedStore for S {
     fn create(
         self: Arc<Self>,
         id: SessionId,
-        changes: Changes,
+        changes: Arc<Changes>,
         expiry: Expiry,
         patience: Patience,
     ) -> BoxFuture<Written> {
@@ -397,7 +397,7 @@ impl<S: SessionStore> ErasedStore for S {
     fn update(
         self: Arc<Self>,
         id: SessionId,
-        changes: Changes,
+        changes: Arc<Changes>,
         expiry: Expiry,
         patience: Patience,
     ) -> BoxFuture<Written> {
@@ -410,7 +410,7 @@ impl<S: SessionStore> ErasedStore for S {
         self: Arc<Self>,
         old: SessionId,
         new: SessionId,
-        changes: Changes,
+        changes: Arc<Changes>,
         expiry: Expiry,
         patience: Patience,
     ) -> BoxFuture<Written> {

@@ -1,7 +1,7 @@
 //! What one request knows of its session: which it is, what was changed, and what follows for store and cookie.
 //! No input or output.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     changes::{Changes, Data},
@@ -41,9 +41,9 @@ pub(crate) struct Plan {
 
 #[derive(Debug)]
 pub(crate) enum Write {
-    Create(SessionId, Changes),
-    Update(SessionId, Changes),
-    Renew(SessionId, SessionId, Changes),
+    Create(SessionId, Arc<Changes>),
+    Update(SessionId, Arc<Changes>),
+    Renew(SessionId, SessionId, Arc<Changes>),
 }
 
 /// A write under way. A handler may go on changing the session meanwhile, where it does not wait for its `save`.

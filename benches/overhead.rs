@@ -11,57 +11,17 @@
 #[path = "../tests/common/at_once.rs"]
 mod at_once;
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::process::Command;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use allocation_counter::measure;
-use at_once::AtOnce;
+use at_once::{AtOnce, Handler, Trivial, ignore, read, write};
 use criterion::Criterion;
 use http::{Request, Response};
 use tokio::runtime::{Builder, Runtime};
 use tower::util::{Either, option_layer};
 use tower::{Layer, Service};
-use tower_redis_session::{Session, SessionId, SessionLayer, SessionService};
-
-/// What the handler does.
-type Handler = fn(&Request<()>);
-
-#[derive(Clone)]
-struct Trivial(Handler);
-
-impl Service<Request<()>> for Trivial {
-    type Response = Response<()>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<()>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<()>) -> Self::Future {
-        (self.0)(&request);
-        ready(Ok(Response::new(())))
-    }
-}
-
-fn session(request: &Request<()>) -> &Session {
-    request.extensions().get().expect("a session")
-}
-
-fn ignore(_: &Request<()>) {}
-
-fn read(request: &Request<()>) {
-    let session = session(request);
-    let user: Option<String> = session.get("user").expect("text");
-    let status: Option<String> = session.get("status").expect("text");
-    assert!(user.is_some() && status.is_some());
-}
-
-fn write(request: &Request<()>) {
-    session(request).insert("status", "away").expect("room");
-}
+use tower_redis_session::{SessionId, SessionLayer, SessionService};
 
 /// A kind of request.
 struct Case {

@@ -1,12 +1,55 @@
-//! A store that answers at once, with the same session each time: what a request costs on it, the layer costs. Apart
-//! from `mod.rs`, so that the benchmark needs no more than this.
+//! A store that answers at once, with the same session each time, and a service that does: what a request costs on
+//! them, the layer costs. Apart from `mod.rs`, so that the benchmark needs no more than this.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Request, Response};
+use tower::Service;
 use tower_redis_session::{
-    Changes, Error, Expiry, Fields, Record, SessionId, SessionStore, Written,
+    Changes, Error, Expiry, Fields, Record, Session, SessionId, SessionStore, Written,
 };
+
+/// What a handler does.
+pub(crate) type Handler = fn(&Request<()>);
+
+pub(crate) fn ignore(_: &Request<()>) {}
+
+pub(crate) fn read(request: &Request<()>) {
+    let session = session(request);
+    let user: Option<String> = session.get("user").expect("text");
+    let status: Option<String> = session.get("status").expect("text");
+    assert!(user.is_some() && status.is_some());
+}
+
+pub(crate) fn write(request: &Request<()>) {
+    session(request).insert("status", "away").expect("room");
+}
+
+fn session(request: &Request<()>) -> &Session {
+    request.extensions().get().expect("a session")
+}
+
+#[derive(Clone)]
+pub(crate) struct Trivial(pub(crate) Handler);
+
+impl Service<Request<()>> for Trivial {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        (self.0)(&request);
+        ready(Ok(Response::new(())))
+    }
+}
 
 pub(crate) struct AtOnce {
     fields: Fields,

@@ -102,6 +102,15 @@ impl Watched {
         self.seen()
     }
 
+    /// How often Redis read from a socket for a request.
+    pub(crate) async fn reads(&mut self, browser: &Client, steps: &str) -> i64 {
+        let before = self.client.info("total_reads_processed");
+        let answer = run(browser, steps).await;
+        assert_ne!(answer.status, 503, "{steps}");
+        // The last of them is for the question itself.
+        self.client.info("total_reads_processed") - before - 1
+    }
+
     /// What was asked since the last look: `load A`, `update A`, `UNLINK A`, where `A` is the
     /// first session asked for, `B` the second.
     pub(crate) fn seen(&mut self) -> Vec<String> {

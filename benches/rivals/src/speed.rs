@@ -130,11 +130,16 @@ pub static SERVERS: &[Server] = &[
     on_axum(
         "ts",
         "tower-sessions with its Redis store: a read refreshes nothing",
-        |redis| Box::pin(tower_sessions::app(redis, false)),
+        |redis| Box::pin(tower_sessions::app(redis, 6, false)),
     ),
     on_axum("ts-always", "the same, `with_always_save(true)`", |redis| {
-        Box::pin(tower_sessions::app(redis, true))
+        Box::pin(tower_sessions::app(redis, 6, true))
     }),
+    on_axum(
+        "ts-one",
+        "as ts, with one connection in place of the six of its README",
+        |redis| Box::pin(tower_sessions::app(redis, 1, false)),
+    ),
     on_axum(
         "axum_session",
         "axum_session with its Redis pool and its local cache, which is stale across nodes",
@@ -155,6 +160,7 @@ pub static SERVERS: &[Server] = &[
         |redis| Box::pin(ruts::app::<true>(redis)),
     )
     .needs_field_ttl(),
+    on_actix("bare-actix", "actix-web without sessions", Actix::Bare),
     on_actix(
         "actix",
         "actix-session on actix-web, one Redis connection: a read refreshes nothing",

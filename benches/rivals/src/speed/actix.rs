@@ -1,4 +1,4 @@
-//! actix-session with its Redis store, on actix-web.
+//! actix-session with its Redis store, on actix-web; and that without sessions, which is faster than axum or slower.
 
 use std::io;
 use std::net::TcpListener;
@@ -14,10 +14,13 @@ use deadpool_redis::{Config, Runtime};
 
 use crate::rival::BoxError;
 use crate::speed::app::{COOKIE, Fields, IDLE, Profile};
+use crate::speed::bare;
 
 /// How it reaches Redis, and whether a read refreshes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actix {
+    /// Not at all: there are no sessions, and the answers are constant.
+    Bare,
     /// A pool of connections.
     Pool,
     /// One connection for all.
@@ -35,6 +38,7 @@ pub fn serve(
 ) -> Result<(), BoxError> {
     actix_web::rt::System::new().block_on(async {
         let store = match actix {
+            Actix::Bare => return bare(listener, workers).await.map_err(BoxError::from),
             Actix::Pool => {
                 let pool = Config::from_url(redis).create_pool(Some(Runtime::Tokio1))?;
                 RedisSessionStore::new_pooled(pool).await?
@@ -43,7 +47,7 @@ pub fn serve(
         };
         let policy = match actix {
             Actix::Refresh => TtlExtensionPolicy::OnEveryRequest,
-            Actix::Pool | Actix::Manager => TtlExtensionPolicy::OnStateChanges,
+            Actix::Bare | Actix::Pool | Actix::Manager => TtlExtensionPolicy::OnStateChanges,
         };
         run(store, policy, listener, workers)
             .await
@@ -76,6 +80,32 @@ async fn run(
             .route("/visit", web::post().to(visit))
             .route("/login/{user}/{fields}", web::post().to(login))
             .route("/logout", web::post().to(logout))
+    });
+    server
+        .workers(workers)
+        .disable_signals()
+        .listen(listener)?
+        .run()
+        .await
+}
+
+async fn bare(listener: TcpListener, workers: usize) -> io::Result<()> {
+    let server = HttpServer::new(|| {
+        App::new()
+            .route("/ping", web::get().to(async || "pong"))
+            .route(
+                "/profile",
+                web::get().to(async || HttpResponse::Ok().json(bare::answer())),
+            )
+            .route("/visit", web::post().to(async || "1"))
+            .route(
+                "/login/{user}/{fields}",
+                web::post().to(async || {
+                    HttpResponse::Ok()
+                        .append_header(bare::LOGIN)
+                        .body("welcome")
+                }),
+            )
     });
     server
         .workers(workers)

@@ -1,6 +1,5 @@
 //! axum and no sessions: the answers are those of the others, but constant.
 
-use axum::http::header::SET_COOKIE;
 use axum::response::{AppendHeaders, IntoResponse};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -24,13 +23,23 @@ pub async fn layered() -> Result<Router, BoxError> {
 }
 
 async fn profile() -> Json<Profile> {
-    Json(Profile {
-        user: "abdullah".to_owned(),
-        status: STATUS.to_owned(),
-    })
+    Json(answer())
 }
 
 async fn login() -> impl IntoResponse {
-    let cookie = "session_id=00000000-0000-4000-8000-000000000000; HttpOnly; SameSite=Lax; Path=/";
-    (AppendHeaders([(SET_COOKIE, cookie)]), "welcome")
+    (AppendHeaders([LOGIN]), "welcome")
 }
+
+/// What a profile is.
+pub(super) fn answer() -> Profile {
+    Profile {
+        user: "abdullah".to_owned(),
+        status: STATUS.to_owned(),
+    }
+}
+
+/// What a login sends beside its answer.
+pub(super) const LOGIN: (&str, &str) = (
+    "set-cookie",
+    "session_id=00000000-0000-4000-8000-000000000000; HttpOnly; SameSite=Lax; Path=/",
+);

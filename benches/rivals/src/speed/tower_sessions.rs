@@ -9,9 +9,9 @@ use tower_sessions_redis_store::RedisStore;
 use crate::rival::BoxError;
 use crate::speed::app::{COOKIE, Fields, IDLE, Profile, Sessions, fred, routes};
 
-/// With six connections, as its store's README has it.
-pub async fn app(redis: String, always_save: bool) -> Result<Router, BoxError> {
-    let pool = fred(&redis)?.build_pool(6)?;
+/// Its store's README has six connections. With one, more commands share a packet.
+pub async fn app(redis: String, connections: usize, always_save: bool) -> Result<Router, BoxError> {
+    let pool = fred(&redis)?.build_pool(connections)?;
     pool.init().await?;
     let layer = SessionManagerLayer::new(RedisStore::new(pool))
         .with_name(COOKIE)

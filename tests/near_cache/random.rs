@@ -1,7 +1,8 @@
 //! Random operations on two nodes, and a checker, which [`world`](crate::world) has: on a server whose connections are
 //! killed or not, in one process or two.
 //!
-//! 100,000 operations where built with optimizations, 20,000 otherwise; `NEAR_CACHE_OPERATIONS` says how many.
+//! 100,000 operations in two processes and where built with optimizations, 20,000 otherwise; `NEAR_CACHE_OPERATIONS` says
+//! how many.
 //! `NEAR_CACHE_SEED` repeats their choice.
 
 use std::sync::Arc;
@@ -19,14 +20,12 @@ const PREFIX: &str = "session:";
 /// So many times connections are killed before they are left alone for a while.
 const KILLS: usize = 8;
 
-fn operations() -> usize {
-    let short = if cfg!(debug_assertions) {
-        20_000
-    } else {
-        100_000
-    };
+const MANY: usize = 100_000;
+const FEW: usize = if cfg!(debug_assertions) { 20_000 } else { MANY };
+
+fn operations(usual: usize) -> usize {
     let told = std::env::var("NEAR_CACHE_OPERATIONS").ok();
-    told.map_or(short, |told| told.parse().expect("a number"))
+    told.map_or(usual, |told| told.parse().expect("a number"))
 }
 
 pub fn seed() -> u64 {
@@ -109,15 +108,15 @@ impl Drop for Killer {
     }
 }
 
-fn plays_while_connections_are_killed(homes: [Home; 2]) {
+fn plays_while_connections_are_killed(homes: [Home; 2], operations: usize) {
     let (server, seed) = (RedisServer::start(), seed());
     let game = Game::new(&server.url(), PREFIX, homes);
     let mut killer = Killer::start(&server, seed);
-    game.play(seed, operations());
+    game.play(seed, operations);
     let killed = killer.stop();
     let (reads, failures) = (game.world.reads(), game.world.failures());
     println!("{reads} reads, {failures:?} failures, {killed} connections killed");
-    assert!(reads > operations() / 4);
+    assert!(reads > operations / 4);
     // Of both nodes.
     assert!(failures.iter().all(|it| *it > 0), "{failures:?}");
     // They were near caches all the time.
@@ -128,7 +127,7 @@ fn plays_while_connections_are_killed(homes: [Home; 2]) {
 fn no_read_is_too_old() {
     let server = RedisServer::start();
     let game = Game::new(&server.url(), PREFIX, [Home::Here; 2]);
-    game.play(seed(), operations());
+    game.play(seed(), operations(FEW));
     let (reads, failures) = (game.world.reads(), game.world.failures());
     let scripts = scripts(&server);
     println!("{reads} reads, {failures:?} failures, {scripts} scripts");
@@ -139,10 +138,26 @@ fn no_read_is_too_old() {
 
 #[test]
 fn no_read_is_too_old_while_connections_are_killed() {
-    plays_while_connections_are_killed([Home::Here; 2]);
+    plays_while_connections_are_killed([Home::Here; 2], operations(FEW));
 }
 
 #[test]
 fn no_read_is_too_old_in_two_processes_while_connections_are_killed() {
-    plays_while_connections_are_killed([Home::Here, Home::Elsewhere]);
+    plays_while_connections_are_killed([Home::Here, Home::Elsewhere], operations(MANY));
+}
+
+#[test]
+fn nothing_is_read_of_what_was_there_before_the_server_was_emptied() {
+    let server = RedisServer::start();
+    let game = Game::new(&server.url(), PREFIX, [Home::Here, Home::Elsewhere]);
+    let ways = ["FLUSHALL", "FLUSHDB", "FLUSHALL ASYNC", "FLUSHDB ASYNC"];
+    let empty = ways.map(|way| {
+        let server = &server;
+        move || {
+            let command: Vec<_> = way.split(' ').collect();
+            assert_eq!(server.client().cmd(&command).text(), "OK", "{way}");
+        }
+    });
+    game.play_while_it_is_emptied(seed(), empty);
+    game.warm(&mut [Monitor::start(&server)]);
 }

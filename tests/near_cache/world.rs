@@ -5,7 +5,7 @@
 //! has answered. So what is taken for acknowledged is so, and what is taken for later begins later.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
@@ -20,6 +20,9 @@ use crate::process::{Line, Process, obey};
 const SESSIONS: usize = 40;
 /// On each node.
 const TASKS: usize = 8;
+
+/// In place of a node, where neither did it.
+const SOMEBODY_ELSE: usize = 2;
 
 /// Where a node lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +89,8 @@ struct Place {
 pub struct World {
     places: Vec<Place>,
     left: AtomicUsize,
+    /// Whether nobody is to begin to write.
+    only_reads: AtomicBool,
     reads: AtomicUsize,
     /// By node.
     failures: [AtomicUsize; 2],
@@ -107,6 +112,7 @@ impl World {
         Self {
             places: (0..SESSIONS).map(place).collect(),
             left: AtomicUsize::default(),
+            only_reads: AtomicBool::default(),
             reads: AtomicUsize::default(),
             failures: Default::default(),
         }
@@ -253,6 +259,28 @@ impl World {
         }
     }
 
+    /// Something empties the server while both nodes read: as if somebody else had deleted each session.
+    async fn is_emptied(&self, actor: &Actor, empty: impl FnOnce()) {
+        self.only_reads.store(true, Ordering::Relaxed);
+        let mut turns = Vec::new();
+        for place in &self.places {
+            turns.push(place.writing.lock().await);
+        }
+        for place in 0..SESSIONS {
+            self.life(place).deleting = Some(Instant::now());
+        }
+        empty();
+        for place in 0..SESSIONS {
+            self.life(place).deleted = Some((SOMEBODY_ELSE, Instant::now()));
+        }
+        // For longer than what is gone may be read.
+        tokio::time::sleep(BOUND + BOUND / 4).await;
+        for place in 0..SESSIONS {
+            self.begin(place, actor).await;
+        }
+        self.only_reads.store(false, Ordering::Relaxed);
+    }
+
     async fn run(&self, actor: &Actor, mut random: Random) {
         let next = |left: usize| left.checked_sub(1);
         while (self.left)
@@ -264,6 +292,9 @@ impl World {
                 .within(0..SESSIONS as u64)
                 .min(random.within(0..SESSIONS as u64))) as usize;
             match (random.within(0..1000), owner(place)) {
+                _ if self.only_reads.load(Ordering::Relaxed) => {
+                    self.read(place, actor, false).await;
+                }
                 (0..850, _) => self.read(place, actor, false).await,
                 (850..870, _) => self.read(place, actor, true).await,
                 (_, Some(owner)) if owner != actor.node => self.read(place, actor, false).await,
@@ -343,6 +374,22 @@ impl Game {
         something(&self.world);
         self.world.left.store(0, Ordering::Relaxed);
         self.end(tasks);
+    }
+
+    /// Both nodes do operations while the server is emptied in each of these ways.
+    pub fn play_while_it_is_emptied(
+        &self,
+        seed: u64,
+        ways: impl IntoIterator<Item = impl FnOnce()>,
+    ) {
+        self.play_during(seed, |world| {
+            for empty in ways {
+                world.goes_on_for(500);
+                let emptied = world.is_emptied(&self.actors[0][0], empty);
+                self.runtimes[0].block_on(emptied);
+            }
+            world.goes_on_for(500);
+        });
     }
 
     fn begin(&self, seed: u64, operations: usize) -> Vec<JoinHandle<()>> {

@@ -30,6 +30,10 @@ pub struct Options {
     /// How long a measurement takes.
     #[arg(long)]
     seconds: Option<f64>,
+    /// How long it sends before that: enough for a cache in the process to have met each of 10,000 sessions, since between
+    /// a server's turns may lie more time than it keeps them.
+    #[arg(long, default_value_t = 0.5)]
+    warm_up: f64,
     /// 64 connections and 10,000 sessions only, and short measurements.
     #[arg(long)]
     quick: bool,
@@ -115,6 +119,7 @@ impl Options {
         Plan {
             rounds: self.rounds.unwrap_or(3),
             seconds: self.seconds.unwrap_or(if self.quick { 0.6 } else { 1.0 }),
+            warm_up: self.warm_up,
             foreign: self.foreign,
         }
     }

@@ -23,6 +23,8 @@ pub struct Group {
 pub struct Plan {
     pub rounds: usize,
     pub seconds: f64,
+    /// How long it sends before it measures.
+    pub warm_up: f64,
     /// How much other processes may use meanwhile, in cores.
     pub foreign: f64,
 }
@@ -102,9 +104,7 @@ fn undisturbed(
         connections: group.connections,
         sessions: group.sessions,
         seconds: plan.seconds,
-        // Enough for a cache in the process to have met each of 10,000 sessions: between a server's turns lies more
-        // time than it keeps them.
-        warm_up: (plan.seconds / 5.0).max(0.5),
+        warm_up: plan.warm_up,
         ..lab.load(node, group.work)
     };
     for _ in 0..REPEATS {

@@ -26,7 +26,7 @@ use crate::{
     error::{Error, ErrorKind},
     event,
     id::SessionId,
-    store::{Patience, Written},
+    store::{Found, Patience, Written},
 };
 
 pin_project! {
@@ -109,10 +109,23 @@ impl Inner {
             (state.current(), unasked.then_some(state.presented))
         };
         if let Some(presented) = presented {
-            let found = store
+            let mut found = store
                 .clone()
                 .find(presented.ids, config.expiry, Patience::until(deadline))
                 .await?;
+            if let Found::One(id, record) = &mut found {
+                // That may have come from a cache.
+                match store
+                    .clone()
+                    .load(*id, config.expiry, false, Patience::until(deadline))
+                    .await?
+                {
+                    Some(fresh) => {
+                        (record.fields, record.idle_timeout) = (fresh.fields, fresh.idle_timeout);
+                    }
+                    None => found = Found::Nothing,
+                }
+            }
             self.state().found(found);
         } else if let Some(id) = current {
             let record = store

@@ -23,6 +23,7 @@ over_both_stores!(
     a_session_that_cannot_be_deleted_is_a_503,
     a_failed_write_leaves_the_error_for_outer_layers,
     a_save_without_the_store_is_an_error_to_the_handler,
+    a_reload_after_an_outage_asks_for_more_than_a_cache_may_know,
     a_lazy_layer_lets_routes_that_do_not_ask_survive_an_outage,
     a_lazy_layer_rejects_in_the_extractor,
     a_lazy_layer_can_let_the_handler_run_as_well,
@@ -250,6 +251,17 @@ async fn a_save_without_the_store_is_an_error_to_the_handler<B: Backend>() {
             }
         }
     }
+}
+
+async fn a_reload_after_an_outage_asks_for_more_than_a_cache_may_know<B: Backend>() {
+    let app = broken::<B>(Outage::Hangs, goes_on).await;
+    let slow = app.begin("wait; reload; get user").await;
+    app.store.mend().await;
+    app.calls();
+    let told = app.go_on(slow).await.json();
+    assert_eq!(told[2], "ann");
+    // The first refreshes, and may be answered from a cache.
+    assert_eq!(app.calls(), ["load", "load"]);
 }
 
 async fn a_lazy_layer_lets_routes_that_do_not_ask_survive_an_outage<B: Backend>() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::common::{Monitor, Random, RedisServer};
+use crate::common::{Monitor, Random, RedisServer, no_key_without_ttl};
 use crate::node::{BOUND, connection};
 use crate::world::{Game, Home};
 
@@ -121,6 +121,10 @@ fn plays_while_connections_are_killed(homes: [Home; 2], operations: usize) {
     assert!(failures.iter().all(|it| *it > 0), "{failures:?}");
     // They were near caches all the time.
     game.warm(&mut [Monitor::start(&server)]);
+    // Those by which they find out whether they are told are there as well.
+    let keys = server.client().cmd(&["KEYS", "*@near:*"]);
+    assert!(!keys.list().is_empty());
+    no_key_without_ttl(&mut server.client(), "*");
 }
 
 #[test]

@@ -110,7 +110,8 @@ impl SessionLayer {
     /// # }
     /// ```
     ///
-    /// Requests whose handler still runs are not waited for; a server's graceful shutdown does that.
+    /// Requests whose handler still runs are not waited for; a server's graceful shutdown does that. Nor is the second half
+    /// of a renewal that `RedisStore` could not finish in its time: without it the session's old id ends by itself.
     pub async fn drain(&self) {
         self.shared.writes.closed().await;
     }

@@ -84,7 +84,7 @@
 //! | … that changes it | the same | one script |
 //! | … that renews its id | the same | two scripts |
 //! | … that destroys it (logout) | the same | `UNLINK` |
-//! | … whose cookie is [persistent](CookieLifetime::Persistent) | the same | one script, also where nothing changed |
+//! | … whose cookie is [persistent](CookieLifetime::Persistent) and sent again | the same | one script, also where nothing changed |
 //! | in a [lazy](SessionLayerBuilder::lazy) layer, session not used | nothing | nothing |
 //!
 //! Two live sessions cannot be told apart, so a request that presents several well-formed ids has each of them looked

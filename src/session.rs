@@ -127,7 +127,8 @@ impl Session {
     /// The value of a field; `None` where there is no such field.
     ///
     /// A value reads back as the type that was written; other programs' text reads as `String`, and as anything else
-    /// if it is its JSON.
+    /// if it is its JSON. What does not say of which type it is, as a `serde_json::Value` or an untagged enum, takes a
+    /// string that is JSON for what it says: `"3"` for 3.
     ///
     #[doc = example!(
         "session.insert(\"tries\", 3)?;"

@@ -82,11 +82,11 @@ const DIRECT: Duration = Duration::from_secs(1);
 ///
 /// # When Redis fails
 ///
-/// Each operation ends within the layer's `store_timeout` (1 second where no layer asks), whatever happens to the
-/// server, the network or the connection. Once a connection is lost, or an operation's time is over and the server has
+/// Each operation ends within the layer's `store_timeout` (1 second where no layer asks; a delete, for which a client may
+/// have stopped waiting, within 1 second if that is longer), whatever happens to the server, the network or the connection. Once a connection is lost, or an operation's time is over and the server has
 /// said nothing in it (or nothing for 1 second, whoever asked), operations fail at once, and a new connection is tried
-/// for, at first after 10 milliseconds, then up to four times a second, by one task a server. When there is one again, an event
-/// `recovered` says so. At most 4096 operations are under way at once; more wait for a place, within their time.
+/// for, at first after at most 10 milliseconds, later after 125 to 250, by one task a server. When there is one again, an
+/// event `recovered` says so. At most 4096 operations are under way at once; more wait for a place, within their time.
 ///
 /// A write that was reported as failed may have happened before that, where only its answer was lost. It does not
 /// happen later: each script that writes carries the layer's deadline in the server's time, and does nothing when it
@@ -144,11 +144,13 @@ impl RedisStore {
     /// of each node must be valid for the name or address by which the nodes announce it.
     ///
     /// The connection is kept: when it is lost or the server falls silent, operations fail at once, and a new connection
-    /// is tried for until there is one. No operation is ever sent twice. It must be called inside a tokio runtime.
+    /// is tried for until there is one. What was sent over a lost connection is not sent again over the next: only what
+    /// certainly has not run (the server says so) is, and the second half of a renewal, which may run twice. It must be
+    /// called inside a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) for a URL that cannot be used; and within 4 seconds [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
+    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) for a URL that cannot be used; and within 5 seconds [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) for a server that is not there, [`ErrorKind::NotAuthenticated`](crate::ErrorKind::NotAuthenticated), [`ErrorKind::Tls`](crate::ErrorKind::Tls) and the
     /// others for one that refuses. None shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {

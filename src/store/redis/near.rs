@@ -359,8 +359,7 @@ impl RedisStore {
     ///
     /// - Whatever was written through this store, or a clone of it, before the request began.
     /// - Whatever was written elsewhere (by another process, another program, or another store in this one) as soon as
-    ///   Redis has said so, mostly within a few milliseconds, and in any case all that was acknowledged 1 second before
-    ///   the request began; a logout is such a write. The second also holds where nothing arrives any more: sessions are
+    ///   Redis has said so, and in any case all that was acknowledged 1 second before the request began; a logout is such a write. The second also holds where nothing arrives any more: sessions are
     ///   served from memory only while the connection has answered within the last second. While it is lost, or Redis
     ///   refuses it, nothing is kept and every session is loaded as without the cache, which is empty afterwards.
     /// - [`Session::reload`](crate::Session::reload) always asks Redis. A handler that must not act on what was true a
@@ -385,8 +384,8 @@ impl RedisStore {
     /// # Memory
     ///
     /// `capacity` is how many sessions are kept, each of up to 1 KiB, where 256 bytes for itself, and 64 for each field,
-    /// are counted beside names and texts; a larger one takes as many places as it has KiB. So at
-    /// most about `capacity` KiB are used. Where it is full, those that were loaded first make room. Redis remembers which
+    /// are counted beside names and texts; a larger one takes as many places as it has KiB. With
+    /// what the cache itself needs, about one and a half times `capacity` KiB are used at most. Where it is full, about those that were loaded first make room. Redis remembers which
     /// sessions it has to speak of, up to `tracking-table-max-keys` of them (1,000,000 by default); what is beyond that
     /// is loaded anew.
     ///

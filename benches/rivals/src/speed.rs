@@ -45,8 +45,8 @@ pub enum Start {
 /// The server without sessions, which others are compared with.
 pub const BARE: &str = "bare";
 
-/// What an engineer would write by hand, which others are compared with.
-pub const HAND: &str = "pipeline";
+/// What an engineer would write by hand, in two ways, which others are compared with.
+pub const HAND: [&str; 2] = ["pipeline", "join"];
 
 /// An app's routes, once it has its connections.
 pub type App = BoxFuture<'static, Result<Router, BoxError>>;
@@ -102,12 +102,12 @@ pub static SERVERS: &[Server] = &[
         |_| Box::pin(bare::layered()),
     ),
     on_axum(
-        HAND,
+        HAND[0],
         "handlers by hand: a fred Pipeline of HGETALL and EXPIRE, a guarded script for a write",
         |redis| Box::pin(hand::app::<false>(redis)),
     ),
     on_axum(
-        "join",
+        HAND[1],
         "the same with `tokio::join!` of the two commands",
         |redis| Box::pin(hand::app::<true>(redis)),
     ),

@@ -1,7 +1,7 @@
 //! How fast each session layer is, on the same work and in the same run.
 //!
-//! `cargo run --release --bin speed` builds everything and measures all there is but the time of
-//! clean builds, in about 25 minutes; `-- table --quick` is the main table in a few. Each server is a process of its own, on a
+//! `cargo run --release --bin speed` builds everything and measures all there is, in about an hour, a third of which
+//! are clean builds; `-- table --quick` is the main table in a few minutes. Each server is a process of its own, on a
 //! core of its own; Redis and the load generator are on another. Redis is the newest that
 //! `tests/servers` can fetch, or what `REDIS_SERVER` names.
 
@@ -34,7 +34,7 @@ use crate::load::Load;
 use crate::options::Options;
 use crate::table::Table;
 
-/// Measures session layers side by side. Without a command all there is, but `build`.
+/// Measures session layers side by side. Without a command all there is.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -134,7 +134,9 @@ impl Serve {
 
 /// All that is measured by default. A part that fails does not hide the others.
 fn everything(options: &Options) -> Result<(), BoxError> {
-    let parts = [table, costs, memory, link, scale];
+    let parts = [table, costs, memory, link, scale, |_: &Options| {
+        builds::print(&[])
+    }];
     let results = parts.map(|part| {
         let result = part(options);
         if let Err(error) = &result {

@@ -48,21 +48,20 @@ fn title(row: &Row) -> String {
 /// Requests a second, and their ratio to those of the servers that others are compared with.
 fn speed(nodes: &[Node], results: &Results) {
     let mut table = Table::new(head("", nodes));
-    let bases = [(BARE, ""), (HAND, "×")];
-    let bases = bases.map(|(name, mark)| {
+    let bases = [BARE, HAND[0], HAND[1]].map(|name| {
         let at = nodes.iter().position(|node| node.server.name == name);
-        (at, mark)
+        (at, name)
     });
     for row in &results.rows {
         let mut cells = vec![title(row)];
         for measured in &row.measured {
             let rate = Spread::of(measured.iter().map(Measured::rate)).median;
             let mut lines = vec![format!("{}/s", thousands(rate))];
-            for (base, mark) in bases {
+            for (base, name) in bases {
                 let Some(base) = base else { continue };
                 let pairs = measured.iter().zip(&row.measured[base]);
                 let ratio = Spread::of(pairs.map(|(it, base)| it.rate() / base.rate()));
-                lines.push(format!("{mark}{}", ratio.ratio()));
+                lines.push(format!("{} of {name}", ratio.ratio()));
             }
             cells.push(lines.join("<br>"));
         }
@@ -70,8 +69,8 @@ fn speed(nodes: &[Node], results: &Results) {
     }
     table.print("Requests (or pages) a second");
     println!(
-        "\nThe median of the rounds; below, the ratio to {BARE} and, with ×, to {HAND}: the median of \
-         the ratios within each round, with the least and the greatest."
+        "\nThe median of the rounds; below, the ratio to others: the median of the ratios within each \
+         round, with the least and the greatest."
     );
 }
 

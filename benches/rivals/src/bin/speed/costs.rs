@@ -5,7 +5,7 @@ use rivals::rival::BoxError;
 use rivals::speed::Server;
 
 use crate::confirm;
-use crate::lab::{Lab, Node};
+use crate::lab::{DATABASES, Lab, Node};
 use crate::load::Load;
 use crate::table::Table;
 use crate::work::{PAGE, Work};
@@ -50,7 +50,8 @@ pub fn print(lab: &mut Lab, servers: &[&'static Server]) -> Result<(), BoxError>
             talks.push(talk(lab, &mut node, work)?);
         }
         // Only now, because its bytes count as Redis's output.
-        let replica = RedisServer::start_replica_of(&lab.redis, &[]);
+        let databases = DATABASES.to_string();
+        let replica = RedisServer::start_replica_of(&lab.redis, &["--databases", &databases]);
         let mut costs = Vec::new();
         for (work, talk) in WORK.into_iter().zip(talks) {
             let writes = writes(lab, &mut node, &mut replica.client(), work)?;

@@ -20,7 +20,7 @@ use rivals::speed::Server;
 const STALE: Duration = Duration::from_secs(400);
 
 /// How many databases Redis has: each server gets one of its own.
-const DATABASES: usize = 64;
+pub const DATABASES: usize = 64;
 
 /// Where processes run.
 #[derive(Debug, Clone)]

@@ -223,7 +223,8 @@ impl Session {
 
     pub(super) fn reload(&mut self, world: &mut World, ids: &[usize]) -> Outcome<()> {
         if self.lookup == Lookup::Unavailable {
-            return self.find(world, ids);
+            self.find(world, ids)?;
+            // What was found may have come from a cache, so that it is asked for once more. Nothing comes in between here.
         }
         let Some(id) = self.current else {
             return Ok(());

@@ -8,10 +8,8 @@ local numbers_in = {}
 local function numbers(text)
   local known = numbers_in[text]
   if not known then
-    known = {}
-    for number in string.gmatch(text, '%d+') do
-      known[#known + 1] = tonumber(number)
-    end
+    local a, b, c, d, e = string.match(text, '^(%d+) ?(%d*) ?(%d*) ?(%d*) ?(%d*)$')
+    known = { tonumber(a), tonumber(b), tonumber(c), tonumber(d), tonumber(e) }
     numbers_in[text] = known
   end
   return known

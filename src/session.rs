@@ -223,7 +223,8 @@ impl Session {
         "assert!(!session.remove(\"user\"));"
     )]
     pub fn remove(&self, field: &str) -> bool {
-        self.change(|state| state.data.remove(field)).is_some()
+        self.change_what_is(|state| state.data.remove(field))
+            .is_some()
     }
 
     /// Removes a field and gives its value.
@@ -238,12 +239,12 @@ impl Session {
     /// As [`get`](Self::get); the field is then still there.
     pub fn take<T: DeserializeOwned>(&self, field: &str) -> Result<Option<T>, Error> {
         loop {
-            let Some(text) = self.change(|state| state.data.get(field)) else {
+            let Some(text) = self.change_what_is(|state| state.data.get(field)) else {
                 return Ok(None);
             };
             // Outside the lock: it is the caller's code, which may use this very session.
             let value = decode(field, &text)?;
-            let taken = self.change(|state| {
+            let taken = self.change_what_is(|state| {
                 let same = state.data.get(field).as_ref() == Some(&text);
                 same && state.data.remove(field).is_some()
             });
@@ -264,7 +265,7 @@ impl Session {
         "assert!(session.is_empty());"
     )]
     pub fn clear(&self) {
-        self.change(|state| state.data.clear());
+        self.change_what_is(|state| state.data.clear());
     }
 
     /// Adds to a number, absent counting as 0, and gives the sum as this request sees it. Increments of parallel
@@ -293,7 +294,7 @@ impl Session {
         "session.insert(\"user\", \"abdullah\")?;"
     )]
     pub fn renew(&self) {
-        self.change(State::renew);
+        self.change_what_is(State::renew);
     }
 
     /// Deletes the session and clears the cookie. An `insert` after it starts a new session with a new id.
@@ -304,7 +305,7 @@ impl Session {
         "assert!(session.is_empty());"
     )]
     pub fn destroy(&self) {
-        self.change(State::destroy);
+        self.change_what_is(State::destroy);
     }
 
     /// From now on this session ends so long after its last request ("remember me"); kept with the session, whatever
@@ -387,6 +388,13 @@ impl Session {
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.inner.state();
         state.mark_written();
+        change(&mut state)
+    }
+
+    /// A change that is nothing on a session that could not be loaded: loading it later does not do it.
+    fn change_what_is<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.inner.state();
+        state.mark_destroyed();
         change(&mut state)
     }
 }

@@ -339,3 +339,28 @@ fn a_runtime_that_has_stopped_holds_up_no_other() {
     let loaded = keeps.block_on(bounded("an answer", load(&store, ids[0])));
     assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "0");
 }
+
+/// Redis refuses a script that would use memory only before the script has written.
+#[tokio::test]
+async fn sessions_that_are_created_together_are_refused_together_where_memory_is_full() {
+    let server = RedisServer::start_with(&["--maxmemory-policy", "noeviction"]);
+    let store = RedisStore::connect(&server.url())
+        .await
+        .expect("a connection");
+    sessions(&store, 64).await;
+    let mut client = server.client();
+    client.cmd(&["CONFIG", "SET", "maxmemory", "1"]);
+    let create = |_| {
+        let store = store.clone();
+        async move {
+            store
+                .create(SessionId::random(), &set("n", "1"), EXPIRY())
+                .await
+        }
+    };
+    for created in all((0..64).map(create)).await {
+        let kind = created.expect_err("no memory").kind();
+        assert_eq!(kind, ErrorKind::OutOfMemory);
+    }
+    assert_eq!(client.cmd(&["DBSIZE"]).int(), 64);
+}

@@ -76,6 +76,8 @@ pub(crate) struct State {
     changed_late: bool,
     /// Something was to be written although the store could not be asked.
     refused: bool,
+    /// So was what leaves no trace on a session that could not be loaded, and so cannot be done once it is.
+    void: bool,
     /// Several live sessions were presented: none is trusted, and none of their cookies cleared.
     ambiguous: bool,
     /// The live session that the client's cookie names.
@@ -109,6 +111,7 @@ impl State {
             head_out: false,
             changed_late: false,
             refused: false,
+            void: false,
             ambiguous: false,
             held: None,
             current: None,
@@ -178,6 +181,12 @@ impl State {
         self.refused |= self.lookup == Lookup::Unavailable;
     }
 
+    /// As [`mark_written`](Self::mark_written), for what needs the session to be there.
+    pub(crate) fn mark_destroyed(&mut self) {
+        self.mark_written();
+        self.void |= self.lookup == Lookup::Unavailable;
+    }
+
     pub(crate) fn renew(&mut self) {
         if self.settled().is_some() {
             self.fresh.get_or_insert_with(SessionId::random);
@@ -196,7 +205,7 @@ impl State {
 
     /// The error that stands in the way of any write.
     pub(crate) fn refusal(&self) -> Option<Error> {
-        self.refused.then(|| {
+        (self.refused || self.void).then(|| {
             let message = "the session could not be loaded, so it cannot be written";
             match self.unavailable.clone() {
                 Some(cause) => Error::new(cause.kind(), message).with_source(cause),

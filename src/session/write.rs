@@ -126,7 +126,10 @@ impl Inner {
                     None => found = Found::Nothing,
                 }
             }
-            self.state().found(found);
+            let mut state = self.state();
+            // The write at the end has time of its own: it is not the load that took the handler's so long.
+            state.loaded_in = Duration::ZERO;
+            state.found(found);
         } else if let Some(id) = current {
             let record = store
                 .clone()

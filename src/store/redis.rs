@@ -202,7 +202,7 @@ impl RedisStore {
     pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.prefix = Arc::from(prefix.as_ref());
         // Ids mean other keys now.
-        self.loads = Arc::default();
+        (self.loads, self.writes) = (Arc::default(), Arc::default());
         self.near = self.near.with_prefix(&self.prefix);
         self
     }

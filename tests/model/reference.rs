@@ -90,6 +90,7 @@ struct Session {
     ambiguous: bool,
     /// Something was to be written although the store could not be asked.
     refused: bool,
+    void: bool,
     head_out: bool,
     touched: bool,
     /// The live session of the client's cookie.

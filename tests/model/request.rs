@@ -65,7 +65,7 @@ impl Request {
             Ok(session) => session,
             Err(kind) => return Some(Said::Failed(kind)),
         };
-        if session.refused {
+        if session.refused || session.void {
             return Some(Said::Failed(ErrorKind::Unavailable));
         }
         if session.head_out && session.needs_cookie() {
@@ -116,7 +116,7 @@ impl Request {
             if status >= 500 && !world.options.save_on_server_error {
                 session.changes = Changes::default();
                 session.next = None;
-            } else if session.refused {
+            } else if session.refused || session.void {
                 return Some(UNAVAILABLE);
             }
             let lives_on = session.current.is_some() && session.current == session.held;

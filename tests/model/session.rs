@@ -14,6 +14,7 @@ impl Session {
             any_cookie,
             ambiguous: false,
             refused: false,
+            void: false,
             head_out: false,
             touched: false,
             held: None,
@@ -97,7 +98,14 @@ impl Session {
             _ => {}
         }
         // Whatever may change something, whether it does or not.
-        self.refused |= self.lookup == Lookup::Unavailable;
+        let unavailable = self.lookup == Lookup::Unavailable;
+        self.refused |= unavailable;
+        // What leaves nothing behind that could be done later.
+        self.void |= unavailable
+            && matches!(
+                op,
+                Op::Remove(_) | Op::Take(_) | Op::Clear | Op::Renew | Op::Destroy
+            );
         match op {
             Op::Insert(field, value) => {
                 self.insert(field.name(), value.text())?;

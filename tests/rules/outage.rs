@@ -24,6 +24,8 @@ over_both_stores!(
     a_failed_write_leaves_the_error_for_outer_layers,
     a_save_without_the_store_is_an_error_to_the_handler,
     a_reload_after_an_outage_asks_for_more_than_a_cache_may_know,
+    a_reload_after_an_outage_has_time_to_write,
+    what_was_nothing_without_the_session_is_not_done_by_a_reload,
     a_lazy_layer_lets_routes_that_do_not_ask_survive_an_outage,
     a_lazy_layer_rejects_in_the_extractor,
     a_lazy_layer_can_let_the_handler_run_as_well,
@@ -262,6 +264,33 @@ async fn a_reload_after_an_outage_asks_for_more_than_a_cache_may_know<B: Backend
     assert_eq!(told[2], "ann");
     // The first refreshes, and may be answered from a cache.
     assert_eq!(app.calls(), ["load", "load"]);
+}
+
+/// What the handler does before and after its session could be loaded after all, and the answer.
+async fn loaded_late<B: Backend>(before: &str, after: &str) -> (App<B>, Answer) {
+    let app = broken::<B>(Outage::Hangs, goes_on).await;
+    let slow = app.begin(&format!("{before}; wait; reload; {after}")).await;
+    app.store.mend().await;
+    let answer = app.go_on(slow).await;
+    (app, answer)
+}
+
+async fn a_reload_after_an_outage_has_time_to_write<B: Backend>() {
+    let (app, answer) = loaded_late::<B>("get user", "set user eve").await;
+    assert_eq!(answer.status, 200);
+    app.assert_stored(&[("user", "eve"), ("n", "1")]).await;
+    // What was only set can still be written.
+    let (app, answer) = loaded_late::<B>("set user eve", "get user").await;
+    assert_eq!(answer.status, 200);
+    app.assert_stored(&[("user", "eve"), ("n", "1")]).await;
+}
+
+async fn what_was_nothing_without_the_session_is_not_done_by_a_reload<B: Backend>() {
+    for before in ["destroy", "renew", "clear", "remove user"] {
+        let (app, answer) = loaded_late::<B>(before, "get user").await;
+        assert_unavailable(&answer);
+        app.assert_stored(&[("user", "ann"), ("n", "1")]).await;
+    }
 }
 
 async fn a_lazy_layer_lets_routes_that_do_not_ask_survive_an_outage<B: Backend>() {

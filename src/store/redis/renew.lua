@@ -26,7 +26,10 @@ local function renew(old, new, first, its_numbers)
     redis.call('HDEL', new, '@prepared')
     return redis.call('PTTL', new)
   end
-  -- Before anything is changed, since this can be refused.
+  -- Before anything is changed, since this can be refused. What the first half made is put aside: if the session cannot
+  -- be changed any more, the client has the new id all the same, and that must work.
+  local aside = new .. ':prepared'
+  redis.call('RENAME', new, aside)
   redis.call('RENAME', old, new)
   local answer = attempt(function()
     -- The first half's mark, if an earlier renewal without a second half has left it.
@@ -35,6 +38,9 @@ local function renew(old, new, first, its_numbers)
   end)
   if type(answer) == 'table' then
     redis.call('RENAME', new, old)
+    redis.call('RENAME', aside, new)
+  else
+    redis.call('UNLINK', aside)
   end
   return answer
 end

@@ -32,7 +32,8 @@ pub(super) fn record(mut fields: Fields, time_to_live: Duration) -> Record {
         // As in common.lua: without a sign.
         let digits = text.iter().all(u8::is_ascii_digit);
         let own: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-        (digits && own > 0).then(|| storable(milliseconds(own)))
+        let own = (digits && own > 0).then(|| milliseconds(own));
+        own.filter(|own| storable(*own) == *own)
     });
     fields.retain(|name, _| !is_reserved(name));
     let mut record = Record::new(fields, time_to_live);

@@ -107,7 +107,9 @@ end
 -- Makes a session. On an error nothing is left, and so nothing that has no end.
 local function make(key, run, ...)
   local answer = attempt(run, key, ...)
-  if type(answer) == 'table' then
+  -- What is not there is not deleted: that counts as a write, and once a script has written, it is not refused any more
+  -- because the memory is full.
+  if type(answer) == 'table' and redis.call('EXISTS', key) == 1 then
     redis.call('UNLINK', key)
   end
   return answer

@@ -40,7 +40,8 @@ local function renew(old, new, first, its_numbers)
     redis.call('RENAME', new, old)
     redis.call('RENAME', aside, new)
   else
-    redis.call('UNLINK', aside)
+    -- It is done: without the right to do this, the copy ends by itself.
+    redis.pcall('UNLINK', aside)
   end
   return answer
 end

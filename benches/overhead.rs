@@ -15,13 +15,15 @@ use std::process::Command;
 use std::task::{Context, Waker};
 
 use allocation_counter::measure;
-use at_once::{AtOnce, Handler, Trivial, ignore, read, write};
+use at_once::{AtOnce, Handler, Trivial, read, write};
 use criterion::Criterion;
 use http::{Request, Response};
 use tokio::runtime::{Builder, Runtime};
 use tower::util::{Either, option_layer};
 use tower::{Layer, Service};
 use tower_redis_session::{SessionId, SessionLayer, SessionService};
+
+fn ignore(_: &Request<()>) {}
 
 /// A kind of request.
 struct Case {

@@ -393,9 +393,10 @@ impl Session {
 
     /// A change that is nothing on a session that could not be loaded: loading it later does not do it.
     fn change_what_is<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.inner.state();
-        state.mark_destroyed();
-        change(&mut state)
+        self.change(|state| {
+            state.needs_session();
+            change(state)
+        })
     }
 }
 

@@ -181,9 +181,8 @@ impl State {
         self.refused |= self.lookup == Lookup::Unavailable;
     }
 
-    /// As [`mark_written`](Self::mark_written), for what needs the session to be there.
-    pub(crate) fn mark_destroyed(&mut self) {
-        self.mark_written();
+    /// What is done next is nothing without the session.
+    pub(crate) fn needs_session(&mut self) {
         self.void |= self.lookup == Lookup::Unavailable;
     }
 

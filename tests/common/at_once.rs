@@ -16,8 +16,6 @@ use tower_redis_session::{
 /// What a handler does.
 pub(crate) type Handler = fn(&Request<()>);
 
-pub(crate) fn ignore(_: &Request<()>) {}
-
 pub(crate) fn read(request: &Request<()>) {
     let session = session(request);
     let user: Option<String> = session.get("user").expect("text");

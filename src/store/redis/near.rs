@@ -111,12 +111,14 @@ impl Near {
             trust: tracked.trust.clone(),
             asked: Instant::now(),
         };
-        let mut args = args.to_vec();
-        args.push(1.into());
+        let args = |all: &mut Vec<_>| {
+            all.extend_from_slice(args);
+            all.push(1.into());
+        };
         // If it falls silent, there is still time for the other way.
         let now = tokio::time::Instant::now();
         let until = now + deadline().saturating_duration_since(now) / 2;
-        let run = pin!(tracked.run(&LOAD, keys, &args));
+        let run = pin!(tracked.run(&LOAD, keys, args));
         match timeout_at(until, run).await {
             Ok(Ok(answers)) => {
                 let answers = answers.into_array().into_iter().map(or_refusal);

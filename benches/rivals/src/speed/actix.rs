@@ -1,4 +1,4 @@
-//! actix-session with its Redis store, on actix-web; and that without sessions, which is faster than axum or slower.
+//! actix-session with its Redis store, on actix-web, and actix-web without sessions.
 
 use std::io;
 use std::net::TcpListener;

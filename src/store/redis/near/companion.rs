@@ -160,9 +160,8 @@ impl Tracked<'_> {
         &self,
         script: &'static Script,
         keys: &[Key],
-        args: &[Value],
+        args: impl Fn(&mut Vec<Value>),
     ) -> Result<Value, FredError> {
-        let args = |all: &mut Vec<_>| all.extend_from_slice(args);
         script::run(script, keys, args, &mut &self.client).await
     }
 

@@ -1,117 +1,14 @@
-//! [`Config`], all that the builder was told, checked; and [`Expiry`], when a session ends.
+//! [`Config`]: all that the builder was told, checked.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
+use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use crate::cookie::CookieConfig;
-
-/// Longer is for ever: 100 years. It keeps every sum of times far from the limits of Redis and of `Instant`.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-/// Redis counts in milliseconds, and a time to live of none would end the session at once.
-const SHORTEST: Duration = Duration::from_millis(1);
-
-/// Brings a timeout into what a store can hold: whole milliseconds, rounded up, at least 1, at most 100 years.
-pub(crate) fn storable(timeout: Duration) -> Duration {
-    let whole = timeout
-        .clamp(SHORTEST, LONGEST)
-        .as_nanos()
-        .div_ceil(1_000_000);
-    Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX))
-}
-
-/// When a session ends; handed to each operation of a [`SessionStore`](crate::SessionStore).
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_redis_session::Expiry;
-///
-/// let minutes = |n: u64| Duration::from_secs(60 * n);
-/// let expiry = Expiry::new(minutes(15)).with_absolute_timeout(minutes(480));
-/// assert_eq!(expiry.time_to_live(None, Duration::ZERO), Some(minutes(15)));
-/// assert_eq!(expiry.time_to_live(None, minutes(470)), Some(minutes(10)));
-/// assert_eq!(expiry.time_to_live(None, minutes(480)), None);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expiry {
-    idle_timeout: Duration,
-    absolute_timeout: Option<Duration>,
-    refresh_interval: Duration,
-}
-
-impl Expiry {
-    /// A session ends this long after its last request.
-    #[must_use]
-    pub fn new(idle_timeout: Duration) -> Self {
-        Self {
-            idle_timeout: storable(idle_timeout),
-            absolute_timeout: None,
-            refresh_interval: Duration::ZERO,
-        }
-    }
-
-    /// It ends this long after its creation, whatever happens.
-    #[must_use]
-    pub fn with_absolute_timeout(mut self, timeout: Duration) -> Self {
-        self.absolute_timeout = Some(storable(timeout));
-        self
-    }
-
-    /// The time to live is refreshed only when it has aged by this much.
-    #[must_use]
-    pub fn with_refresh_interval(mut self, interval: Duration) -> Self {
-        self.refresh_interval = interval.min(LONGEST);
-        self
-    }
-
-    /// How long after its last request a session ends that has no timeout of its own.
-    #[must_use]
-    pub fn idle_timeout(&self) -> Duration {
-        self.idle_timeout
-    }
-
-    /// How long after its creation it ends, whatever happens.
-    #[must_use]
-    pub fn absolute_timeout(&self) -> Option<Duration> {
-        self.absolute_timeout
-    }
-
-    /// How much a time to live may age before it is refreshed.
-    #[must_use]
-    pub fn refresh_interval(&self) -> Duration {
-        self.refresh_interval
-    }
-
-    /// The full time to live of a session of this age, `None` where its absolute end has come.
-    ///
-    /// The refresh interval is added to the idle timeout: without it, a session whose last request came just before a
-    /// refresh was due would end too early. So it never ends before `idle_timeout` after its last request, and at
-    /// most `refresh_interval` later than that.
-    #[must_use]
-    pub fn time_to_live(&self, own_idle: Option<Duration>, age: Duration) -> Option<Duration> {
-        let idle = own_idle.map_or(self.idle_timeout, storable) + self.refresh_interval;
-        match self.absolute_timeout {
-            None => Some(idle),
-            Some(absolute) => {
-                let left = absolute.checked_sub(age).filter(|left| *left >= SHORTEST)?;
-                Some(idle.min(left))
-            }
-        }
-    }
-
-    /// Whether a time to live that should be `full`, as [`time_to_live`](Self::time_to_live) says, and is `left` has to
-    /// be refreshed: it has aged enough, or is shorter than the idle timeout.
-    #[must_use]
-    pub fn is_due(&self, own_idle: Option<Duration>, full: Duration, left: Duration) -> bool {
-        // Near the absolute end both shrink together, so that the age alone would not tell.
-        let idle = own_idle.map_or(self.idle_timeout, storable);
-        match full.checked_sub(left) {
-            Some(aged) => aged >= self.refresh_interval || left < idle.min(full),
-            // Longer than it should be: the configuration changed, or another program set it.
-            None => true,
-        }
-    }
-}
+use crate::{
+    cookie::CookieConfig,
+    store::{Context, Expiry, LONGEST},
+};
 
 /// How long the browser keeps the cookie.
 ///
@@ -150,6 +47,44 @@ pub enum OnStoreError {
     Continue,
 }
 
+/// Decides, by the head of the response, whether a request's changes are kept.
+#[derive(Clone)]
+pub(crate) struct KeepChanges(Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync>);
+
+impl KeepChanges {
+    pub(crate) fn new(
+        decide: impl Fn(StatusCode, &HeaderMap) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(decide))
+    }
+
+    pub(crate) fn decide(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        (self.0)(status, headers)
+    }
+}
+
+impl Default for KeepChanges {
+    fn default() -> Self {
+        Self::new(has_not_failed)
+    }
+}
+
+impl fmt::Debug for KeepChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeepChanges")
+    }
+}
+
+/// Whether a response says that its request was carried out. A server error was not; nor was a 408, which a timeout layer
+/// answers in place of a handler that it dropped half-way. A gRPC error is a 200 with the header `grpc-status`
+/// ([a trailers-only response](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses)).
+fn has_not_failed(status: StatusCode, headers: &HeaderMap) -> bool {
+    let mut grpc = headers.get_all("grpc-status").into_iter();
+    !status.is_server_error()
+        && status != StatusCode::REQUEST_TIMEOUT
+        && grpc.all(|status| status == "0")
+}
+
 /// Everything the builder was told, checked; shared behind one `Arc`.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -159,7 +94,8 @@ pub(crate) struct Config {
     pub(crate) lazy: bool,
     pub(crate) store_timeout: Duration,
     pub(crate) on_store_error: OnStoreError,
-    pub(crate) save_on_server_error: bool,
+    pub(crate) keep_changes: KeepChanges,
+    pub(crate) clear_unknown: bool,
     pub(crate) cache_headers: bool,
     pub(crate) max_session_bytes: usize,
 }
@@ -172,6 +108,11 @@ impl Config {
         now.checked_add(self.store_timeout).unwrap_or(now + LONGEST)
     }
 
+    /// What an operation with this deadline is told.
+    pub(crate) fn context(&self, deadline: Instant) -> Context {
+        Context::new(self.expiry, deadline)
+    }
+
     pub(crate) fn is_persistent(&self) -> bool {
         self.cookie_lifetime == CookieLifetime::Persistent
     }
@@ -179,49 +120,35 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
-    const fn s(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
     #[test]
-    fn a_session_never_ends_before_the_idle_timeout_after_its_last_request() {
-        let expiry = Expiry::new(s(900)).with_refresh_interval(s(60));
-        let full = expiry.time_to_live(None, s(0)).unwrap_or_default();
-        // The last moment at which a request does not refresh leaves the whole idle timeout.
-        assert!(!expiry.is_due(None, full, s(901)));
-        assert!(expiry.is_due(None, full, s(900)));
-        assert_eq!(full, s(960));
-    }
-
-    #[test]
-    fn a_busy_session_lasts_until_its_absolute_end() {
-        let expiry =
-            (Expiry::new(s(900)).with_absolute_timeout(s(2000))).with_refresh_interval(s(900));
-        // Refreshed at 300 s for 1700 s, the absolute end: nothing to do. At 0 s, for 1800 s: it would end too early.
-        assert!(!expiry.is_due(None, s(800), s(800)));
-        assert!(expiry.is_due(None, s(500), s(300)));
-    }
-
-    #[test]
-    fn the_absolute_end_caps_every_time_to_live() {
-        let expiry = Expiry::new(s(900)).with_absolute_timeout(s(1000));
-        assert_eq!(expiry.time_to_live(None, s(500)), Some(s(500)));
-        assert_eq!(expiry.time_to_live(Some(s(5)), s(500)), Some(s(5)));
-        assert_eq!(expiry.time_to_live(Some(s(5000)), s(500)), Some(s(500)));
-        assert_eq!(expiry.time_to_live(None, s(1000)), None);
-        assert_eq!(expiry.time_to_live(None, s(2000)), None);
-    }
-
-    #[test]
-    fn no_time_to_live_is_zero_or_beyond_what_a_store_can_hold() {
-        let shortest = Expiry::new(Duration::from_nanos(1));
-        assert_eq!(shortest.idle_timeout(), Duration::from_millis(1));
-        let longest = Expiry::new(Duration::MAX).with_absolute_timeout(Duration::MAX);
-        assert_eq!(
-            longest.time_to_live(Some(Duration::MAX), s(0)),
-            Some(LONGEST)
-        );
+    fn a_response_has_failed_with_5xx_408_and_a_grpc_status_other_than_0() {
+        let kept = |status: u16, grpc: &[&'static [u8]]| {
+            let mut headers = HeaderMap::new();
+            for status in grpc {
+                if let Ok(status) = HeaderValue::from_bytes(status) {
+                    headers.append("grpc-status", status);
+                }
+            }
+            let status = StatusCode::from_u16(status).unwrap_or_default();
+            KeepChanges::default().decide(status, &headers)
+        };
+        for status in [
+            200, 204, 302, 304, 400, 401, 403, 404, 407, 409, 422, 429, 499,
+        ] {
+            assert!(kept(status, &[]), "{status}");
+        }
+        for status in [408, 500, 501, 502, 503, 504, 599] {
+            assert!(!kept(status, &[]), "{status}");
+        }
+        assert!(kept(200, &[b"0"]));
+        for failed in [&b"13"[..], b"1", b"16", b"00", b"", b"x", b"\xff"] {
+            assert!(!kept(200, &[failed]), "{failed:?}");
+        }
+        assert!(!kept(200, &[b"0", b"13"]));
+        assert!(!kept(500, &[b"0"]));
     }
 }

@@ -1,14 +1,11 @@
 //! Reading ids from `Cookie` headers and rendering `Set-Cookie` (RFC 6265bis).
 
-use std::{io::BufRead, time::Duration};
+use std::{io::BufRead, slice, time::Duration};
 
 use cookie::{Cookie, Expiration, time::OffsetDateTime};
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::{
-    error::ConfigError,
-    id::{Ids, SessionId},
-};
+use crate::{error::ConfigError, id::SessionId};
 
 /// Browsers cut `Max-Age` here (RFC 6265bis, section 5.6.2).
 const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
@@ -17,12 +14,49 @@ const LONGEST_ATTRIBUTE: usize = 1024;
 /// Browsers ignore a cookie whose name and value are over 4096 bytes together (RFC 6265bis, section 5.6); the id is 36.
 const LONGEST_NAME: usize = 4000;
 
+/// At most this many ids of one request are looked up, and ended by a login or a logout.
+const MOST_IDS: usize = 16;
+
 /// What the `Cookie` headers of a request say about our cookie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Presented {
-    pub(crate) ids: Ids,
-    /// A cookie of our name came in, well-formed or not.
-    pub(crate) any: bool,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Presented {
+    /// There is no cookie of our name.
+    #[default]
+    Nothing,
+    /// There is, but none that holds a well-formed id.
+    Malformed,
+    One(SessionId),
+    /// Distinct ids in their order, at least two.
+    Several(Vec<SessionId>),
+    /// The first of more distinct ids than are looked up.
+    TooMany(Vec<SessionId>),
+}
+
+impl Presented {
+    fn add(self, id: Option<SessionId>) -> Self {
+        match (self, id) {
+            (Self::Nothing, None) => Self::Malformed,
+            (presented, None) => presented,
+            (Self::Nothing | Self::Malformed, Some(id)) => Self::One(id),
+            (Self::One(first), Some(id)) if first == id => Self::One(first),
+            (Self::One(first), Some(id)) => Self::Several(vec![first, id]),
+            (Self::Several(ids), Some(id)) if ids.contains(&id) => Self::Several(ids),
+            (Self::Several(mut ids), Some(id)) if ids.len() < MOST_IDS => {
+                ids.push(id);
+                Self::Several(ids)
+            }
+            (Self::Several(ids) | Self::TooMany(ids), Some(_)) => Self::TooMany(ids),
+        }
+    }
+
+    /// The well-formed ids.
+    pub(crate) fn ids(&self) -> &[SessionId] {
+        match self {
+            Self::Nothing | Self::Malformed => &[],
+            Self::One(id) => slice::from_ref(id),
+            Self::Several(ids) | Self::TooMany(ids) => ids,
+        }
+    }
 }
 
 /// Reads every `Cookie` line; HTTP/2 may send one a cookie (RFC 9113, section 8.2.3).
@@ -33,12 +67,8 @@ pub(crate) fn read(headers: &HeaderMap, name: &str) -> Presented {
     let mut presented = Presented::default();
     for line in headers.get_all(header::COOKIE) {
         for pair in pairs(line.as_bytes()) {
-            let Some(value) = value_of(pair, name.as_bytes()) else {
-                continue;
-            };
-            presented.any = true;
-            if let Some(id) = SessionId::from_canonical(value) {
-                presented.ids.add(id);
+            if let Some(value) = value_of(pair, name.as_bytes()) {
+                presented = presented.add(SessionId::from_canonical(value));
             }
         }
     }
@@ -264,13 +294,7 @@ mod tests {
 
     fn ids(lines: &[&[u8]]) -> Vec<String> {
         let presented = read(&headers(lines), "session_id");
-        presented
-            .ids
-            .slots()
-            .into_iter()
-            .flatten()
-            .map(|id| id.to_string())
-            .collect()
+        presented.ids().iter().map(|id| id.to_string()).collect()
     }
 
     #[test]
@@ -326,20 +350,27 @@ mod tests {
                 &headers(&[format!("session_id={value}").as_bytes()]),
                 "session_id",
             );
-            assert!(presented.any, "{value:?}");
-            assert!(presented.ids.is_empty(), "{value:?}");
+            assert_eq!(presented, Presented::Malformed, "{value:?}");
         }
     }
 
     #[test]
-    fn each_id_counts_once_and_at_most_four() {
-        let many: Vec<String> = (0..9).map(|_| SessionId::random().to_string()).collect();
+    fn each_id_counts_once_and_at_most_sixteen() {
+        let many: Vec<String> = (0..20).map(|_| SessionId::random().to_string()).collect();
         let line = |ids: &[String]| -> String {
             ids.iter().map(|id| format!("session_id={id}; ")).collect()
         };
-        assert_eq!(ids(&[line(&many).as_bytes()]), many[..4]);
+        for count in [1, 2, 15, 16, 17, 20] {
+            let line = line(&many[..count]);
+            assert_eq!(ids(&[line.as_bytes()]), many[..count.min(16)]);
+            let presented = read(&headers(&[line.as_bytes()]), "session_id");
+            let too_many = matches!(presented, Presented::TooMany(_));
+            assert_eq!(too_many, count > 16, "{count}");
+        }
         let twice = [many[0].clone(), many[0].clone(), many[1].clone()];
         assert_eq!(ids(&[line(&twice).as_bytes()]), many[..2]);
+        let malformed = format!("session_id=x; {}session_id=", line(&many[..1]));
+        assert_eq!(ids(&[malformed.as_bytes()]), many[..1]);
     }
 
     #[test]

@@ -87,7 +87,17 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+    /// An error of a [`SessionStore`](crate::store::SessionStore). The message is shown in logs: it must tell no id and no
+    /// value.
+    ///
+    /// ```
+    /// use tower_redis_session::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::Timeout, "the disk did not answer");
+    /// assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Timeout, "the disk did not answer"));
+    /// ```
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             message: message.into(),
@@ -95,12 +105,23 @@ impl Error {
         }
     }
 
-    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+    /// The same, with the error underneath.
+    ///
+    /// ```
+    /// use std::{error::Error as _, io};
+    /// use tower_redis_session::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::Unavailable, "the session's file cannot be read");
+    /// let error = error.with_source(io::Error::other("disk full"));
+    /// assert_eq!(error.source().unwrap().to_string(), "disk full");
+    /// ```
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
 
-    /// For a [`SessionStore`](crate::SessionStore): the store could not be reached or refused the operation.
+    /// For a [`SessionStore`](crate::store::SessionStore): the store could not be reached or refused the operation.
     ///
     /// ```
     /// use std::{error::Error as _, io};

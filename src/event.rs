@@ -1,20 +1,17 @@
-//! The events that the layer logs through `tracing` and, with feature `metrics`, counts. Ids are shown only as
-//! `SessionId`'s `Debug`. The crate's documentation lists names, levels and fields.
+//! What the layer and its store log through `tracing` and, with feature `metrics`, count. A session is shown as
+//! [`SessionKey`]'s `Debug` shows it. The crate's documentation lists names, levels and fields.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::{
-    error::Error,
-    id::{Ids, SessionId},
-    store::Written,
-};
+use crate::{error::Error, id::SessionKey};
 
 const TARGET: &str = "tower_redis_session";
 
-/// So often at most is an event of a high level logged at that level.
+/// An event of a high level is logged at that level at most this often.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Counts an event. Its key is made of literals, so that it is a static: no allocation.
@@ -45,59 +42,138 @@ macro_rules! alarm {
             None => tracing::debug!(target: TARGET, event = $name, $($fields)*),
         }
     }};
-    ($level:ident, $name:literal, $($fields:tt)*) => {{
-        static THROTTLE: Throttle = Throttle::new();
-        alarm!(THROTTLE, $level, $name, $($fields)*)
-    }};
 }
 
-static UNAVAILABLE: Throttle = Throttle::new();
+/// Where what happens to the sessions of one store is logged: by the layer, and by the store where only that knows.
+///
+/// Events of level warn and error are limited, see the [crate's documentation](crate#events); each `Events` has limits of
+/// its own, shared by its clones.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_redis_session::store::Events;
+///
+/// // A field of the store, whose clone `SessionStore::events` answers.
+/// let events = Events::new();
+/// events.recovered(Duration::from_secs(3));
+/// ```
+#[derive(Clone, Default)]
+pub struct Events(Arc<Throttles>);
 
-/// `ids`: those that the request presents.
-pub(crate) fn rejected(ids: &Ids) {
-    event!(DEBUG, "rejected", presented = ?ids, "the cookie names no live session");
+#[derive(Default)]
+struct Throttles {
+    unavailable: Throttle,
+    ambiguous: Throttle,
+    gone: Throttle,
+    unsaved: Throttle,
+    #[cfg(feature = "near-cache")]
+    untracked: Throttle,
 }
 
-pub(crate) fn ambiguous(ids: &Ids) {
-    alarm!(
-        WARN,
-        "ambiguous",
-        presented = ?ids,
-        "several cookies name live sessions, or there are more than are looked up: none is trusted"
-    );
-}
-
-/// The store met a session whose end has come.
-pub(crate) fn expired(id: SessionId) {
-    event!(DEBUG, "expired", session = ?id, "the session has expired");
-}
-
-pub(crate) fn unavailable(error: &Error) {
-    let cause = std::error::Error::source(error).map(tracing::field::display);
-    alarm!(UNAVAILABLE, ERROR, "unavailable", kind = ?error.kind(), %error, cause);
-}
-
-/// The store is back, after so long. That is worth no word where no request has noticed, as with the first connection
-/// to another node of a cluster.
-#[cfg(feature = "redis")]
-pub(crate) fn recovered(after: Duration) {
-    // The next outage is worth a line of its own.
-    if !UNAVAILABLE.reset() {
-        return;
+impl Events {
+    /// With limits of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
-    let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-    event!(INFO, "recovered", after_ms, "the session store is back");
+
+    /// `expired`: the store met a session whose end has come.
+    pub fn expired(&self, session: SessionKey) {
+        event!(DEBUG, "expired", ?session, "the session has expired");
+    }
+
+    /// `unavailable`: something failed that is not an operation the layer waits for; those it logs by itself.
+    pub fn unavailable(&self, error: &Error) {
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        alarm!(self.0.unavailable, ERROR, "unavailable", kind = ?error.kind(), %error, cause);
+    }
+
+    /// `recovered`: the store can be asked again, after this long. Logged only where an `unavailable` came before; the next
+    /// `unavailable` is again an error.
+    pub fn recovered(&self, after: Duration) {
+        if !self.0.unavailable.reset() {
+            return;
+        }
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        event!(INFO, "recovered", after_ms, "the session store is back");
+    }
+
+    /// `presented`: those of the ids that the request presents.
+    pub(crate) fn rejected(&self, presented: &[SessionKey]) {
+        event!(
+            DEBUG,
+            "rejected",
+            ?presented,
+            "the cookie names no live session"
+        );
+    }
+
+    pub(crate) fn ambiguous(&self, presented: &[SessionKey]) {
+        alarm!(
+            self.0.ambiguous,
+            WARN,
+            "ambiguous",
+            ?presented,
+            "several cookies name live sessions, or there are more than are looked up: none is trusted"
+        );
+    }
+
+    pub(crate) fn created(&self, session: SessionKey) {
+        event!(DEBUG, "created", ?session);
+    }
+
+    pub(crate) fn updated(&self, session: SessionKey) {
+        event!(TRACE, "updated", ?session);
+    }
+
+    pub(crate) fn renewed(&self, session: SessionKey, from: SessionKey) {
+        event!(DEBUG, "renewed", ?session, ?from);
+    }
+
+    pub(crate) fn destroyed(&self, session: SessionKey) {
+        event!(DEBUG, "destroyed", ?session);
+    }
+
+    pub(crate) fn gone(&self, session: SessionKey) {
+        alarm!(
+            self.0.gone,
+            WARN,
+            "gone",
+            ?session,
+            "the session went away while the request ran: its changes are dropped"
+        );
+    }
+
+    pub(crate) fn unsaved(&self) {
+        alarm!(
+            self.0.unsaved,
+            WARN,
+            "unsaved",
+            "the session was changed after the response head was out, without a save"
+        );
+    }
+
+    /// Why what is loaded cannot be kept: Redis does not say what changes although it can be asked (`refused`), or the
+    /// connection is lost over which it did.
+    #[cfg(feature = "near-cache")]
+    pub(crate) fn untracked(&self, error: &Error, refused: bool) {
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        if refused {
+            alarm!(
+                self.0.untracked, WARN, "untracked", kind = ?error.kind(), %error, cause,
+                "the near cache is off"
+            );
+        } else {
+            event!(
+                DEBUG, "untracked", kind = ?error.kind(), %error, cause, "the near cache is empty"
+            );
+        }
+    }
 }
 
-/// Why what is loaded cannot be kept: Redis does not say what changes although it can be asked (`refused`), or the
-/// connection is lost over which it did.
-#[cfg(feature = "near-cache")]
-pub(crate) fn untracked(error: &Error, refused: bool) {
-    let cause = std::error::Error::source(error).map(tracing::field::display);
-    if refused {
-        alarm!(WARN, "untracked", kind = ?error.kind(), %error, cause, "the near cache is off");
-    } else {
-        event!(DEBUG, "untracked", kind = ?error.kind(), %error, cause, "the near cache is empty");
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
     }
 }
 
@@ -113,39 +189,12 @@ pub(crate) fn near_cache(hit: bool) {
     }
 }
 
-pub(crate) fn destroyed(id: SessionId) {
-    event!(DEBUG, "destroyed", session = ?id);
-}
-
-/// `before` is the session's id before the write, `after` behind it.
-pub(crate) fn written(before: Option<SessionId>, after: SessionId, written: Written) {
-    match (written, before) {
-        (Written::Kept(_), None) => event!(DEBUG, "created", session = ?after),
-        (Written::Kept(_), Some(before)) if before != after => {
-            event!(DEBUG, "renewed", session = ?after, from = ?before);
-        }
-        (Written::Kept(_), Some(_)) => event!(TRACE, "updated", session = ?after),
-        (Written::Emptied, _) => destroyed(before.unwrap_or(after)),
-        (Written::Gone, _) => alarm!(
-            WARN,
-            "gone",
-            session = ?before.unwrap_or(after),
-            "the session went away while the request ran: its changes are dropped"
-        ),
-    }
-}
-
-pub(crate) fn unsaved() {
-    alarm!(
-        WARN,
-        "unsaved",
-        "the session was changed after the response head was out, without a save"
-    );
-}
-
+/// Without a layer there are no [`Events`], so this has a limit of its own.
 #[cfg(feature = "axum")]
 pub(crate) fn missing_layer() {
+    static THROTTLE: Throttle = Throttle::new();
     alarm!(
+        THROTTLE,
         ERROR,
         "missing_layer",
         "a handler asks for the session, but its route is not inside a SessionLayer (for a LazySession, a lazy one): add `.layer(SessionLayer::new(store))`"
@@ -153,8 +202,10 @@ pub(crate) fn missing_layer() {
 }
 
 /// Lets an event pass at its own level, and those that follow within [`QUIET`] only at a lower one.
+#[derive(Default)]
 struct Throttle(Mutex<Passed>);
 
+#[derive(Default)]
 struct Passed {
     last: Option<Instant>,
     /// How many did not pass since.
@@ -162,6 +213,7 @@ struct Passed {
 }
 
 impl Throttle {
+    #[cfg(feature = "axum")]
     const fn new() -> Self {
         Self(Mutex::new(Passed {
             last: None,
@@ -185,7 +237,6 @@ impl Throttle {
     }
 
     /// Lets the next one pass. Whether there was one since the last reset.
-    #[cfg(feature = "redis")]
     fn reset(&self) -> bool {
         let mut passed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         passed.last.take().is_some()
@@ -198,7 +249,7 @@ mod tests {
 
     #[test]
     fn one_event_passes_in_ten_seconds_and_says_how_many_did_not() {
-        let (throttle, start) = (Throttle::new(), Instant::now());
+        let (throttle, start) = (Throttle::default(), Instant::now());
         let at = |milliseconds| throttle.admit(start + Duration::from_millis(milliseconds));
         assert_eq!([at(0), at(0), at(9_999)], [Some(0), None, None]);
         assert_eq!([at(10_000), at(10_001)], [Some(2), None]);
@@ -208,12 +259,22 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "redis")]
     fn the_first_after_a_reset_passes() {
-        let (throttle, now) = (Throttle::new(), Instant::now());
+        let (throttle, now) = (Throttle::default(), Instant::now());
         assert_eq!([throttle.admit(now), throttle.admit(now)], [Some(0), None]);
         assert!(throttle.reset());
         assert!(!throttle.reset());
         assert_eq!(throttle.admit(now), Some(1));
+    }
+
+    #[test]
+    fn the_events_of_two_stores_do_not_share_a_throttle_and_those_of_clones_do() {
+        let (one, other) = (Events::new(), Events::new());
+        let now = Instant::now();
+        assert_eq!(one.0.unavailable.admit(now), Some(0));
+        assert_eq!(one.clone().0.unavailable.admit(now), None);
+        assert_eq!(other.0.unavailable.admit(now), Some(0));
+        assert!(other.0.unavailable.reset());
+        assert_eq!(one.0.unavailable.admit(now), None);
     }
 }

@@ -4,12 +4,11 @@ use axum_core::{
     extract::{FromRequestParts, OptionalFromRequestParts},
     response::{IntoResponse, Response},
 };
-use http::{StatusCode, header, request::Parts};
+use http::request::Parts;
 
 use crate::{
     error::{Error, ErrorKind},
-    event,
-    future::RETRY_AFTER,
+    event, response,
     session::{LazySession, Session},
 };
 
@@ -68,15 +67,6 @@ impl<S: Sync> FromRequestParts<S> for LazySession {
 /// and the error is in the response's extensions for outer layers.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let mut response = Response::default();
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        if self.is_unavailable() {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, RETRY_AFTER);
-        }
-        response.extensions_mut().insert(self);
-        response
+        response::failed(self)
     }
 }

@@ -3,27 +3,22 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Timeout};
 use tower_service::Service;
 
 use crate::{
-    config::Config,
     cookie::Presented,
-    error::Error,
-    headers,
-    session::{CookieAction, Ending, LazySession, Session, Shared, Writing, outcome, timed_out},
-    store::{BoxFuture, Found, Patience},
+    response::{committed, failed},
+    session::{Ending, Find, LazySession, Session, Shared, Writing, find, outcome, timed_out},
 };
-
-/// Seconds after which a client that got a 503 may try again.
-pub(crate) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// The session of a request, as the layer keeps it while the handler runs.
 #[derive(Clone)]
@@ -60,7 +55,7 @@ pin_project! {
         // The store is asked for the session of the request's cookie.
         Load {
             #[pin]
-            found: Timeout<BoxFuture<Found>>,
+            found: Timeout<Find>,
             began: Instant,
             presented: Presented,
             // Both are there until the store has answered.
@@ -97,9 +92,9 @@ where
         presented: Presented,
         shared: Arc<Shared>,
     ) -> Self {
-        let (config, store) = (&shared.config, shared.store.clone());
-        let deadline = config.deadline();
-        let find = store.find(presented.ids, config.expiry, Patience::until(deadline));
+        let deadline = shared.config.deadline();
+        let context = shared.config.context(deadline);
+        let find = find(shared.store.clone(), presented.clone(), context);
         let state = State::Load {
             began: Instant::now(),
             found: tokio::time::timeout_at(deadline, find),
@@ -139,7 +134,8 @@ where
                         Err(_) => Err(timed_out(config.store_timeout)),
                     };
                     let took = began.elapsed();
-                    let opened = Session::opened(this.shared.clone(), *presented, found, took);
+                    let presented = mem::take(presented);
+                    let opened = Session::opened(this.shared.clone(), presented, found, took);
                     match (opened, call.take()) {
                         (Ok(session), Some((mut service, mut request))) => {
                             request.extensions_mut().remove::<LazySession>();
@@ -148,7 +144,7 @@ where
                             let handle = Some(Handle::Eager(session));
                             (State::Call { future, handle }, None)
                         }
-                        (Err(error), _) => (State::Done, Some(unavailable(error))),
+                        (Err(error), _) => (State::Done, Some(failed(error))),
                         (Ok(_), None) => (State::Done, None),
                     }
                 }
@@ -164,7 +160,7 @@ where
                     let session = handle.take().and_then(Handle::session);
                     match session {
                         None => (State::Done, Some(response)),
-                        Some(session) => finish(session, response, config),
+                        Some(session) => finish(session, response, this.shared),
                     }
                 }
                 StateProj::Commit {
@@ -172,10 +168,10 @@ where
                     required,
                     answer,
                 } => {
-                    let written = outcome(ready!(writing.poll(cx)), config.store_timeout);
+                    let written = outcome(ready!(writing.poll(cx)), this.shared);
                     let required = *required;
                     let response = answer.take().map(|(session, response)| match written {
-                        Err(error) if required => unavailable(error),
+                        Err(error) if required => failed(error),
                         Err(_) => {
                             session.keep_cookie();
                             committed(&session, response, config)
@@ -201,11 +197,13 @@ type Step<S, ReqBody, F, R> = (State<S, ReqBody, F, R>, Option<R>);
 fn finish<S, ReqBody, F, ResBody: Default>(
     session: Session,
     response: Response<ResBody>,
-    config: &Config,
+    shared: &Shared,
 ) -> Step<S, ReqBody, F, Response<ResBody>> {
-    let status = response.status();
-    match session.finish(status.is_server_error(), is_not_modified(status)) {
-        Ok(None) => (State::Done, Some(committed(&session, response, config))),
+    match session.finish(response.status(), response.headers()) {
+        Ok(None) => {
+            let response = committed(&session, response, &shared.config);
+            (State::Done, Some(response))
+        }
         Ok(Some(Ending { writing, required })) => {
             let state = State::Commit {
                 writing,
@@ -214,52 +212,8 @@ fn finish<S, ReqBody, F, ResBody: Default>(
             };
             (state, None)
         }
-        Err(error) => (State::Done, Some(unavailable(error))),
+        Err(error) => (State::Done, Some(failed(error))),
     }
-}
-
-/// The response, once everything is written.
-fn committed<ResBody>(
-    session: &Session,
-    mut response: Response<ResBody>,
-    config: &Config,
-) -> Response<ResBody> {
-    let (action, is_touched) = session.head(is_not_modified(response.status()));
-    let persistent = config.is_persistent();
-    let line = match action {
-        CookieAction::Nothing => None,
-        CookieAction::Set(id, left) => config.cookie.set(id, persistent.then_some(left)),
-        CookieAction::Clear => Some(config.cookie.cleared()),
-    };
-    let headers = response.headers_mut();
-    if config.cache_headers {
-        if line.is_some() {
-            headers::forbid_storing(headers);
-        }
-        if line.is_some() || is_touched {
-            headers::vary_by_cookie(headers);
-        }
-    }
-    if let Some(line) = line {
-        headers.append(header::SET_COOKIE, line);
-    }
-    response
-}
-
-/// In place of a response whose session could not be loaded or written. The error is for outer layers.
-fn unavailable<ResBody: Default>(error: Error) -> Response<ResBody> {
-    let mut response = Response::new(ResBody::default());
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response
-        .headers_mut()
-        .insert(header::RETRY_AFTER, RETRY_AFTER);
-    response.extensions_mut().insert(error);
-    response
-}
-
-/// A 304 updates the headers of a response that the client has stored, so it carries no cookie that only got older.
-fn is_not_modified(status: StatusCode) -> bool {
-    status == StatusCode::NOT_MODIFIED
 }
 
 impl<S, ReqBody> fmt::Debug for ResponseFuture<S, ReqBody>

@@ -1,4 +1,4 @@
-//! [`SessionId`]: a version 4 UUID, shown in full only on purpose.
+//! [`SessionId`], the secret that a client holds, and [`SessionKey`], under which a store keeps the session.
 
 use std::{
     fmt,
@@ -55,16 +55,16 @@ impl SessionId {
             .then_some(Self(uuid))
     }
 
-    /// Bits of it that are random, where it is one of ours.
-    #[cfg(feature = "near-cache")]
-    pub(crate) fn bits(&self) -> u64 {
-        self.0.as_u64_pair().0 >> 16
+    /// Under which key a store keeps this session.
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        SessionKey(self.0)
     }
 
-    /// Hands the canonical form to `use_it` without an allocation.
+    /// Hands the canonical form to `use_it`, without an allocation.
     pub(crate) fn with_str<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
-        let mut buffer = [0; LENGTH];
-        use_it(self.0.as_hyphenated().encode_lower(&mut buffer))
+        // Today the key has the same text.
+        self.key().with_str(use_it)
     }
 }
 
@@ -76,9 +76,7 @@ impl fmt::Display for SessionId {
 
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        static KEY: OnceLock<RandomState> = OnceLock::new();
-        let hash = KEY.get_or_init(RandomState::new).hash_one(self.0);
-        write!(f, "SessionId(#{hash:016x})")
+        write!(f, "SessionId({:?})", self.key())
     }
 }
 
@@ -103,50 +101,52 @@ impl fmt::Display for ParseSessionIdError {
 
 impl std::error::Error for ParseSessionIdError {}
 
-/// So many ids of one request are looked up.
-const MAX_IDS: usize = 4;
+/// Under which key a store keeps a session. A store is told this, never the [`SessionId`] that the client holds.
+///
+/// `Display` is the key's text: at most 64 bytes of lower-case letters, digits, `-` and `_`, so that it can be a file's
+/// name. `Debug` shows a keyed hash, the same as for the session's id.
+///
+/// ```
+/// use tower_redis_session::SessionId;
+///
+/// let id = SessionId::random();
+/// assert_eq!(id.key(), id.key());
+/// assert_eq!(id.key().to_string().len(), 36);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey(Uuid);
 
-/// The distinct ids that a request presents, in their order.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Ids {
-    slots: [Option<SessionId>; MAX_IDS],
-    /// There were more than are looked up. What the others name is unknown, so none can be trusted.
-    pub(crate) too_many: bool,
+impl SessionKey {
+    /// Reads what `Display` shows.
+    #[cfg(feature = "near-cache")]
+    pub(crate) fn from_text(bytes: &[u8]) -> Option<Self> {
+        SessionId::from_canonical(bytes).map(|id| id.key())
+    }
+
+    /// 48 random bits of it.
+    #[cfg(feature = "near-cache")]
+    pub(crate) fn bits(&self) -> u64 {
+        self.0.as_u64_pair().0 >> 16
+    }
+
+    /// Hands its text to `use_it`, without an allocation.
+    pub(crate) fn with_str<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
+        let mut buffer = [0; LENGTH];
+        use_it(self.0.as_hyphenated().encode_lower(&mut buffer))
+    }
 }
 
-impl Ids {
-    pub(crate) fn add(&mut self, id: SessionId) {
-        for slot in &mut self.slots {
-            match slot {
-                Some(known) if *known == id => return,
-                Some(_) => {}
-                None => {
-                    *slot = Some(id);
-                    return;
-                }
-            }
-        }
-        self.too_many = true;
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.iter().all(Option::is_none)
-    }
-
-    pub(crate) fn slots(&self) -> [Option<SessionId>; MAX_IDS] {
-        self.slots
-    }
-}
-
-impl fmt::Debug for Ids {
+impl fmt::Display for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut list = f.debug_list();
-        list.entries(self.slots.iter().flatten());
-        if self.too_many {
-            list.finish_non_exhaustive()
-        } else {
-            list.finish()
-        }
+        self.with_str(|key| f.pad(key))
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        static KEY: OnceLock<RandomState> = OnceLock::new();
+        let hash = KEY.get_or_init(RandomState::new).hash_one(self.0);
+        write!(f, "#{hash:016x}")
     }
 }
 
@@ -185,6 +185,7 @@ mod tests {
         let (a, b) = (SessionId::random(), SessionId::random());
         assert_eq!(format!("{a:?}"), format!("{a:?}"));
         assert_ne!(format!("{a:?}"), format!("{b:?}"));
+        assert_eq!(format!("{a:?}"), format!("SessionId({:?})", a.key()));
         let shown = format!("{a:?}");
         assert!(a.to_string().split('-').all(|part| !shown.contains(part)));
     }

@@ -2,16 +2,17 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 use tower_layer::Layer;
 
 use crate::{
-    config::{Config, CookieLifetime, Expiry, OnStoreError},
+    config::{Config, CookieLifetime, KeepChanges, OnStoreError},
     cookie::{Attributes, CookieConfig, SameSite},
     error::ConfigError,
     service::SessionService,
     session::Shared,
-    store::{ErasedStore, SessionStore},
+    store::{ErasedStore, Events, Expiry, SessionStore},
 };
 
 /// Gives every request a [`Session`](crate::Session).
@@ -64,6 +65,7 @@ impl SessionLayer {
     /// ```
     pub fn builder(store: impl SessionStore) -> SessionLayerBuilder {
         SessionLayerBuilder {
+            events: store.events(),
             #[cfg(feature = "metrics")]
             store: Arc::new(crate::store::Measured(store)),
             #[cfg(not(feature = "metrics"))]
@@ -84,18 +86,19 @@ impl SessionLayer {
             lazy: false,
             store_timeout: Duration::from_secs(1),
             on_store_error: OnStoreError::Reject,
-            save_on_server_error: false,
+            keep_changes: KeepChanges::default(),
+            clear_unknown: false,
             cache_headers: true,
             max_session_bytes: 64 * 1024,
         }
     }
 
-    /// Waits until no write is under way any more: those whose client has left while they ran, and those that took
-    /// longer than `store_timeout`. Without this they are lost where the runtime ends before them.
+    /// Waits until no write is under way any more: one whose client has left while it ran, and a logout for which there was
+    /// too little time. Without this they are lost where the runtime ends before them.
     ///
     /// It is for the end of a program, once the server takes no more requests. Clones of the layer, and the services
-    /// that they made, wait for the same writes. A write that begins while this waits is waited for as well, so that
-    /// with requests still coming in it may never end; and it ends no sooner than the store does. So bound it:
+    /// that they made, wait for the same writes. Each of them takes at most about `store_timeout`; but a write that begins
+    /// meanwhile is waited for as well, so that with requests still coming in this may never end. So bound it:
     ///
     /// ```
     /// use std::time::Duration;
@@ -155,6 +158,7 @@ macro_rules! example {
 #[must_use = "a builder does nothing before `build`"]
 pub struct SessionLayerBuilder {
     store: Arc<dyn ErasedStore>,
+    events: Events,
     cookie: Attributes,
     cookie_lifetime: CookieLifetime,
     idle_timeout: Duration,
@@ -163,7 +167,8 @@ pub struct SessionLayerBuilder {
     lazy: bool,
     store_timeout: Duration,
     on_store_error: OnStoreError,
-    save_on_server_error: bool,
+    keep_changes: KeepChanges,
+    clear_unknown: bool,
     cache_headers: bool,
     max_session_bytes: usize,
 }
@@ -290,11 +295,32 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// Whether changes are written although the response is a server error (5xx); `false` by default.
+    /// Decides, by the response's status and headers, whether what the handler changed is written. By default it is, but not
+    /// where the response says that the request failed: with a server error (5xx), with 408 (what a timeout layer inside
+    /// answers in place of a handler that it dropped half-way), and with a header `grpc-status` other than 0 (a gRPC
+    /// error, which is a 200 in HTTP).
     ///
-    #[doc = example!(".save_on_server_error(true)")]
-    pub fn save_on_server_error(mut self, save: bool) -> Self {
-        self.save_on_server_error = save;
+    /// Changes that are not kept are dropped, a renewal with them. [`destroy`](crate::Session::destroy) happens in any case,
+    /// and so does what `save` has written already. A service that returns an error instead of a response writes nothing.
+    ///
+    #[doc = example!(".keep_changes(|status, _headers| !status.is_server_error()) // those of a 408, too")]
+    pub fn keep_changes(
+        mut self,
+        decide: impl Fn(StatusCode, &HeaderMap) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.keep_changes = KeepChanges::new(decide);
+        self
+    }
+
+    /// Whether a cookie that names no live session is cleared; `false` by default: it is left alone.
+    ///
+    /// With `true`, a request that was sent before a login and is answered after it clears the cookie that the login has
+    /// just set, and logs the user out. So this is for apps whose pages send one request at a time. A logout clears the
+    /// cookie in any case.
+    ///
+    #[doc = example!(".clear_unknown(true)")]
+    pub fn clear_unknown(mut self, clear: bool) -> Self {
+        self.clear_unknown = clear;
         self
     }
 
@@ -362,17 +388,18 @@ impl SessionLayerBuilder {
             lazy: self.lazy,
             store_timeout: self.store_timeout,
             on_store_error: self.on_store_error,
-            save_on_server_error: self.save_on_server_error,
+            keep_changes: self.keep_changes,
+            clear_unknown: self.clear_unknown,
             cache_headers: self.cache_headers,
             max_session_bytes: self.max_session_bytes,
         };
         #[cfg(feature = "metrics")]
         crate::store::describe();
-        let store = self.store;
         Ok(SessionLayer {
             shared: Arc::new(Shared {
                 config,
-                store,
+                store: self.store,
+                events: self.events,
                 writes: watch::Sender::new(()),
             }),
         })

@@ -211,7 +211,6 @@
 #![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod changes;
 mod config;
 mod cookie;
 mod error;
@@ -219,28 +218,25 @@ mod event;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 mod extract;
-mod fields;
 mod future;
-mod headers;
 mod id;
 mod layer;
+mod response;
 mod service;
 mod session;
-mod store;
+pub mod store;
 mod value;
 
 pub use self::{
-    changes::{Change, Changes},
-    config::{CookieLifetime, Expiry, OnStoreError},
+    config::{CookieLifetime, OnStoreError},
     cookie::SameSite,
     error::{ConfigError, Error, ErrorKind},
-    fields::Fields,
     future::ResponseFuture,
     id::{ParseSessionIdError, SessionId},
     layer::{SessionLayer, SessionLayerBuilder},
     service::SessionService,
     session::{LazySession, Lookup, Session},
-    store::{MemoryStore, Record, SessionStore, Written},
+    store::MemoryStore,
 };
 #[cfg(feature = "redis")]
 pub use store::RedisStore;

@@ -10,9 +10,9 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::{
-    cookie,
+    cookie::{self, Presented},
     future::{Handle, ResponseFuture},
-    session::{LazySession, Session, Shared},
+    session::{Found, LazySession, Session, Shared},
 };
 
 /// What [`SessionLayer`](crate::SessionLayer) makes of a service; `Clone` where that is.
@@ -87,11 +87,17 @@ where
                 self.shared.clone(),
             );
         }
-        let at_once = if presented.ids.is_empty() {
-            Some(Session::new(self.shared.clone(), presented))
-        } else {
-            let known = self.shared.store.known(presented.ids, config.expiry);
-            known.map(|found| Session::found(self.shared.clone(), presented, found))
+        let at_once = match &presented {
+            Presented::Nothing | Presented::Malformed => {
+                Some(Session::new(self.shared.clone(), &presented))
+            }
+            Presented::One(id) => {
+                let known = self.shared.store.known(id.key(), config.expiry);
+                known.map(|record| {
+                    Session::found(self.shared.clone(), &presented, Found::One(*id, record))
+                })
+            }
+            Presented::Several(_) | Presented::TooMany(_) => None,
         };
         if let Some(session) = at_once {
             if is_in_lazy {

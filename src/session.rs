@@ -12,24 +12,26 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
 use crate::{
-    config::{Config, storable},
+    config::Config,
     error::{Error, ErrorKind},
-    event,
     id::SessionId,
-    store::{ErasedStore, Written},
+    store::{ErasedStore, Events, Written},
     value,
 };
 
+mod data;
 mod lazy;
+mod lookup;
 mod request;
 mod state;
 mod write;
 
 pub use lazy::LazySession;
+pub(crate) use lookup::{Find, Found, find};
 pub(crate) use request::Ending;
 pub(crate) use state::CookieAction;
 pub use state::Lookup;
-use state::State;
+use state::{State, gone};
 use write::{Purpose, in_runtime};
 pub(crate) use write::{Writing, in_time, outcome, timed_out};
 
@@ -37,6 +39,7 @@ pub(crate) use write::{Writing, in_time, outcome, timed_out};
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn ErasedStore>,
+    pub(crate) events: Events,
     /// Each write under way holds a receiver, so that the channel is closed while there is none.
     pub(crate) writes: watch::Sender<()>,
 }
@@ -80,9 +83,8 @@ macro_rules! example {
 ///
 /// Only what changed: two requests at once that change different fields both keep their change, two increments both
 /// count, and a session that was logged out or renewed meanwhile stays so. A field that is set to the value that it
-/// has is no change. When the handler answers with a server error (5xx), changes are dropped, see
-/// [`save_on_server_error`](crate::SessionLayerBuilder::save_on_server_error); [`destroy`](Self::destroy) happens
-/// anyway.
+/// has is no change. When the response says that the request failed (5xx, 408, a gRPC error), changes are dropped, see
+/// [`keep_changes`](crate::SessionLayerBuilder::keep_changes); [`destroy`](Self::destroy) happens anyway.
 #[derive(Clone)]
 pub struct Session {
     inner: Arc<Inner>,
@@ -223,8 +225,7 @@ impl Session {
         "assert!(!session.remove(\"user\"));"
     )]
     pub fn remove(&self, field: &str) -> bool {
-        self.change_what_is(|state| state.data.remove(field))
-            .is_some()
+        self.change(|state| state.data.remove(field)).is_some()
     }
 
     /// Removes a field and gives its value.
@@ -239,12 +240,12 @@ impl Session {
     /// As [`get`](Self::get); the field is then still there.
     pub fn take<T: DeserializeOwned>(&self, field: &str) -> Result<Option<T>, Error> {
         loop {
-            let Some(text) = self.change_what_is(|state| state.data.get(field)) else {
+            let Some(text) = self.get_bytes(field) else {
                 return Ok(None);
             };
             // Outside the lock: it is the caller's code, which may use this very session.
             let value = decode(field, &text)?;
-            let taken = self.change_what_is(|state| {
+            let taken = self.change(|state| {
                 let same = state.data.get(field).as_ref() == Some(&text);
                 same && state.data.remove(field).is_some()
             });
@@ -265,7 +266,7 @@ impl Session {
         "assert!(session.is_empty());"
     )]
     pub fn clear(&self) {
-        self.change_what_is(|state| state.data.clear());
+        self.change(State::clear);
     }
 
     /// Adds to a number, absent counting as 0, and gives the sum as this request sees it. Increments of parallel
@@ -294,7 +295,7 @@ impl Session {
         "session.insert(\"user\", \"abdullah\")?;"
     )]
     pub fn renew(&self) {
-        self.change_what_is(State::renew);
+        self.change(State::renew);
     }
 
     /// Deletes the session and clears the cookie. An `insert` after it starts a new session with a new id.
@@ -305,7 +306,7 @@ impl Session {
         "assert!(session.is_empty());"
     )]
     pub fn destroy(&self) {
-        self.change_what_is(State::destroy);
+        self.change(State::destroy);
     }
 
     /// From now on this session ends so long after its last request ("remember me"); kept with the session, whatever
@@ -319,7 +320,7 @@ impl Session {
         "session.set_idle_timeout(Duration::from_secs(30 * 24 * 60 * 60));"
     )]
     pub fn set_idle_timeout(&self, timeout: Duration) {
-        self.change(|state| state.data.set_idle_timeout(storable(timeout)));
+        self.change(|state| state.data.set_idle_timeout(timeout));
     }
 
     /// Writes what has changed so far, for handlers that must do so before they answer: a long stream, a WebSocket.
@@ -338,7 +339,6 @@ impl Session {
     /// [`ErrorKind::Gone`] where the session went away meanwhile, and nothing was written;
     /// [`ErrorKind::ResponseStarted`]; [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed.
     pub async fn save(&self) -> Result<(), Error> {
-        let config = &self.inner.shared.config;
         {
             let state = self.inner.state();
             if !state.must_delete() {
@@ -350,12 +350,9 @@ impl Session {
         }
         in_runtime()?;
         let writing = self.inner.write(Purpose::Save);
-        match outcome(writing.await, config.store_timeout)? {
-            Written::Gone => {
-                let message = "the session went away while the request ran";
-                Err(Error::new(ErrorKind::Gone, message))
-            }
-            Written::Kept(_) | Written::Emptied => Ok(()),
+        match outcome(writing.await, &self.inner.shared)? {
+            Some(Written::Gone) => Err(gone()),
+            Some(Written::Kept(_) | Written::Emptied) | None => Ok(()),
         }
     }
 
@@ -373,30 +370,23 @@ impl Session {
     ///
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed; all is then as before.
     pub async fn reload(&self) -> Result<(), Error> {
-        let config = &self.inner.shared.config;
+        in_runtime()?;
+        let Shared { config, events, .. } = &*self.inner.shared;
         let deadline = config.deadline();
         let reloaded = in_time(config, deadline, self.inner.reload(deadline)).await;
-        reloaded.inspect_err(event::unavailable)
+        reloaded.inspect_err(|error| events.unavailable(error))
     }
 
     fn read<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.inner.state();
-        state.touched = true;
+        state.read();
         look(&mut state)
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.inner.state();
-        state.mark_written();
+        state.written();
         change(&mut state)
-    }
-
-    /// A change that is nothing on a session that could not be loaded: loading it later does not do it.
-    fn change_what_is<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        self.change(|state| {
-            state.needs_session();
-            change(state)
-        })
     }
 }
 
@@ -413,7 +403,7 @@ impl fmt::Debug for Session {
         let state = self.inner.state();
         f.debug_struct("Session")
             .field("lookup", &state.lookup)
-            .field("id", &state.current())
+            .field("id", &state.stored_id())
             .finish_non_exhaustive()
     }
 }

@@ -10,8 +10,8 @@ use std::{
 
 use tokio::{sync::OnceCell, time::Instant};
 
-use super::{Session, Shared, in_time};
-use crate::{cookie::Presented, error::Error, store::Patience};
+use super::{Session, Shared, find, in_runtime, in_time};
+use crate::{cookie::Presented, error::Error};
 
 /// A session that is loaded only when a handler asks for it; see [`lazy`](crate::SessionLayerBuilder::lazy).
 ///
@@ -74,15 +74,17 @@ impl LazySession {
             head_out,
         } = &*self.inner;
         let open = async || {
-            let (shared, presented) = (shared.clone(), *presented);
-            if presented.ids.is_empty() {
+            let shared = shared.clone();
+            if presented.ids().is_empty() {
                 return Ok(Session::new(shared, presented));
             }
-            let (config, store) = (&shared.config, shared.store.clone());
+            in_runtime()?;
+            let (config, presented) = (&shared.config, presented.clone());
             let (began, deadline) = (Instant::now(), config.deadline());
-            let find = store.find(presented.ids, config.expiry, Patience::until(deadline));
+            let context = config.context(deadline);
+            let find = find(shared.store.clone(), presented.clone(), context);
             let found = in_time(config, deadline, find).await;
-            Session::opened(shared, presented, found, began.elapsed())
+            Session::opened(shared.clone(), presented, found, began.elapsed())
         };
         let session = session.get_or_try_init(open).await.cloned()?;
         if head_out.load(Ordering::SeqCst) {
@@ -107,9 +109,10 @@ impl LazySession {
         if let Some(session) = session.get() {
             return Some(session.clone());
         }
-        // A malformed cookie names no live session, whatever the store holds: it is cleared unasked.
-        (presented.any && presented.ids.is_empty())
-            .then(|| Session::new(shared.clone(), *presented))
+        // A malformed cookie names no live session, whatever the store holds: it is known without asking.
+        let is_malformed = *presented == Presented::Malformed;
+        (is_malformed && shared.config.clear_unknown)
+            .then(|| Session::new(shared.clone(), presented))
     }
 }
 

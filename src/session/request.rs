@@ -5,12 +5,18 @@ use std::{
     time::Duration,
 };
 
+use http::{HeaderMap, StatusCode};
+
 use super::{
     Inner, Session, Shared,
+    lookup::Found,
     state::{CookieAction, State},
     write::{Purpose, Writing},
 };
-use crate::{config::OnStoreError, cookie::Presented, error::Error, event, store::Found};
+use crate::{
+    config::OnStoreError, cookie::Presented, error::Error, id::SessionId,
+    response::is_not_modified, store::SessionKey,
+};
 
 /// What the end of a request waits for.
 pub(crate) struct Ending {
@@ -21,7 +27,7 @@ pub(crate) struct Ending {
 
 impl Session {
     /// The session of a request whose cookies name nothing that could be looked up.
-    pub(crate) fn new(shared: Arc<Shared>, presented: Presented) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, presented: &Presented) -> Self {
         Self::with(shared, State::new(presented))
     }
 
@@ -42,22 +48,24 @@ impl Session {
         found: Result<Found, Error>,
         took: Duration,
     ) -> Result<Self, Error> {
-        let mut state = State::new(presented);
-        state.loaded_in = took;
+        let Shared { config, events, .. } = &*shared;
+        let mut state = State::new(&presented);
+        state.load_took = took;
+        let keys = || -> Vec<SessionKey> { presented.ids().iter().map(SessionId::key).collect() };
         match found {
             Ok(found) => {
                 match found {
-                    Found::Nothing => event::rejected(&presented.ids),
-                    Found::Ambiguous => event::ambiguous(&presented.ids),
+                    Found::Nothing => events.rejected(&keys()),
+                    Found::Ambiguous(_) => events.ambiguous(&keys()),
                     Found::One(..) => {}
                 }
                 state.found(found);
             }
             Err(error) => {
-                event::unavailable(&error);
-                match shared.config.on_store_error {
+                events.unavailable(&error);
+                match config.on_store_error {
                     OnStoreError::Reject => return Err(error),
-                    OnStoreError::Continue => state.unavailable(error),
+                    OnStoreError::Continue => state.unavailable(presented, error),
                 }
             }
         }
@@ -65,7 +73,7 @@ impl Session {
     }
 
     /// A session that did not have to be waited for.
-    pub(crate) fn found(shared: Arc<Shared>, presented: Presented, found: Found) -> Self {
+    pub(crate) fn found(shared: Arc<Shared>, presented: &Presented, found: Found) -> Self {
         let mut state = State::new(presented);
         state.found(found);
         Self::with(shared, state)
@@ -79,24 +87,26 @@ impl Session {
     /// the [`Ending`]; [`head`](Self::head) is right once that has ended.
     pub(crate) fn finish(
         &self,
-        server_error: bool,
-        not_modified: bool,
+        status: StatusCode,
+        headers: &HeaderMap,
     ) -> Result<Option<Ending>, Error> {
         let config = &self.inner.shared.config;
-        let keep = !server_error || config.save_on_server_error;
+        let keeps = config.keep_changes.decide(status, headers);
         let mut state = self.inner.state();
-        state.head_out = true;
-        if !keep {
+        state.head_is_made();
+        if !keeps {
             state.drop_changes();
-        } else if let Some(refusal) = state.refusal() {
+        }
+        if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
         // Before a cookie is sent again that nothing else was written for, the store is asked whether its session
         // still lives: were it renewed meanwhile, the old id would take the place of the new one.
-        let mut touch = !not_modified && state.is_cookie_refresh(config.is_persistent());
+        let mut touch = !is_not_modified(status) && state.is_cookie_refresh(config.is_persistent());
         let mut pending = state.is_pending();
-        if !keep {
-            // A server error does not wait for a `save` that the handler left under way: it may be what it reports.
+        if !keeps {
+            // A response that says that the request failed does not wait for a `save` that the handler left under way:
+            // it may be what it reports.
             if state.is_under_way() {
                 touch = false;
                 state.keep_cookie();
@@ -112,7 +122,7 @@ impl Session {
 
     /// No cookie can follow any more.
     pub(crate) fn head_is_out(&self) {
-        self.inner.state().head_out = true;
+        self.inner.state().head_is_made();
     }
 
     /// It could not be found out whether the session still lives: its cookie is not sent again.
@@ -122,9 +132,11 @@ impl Session {
 
     /// What the client has to be told, and whether the handler read or wrote the session.
     pub(crate) fn head(&self, not_modified: bool) -> (CookieAction, bool) {
-        let persistent = self.inner.shared.config.is_persistent();
+        let config = &self.inner.shared.config;
+        let persistent = config.is_persistent() && !not_modified;
         let state = self.inner.state();
-        (state.cookie(persistent && !not_modified), state.touched)
+        let action = state.cookie(persistent, config.clear_unknown);
+        (action, state.is_used())
     }
 }
 
@@ -132,7 +144,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if state.is_forgotten() {
-            event::unsaved();
+            self.shared.events.unsaved();
         }
     }
 }

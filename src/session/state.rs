@@ -1,14 +1,14 @@
-//! What one request knows of its session: which it is, what was changed, and what follows for store and cookie.
-//! No input or output.
+//! What one request knows of its session: which it is, what was changed, and what follows for store and cookie. No input
+//! or output.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, time::Duration};
 
+use super::{data::Data, lookup::Found};
 use crate::{
-    changes::{Changes, Data},
     cookie::Presented,
     error::{Error, ErrorKind},
     id::SessionId,
-    store::{Found, Written},
+    store::{Write, Written},
 };
 
 /// What the request brought.
@@ -32,222 +32,330 @@ pub(crate) enum CookieAction {
     Clear,
 }
 
-/// What to do in the store.
+/// Which session the request works on.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) delete: Vec<SessionId>,
-    pub(crate) write: Option<Write>,
+enum Case {
+    /// None. With its first field it gets one, of the id `new_id` if that was told already.
+    Anonymous { new_id: Option<SessionId> },
+    /// None, since several live ones were presented. Whoever begins or destroys a session ends all of these.
+    Ambiguous {
+        presented: Vec<SessionId>,
+        new_id: Option<SessionId>,
+    },
+    /// Nobody knows: the store could not be asked.
+    Unavailable { presented: Presented, why: Error },
+    /// One that is in the store. `renew_to` is the id that it is to get.
+    Live {
+        id: SessionId,
+        time_to_live: Duration,
+        /// The time to live was set anew in this request.
+        refreshed: bool,
+        renew_to: Option<SessionId>,
+    },
+    /// One that went away while the request ran, as a write found out. Nothing brings it back.
+    Gone { id: SessionId },
 }
 
-#[derive(Debug)]
-pub(crate) enum Write {
-    Create(SessionId, Arc<Changes>),
-    Update(SessionId, Arc<Changes>),
-    Renew(SessionId, SessionId, Arc<Changes>),
+const ANONYMOUS: Case = Case::Anonymous { new_id: None };
+
+/// What the client's cookie names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientCookie {
+    /// There is no cookie.
+    None,
+    /// No live session.
+    Unknown,
+    /// This live session.
+    Names(SessionId),
+    /// A session that this request has ended.
+    Ended,
+    /// Nobody knows, or the client may have another cookie by now, which must not be cleared.
+    LeftAlone,
 }
 
 /// A write under way. A handler may go on changing the session meanwhile, where it does not wait for its `save`.
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
+    kind: Kind,
     /// The session's id once it is written.
     id: SessionId,
-    creates: bool,
-    renews: bool,
-    /// The session was destroyed since it began.
-    destroyed: bool,
-    /// What could not be written is not to be tried again: the response became a server error.
-    forget: bool,
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Create,
+    Update,
+    Renew,
+}
+
+/// What follows when a write has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// The request goes on with the session. What could not be written is still pending.
+    GoOn,
+    /// What could not be written is dropped: the response says that the request failed.
+    Drop,
+    /// The session was destroyed meanwhile, and is to be deleted.
+    Delete,
+}
+
+/// What was asked of a session that could not be loaded, and leaves no trace in its data. A reload does not make up for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Missed {
+    Nothing,
+    /// To renew or to clear it.
+    Change,
+    Destroy,
+}
+
+/// The response head, after which no cookie can follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    NotMade,
+    Made,
+    /// And the session was changed since.
+    MadeAndChanged,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) lookup: Lookup,
-    pub(crate) presented: Presented,
     pub(crate) data: Data,
-    /// How much of the request's time for the store its load has taken.
-    pub(crate) loaded_in: Duration,
-    /// Why the store could not be asked.
-    pub(crate) unavailable: Option<Error>,
-    /// The session was read or written through the handle, so the response depends on the cookie.
-    pub(crate) touched: bool,
-    /// The response head is made: no cookie can follow.
-    pub(crate) head_out: bool,
-    /// Something was changed after that.
-    changed_late: bool,
-    /// Something was to be written although the store could not be asked.
-    refused: bool,
-    /// So was what leaves no trace on a session that could not be loaded, and so cannot be done once it is.
-    void: bool,
-    /// Several live sessions were presented: none is trusted, and none of their cookies cleared.
-    ambiguous: bool,
-    /// The live session that the client's cookie names.
-    held: Option<SessionId>,
-    /// The session in the store that this request works on.
-    current: Option<SessionId>,
+    case: Case,
+    cookie: ClientCookie,
     under_way: Option<UnderWay>,
-    /// Where there is no session, the id of the one to be created; else the one that it is to be renewed to.
-    fresh: Option<SessionId>,
     /// Destroyed sessions that are still to be deleted: several where a `save` could write but not delete.
-    doomed: Vec<SessionId>,
-    /// The session went away while the request ran.
-    gone: bool,
-    time_to_live: Duration,
-    refreshed: bool,
+    pending_deletes: Vec<SessionId>,
+    missed: Missed,
+    head: Head,
+    /// The handler read or wrote the session, so that the response depends on the cookie.
+    used: bool,
+    /// How much of the request's time for the store its load has taken.
+    pub(crate) load_took: Duration,
 }
 
 impl State {
-    pub(crate) fn new(presented: Presented) -> Self {
+    pub(crate) fn new(presented: &Presented) -> Self {
+        let (lookup, cookie) = match presented {
+            Presented::Nothing => (Lookup::NoCookie, ClientCookie::None),
+            _ => (Lookup::NotFound, ClientCookie::Unknown),
+        };
         Self {
-            lookup: if presented.any {
-                Lookup::NotFound
-            } else {
-                Lookup::NoCookie
-            },
-            presented,
+            lookup,
             data: Data::default(),
-            loaded_in: Duration::ZERO,
-            unavailable: None,
-            touched: false,
-            head_out: false,
-            changed_late: false,
-            refused: false,
-            void: false,
-            ambiguous: false,
-            held: None,
-            current: None,
+            case: ANONYMOUS,
+            cookie,
             under_way: None,
-            fresh: None,
-            doomed: Vec::new(),
-            gone: false,
-            time_to_live: Duration::ZERO,
-            refreshed: false,
+            pending_deletes: Vec::new(),
+            missed: Missed::Nothing,
+            head: Head::NotMade,
+            used: false,
+            load_took: Duration::ZERO,
         }
     }
 
     pub(crate) fn found(&mut self, found: Found) {
-        // What was refused before may be tried again; an id that was made up before is not one to renew to.
-        (self.unavailable, self.refused, self.fresh) = (None, false, None);
-        match found {
-            Found::Nothing => self.lookup = Lookup::NotFound,
-            Found::Ambiguous => {
-                self.lookup = Lookup::NotFound;
-                self.ambiguous = true;
+        (self.lookup, self.cookie, self.case) = match found {
+            Found::Nothing => (Lookup::NotFound, ClientCookie::Unknown, ANONYMOUS),
+            Found::Ambiguous(presented) => {
+                let new_id = None;
+                let case = Case::Ambiguous { presented, new_id };
+                (Lookup::NotFound, ClientCookie::LeftAlone, case)
             }
             Found::One(id, record) => {
-                self.lookup = Lookup::Found;
-                (self.held, self.current) = (Some(id), Some(id));
-                self.time_to_live = record.time_to_live;
-                self.refreshed = record.refreshed;
                 self.data.replace_stored(record.fields, record.idle_timeout);
+                let case = Case::Live {
+                    id,
+                    time_to_live: record.time_to_live,
+                    refreshed: record.refreshed,
+                    renew_to: None,
+                };
+                (Lookup::Found, ClientCookie::Names(id), case)
             }
-        }
+        };
     }
 
-    pub(crate) fn unavailable(&mut self, error: Error) {
+    pub(crate) fn unavailable(&mut self, presented: Presented, why: Error) {
         self.lookup = Lookup::Unavailable;
-        self.unavailable = Some(error);
+        self.cookie = ClientCookie::LeftAlone;
+        self.case = Case::Unavailable { presented, why };
     }
 
     /// A reload found that the session is no more: what was to be changed in it is void.
     pub(crate) fn lost(&mut self) {
         self.lookup = Lookup::NotFound;
+        self.cookie = ClientCookie::LeftAlone;
+        self.case = ANONYMOUS;
         self.data = Data::default();
-        (self.current, self.fresh) = (None, None);
-        self.gone = true;
     }
 
-    pub(crate) fn current(&self) -> Option<SessionId> {
-        self.current
+    /// What a reload has to ask for.
+    pub(crate) fn reload(&self) -> Reload {
+        match &self.case {
+            Case::Unavailable { presented, .. } => Reload::LookUp(presented.clone()),
+            _ => self.stored_id().map_or(Reload::Nothing, Reload::Load),
+        }
     }
 
-    /// The id that the session has or will have once the write under way is done.
-    fn settled(&self) -> Option<SessionId> {
-        let under_way = self.under_way.filter(|write| !write.destroyed);
-        under_way.map(|write| write.id).or(self.current)
+    /// The id under which the session was last seen in the store.
+    pub(crate) fn stored_id(&self) -> Option<SessionId> {
+        match &self.case {
+            Case::Live { id, .. } | Case::Gone { id } => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The id that the session gets with the write under way.
+    fn coming_id(&self) -> Option<SessionId> {
+        let write = self.under_way.filter(|write| write.then != Then::Delete);
+        write.map(|write| write.id)
     }
 
     /// The id that the client holds or will hold.
     pub(crate) fn id(&mut self) -> Option<SessionId> {
-        if self.data.is_empty() || (self.gone && self.current.is_some()) {
-            return None;
+        let coming = self.coming_id();
+        match &mut self.case {
+            Case::Unavailable { .. } | Case::Gone { .. } => None,
+            _ if self.data.is_empty() => None,
+            Case::Live { id, renew_to, .. } => renew_to.or(coming).or(Some(*id)),
+            Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => {
+                let id = new_id.or(coming);
+                Some(id.unwrap_or_else(|| *new_id.insert(SessionId::random())))
+            }
         }
-        let id = self.fresh.or(self.settled());
-        Some(id.unwrap_or_else(|| *self.fresh.insert(SessionId::random())))
     }
 
-    pub(crate) fn mark_written(&mut self) {
-        self.touched = true;
-        self.changed_late |= self.head_out;
-        self.refused |= self.lookup == Lookup::Unavailable;
+    pub(crate) fn read(&mut self) {
+        self.used = true;
     }
 
-    /// What is done next is nothing without the session.
-    pub(crate) fn needs_session(&mut self) {
-        self.void |= self.lookup == Lookup::Unavailable;
+    pub(crate) fn written(&mut self) {
+        self.used = true;
+        if self.head == Head::Made {
+            self.head = Head::MadeAndChanged;
+        }
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.used
+    }
+
+    pub(crate) fn head_is_made(&mut self) {
+        if self.head == Head::NotMade {
+            self.head = Head::Made;
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        if let Case::Unavailable { .. } = self.case {
+            self.miss(Missed::Change);
+        }
+        self.data.clear();
     }
 
     pub(crate) fn renew(&mut self) {
-        if self.settled().is_some() {
-            self.fresh.get_or_insert_with(SessionId::random);
+        let coming = self.coming_id();
+        match &mut self.case {
+            Case::Unavailable { .. } => self.miss(Missed::Change),
+            Case::Live { renew_to, .. } => {
+                renew_to.get_or_insert_with(SessionId::random);
+            }
+            // A new session gets a new id anyway, but for one that is being created already.
+            Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => {
+                if coming.is_some() {
+                    new_id.get_or_insert_with(SessionId::random);
+                }
+            }
+            Case::Gone { .. } => {}
         }
     }
 
     pub(crate) fn destroy(&mut self) {
-        self.doomed.extend(self.current.take());
-        if let Some(write) = &mut self.under_way {
-            write.destroyed = true;
-        }
-        self.fresh = None;
-        self.gone = false;
         self.data = Data::default();
+        if let Some(write) = &mut self.under_way {
+            write.then = Then::Delete;
+        }
+        match &mut self.case {
+            Case::Unavailable { .. } => return self.miss(Missed::Destroy),
+            Case::Anonymous { .. } => {}
+            Case::Ambiguous { presented, .. } => self.pending_deletes.append(presented),
+            Case::Live { id, .. } | Case::Gone { id } => self.pending_deletes.push(*id),
+        }
+        self.case = ANONYMOUS;
+        if self.cookie != ClientCookie::None {
+            self.cookie = ClientCookie::Ended;
+        }
+    }
+
+    fn miss(&mut self, missed: Missed) {
+        if self.missed < missed {
+            self.missed = missed;
+        }
     }
 
     /// The error that stands in the way of any write.
     pub(crate) fn refusal(&self) -> Option<Error> {
-        (self.refused || self.void).then(|| {
-            let message = "the session could not be loaded, so it cannot be written";
-            match self.unavailable.clone() {
-                Some(cause) => Error::new(cause.kind(), message).with_source(cause),
-                None => Error::new(ErrorKind::Unavailable, message),
+        let message = "the session could not be loaded, so it cannot be written";
+        match &self.case {
+            Case::Unavailable { why, .. }
+                if self.missed != Missed::Nothing || self.data.is_changed() =>
+            {
+                Some(Error::new(why.kind(), message).with_source(why.clone()))
             }
-        })
+            _ if self.missed != Missed::Nothing => {
+                Some(Error::new(ErrorKind::Unavailable, message))
+            }
+            _ => None,
+        }
     }
 
     /// Forgets what was changed, other than that a session was destroyed.
     pub(crate) fn drop_changes(&mut self) {
         self.data.drop_pending();
-        self.fresh = None;
-        if let Some(write) = &mut self.under_way {
-            write.forget = true;
+        match &mut self.case {
+            Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => *new_id = None,
+            Case::Live { renew_to, .. } => *renew_to = None,
+            Case::Unavailable { .. } | Case::Gone { .. } => {}
+        }
+        if self.missed == Missed::Change {
+            self.missed = Missed::Nothing;
+        }
+        if let Some(write) = &mut self.under_way
+            && write.then == Then::GoOn
+        {
+            write.then = Then::Drop;
         }
     }
 
     /// Whether something waits to be written, or is being written and its end must be waited for.
     pub(crate) fn is_pending(&self) -> bool {
-        let changed = match self.current {
-            Some(_) => self.data.is_changed() || self.fresh.is_some(),
-            None => !self.data.is_empty(),
+        let changed = match &self.case {
+            Case::Anonymous { .. } | Case::Ambiguous { .. } => !self.data.is_empty(),
+            Case::Live { renew_to, .. } => self.data.is_changed() || renew_to.is_some(),
+            Case::Unavailable { .. } | Case::Gone { .. } => false,
         };
-        changed || !self.doomed.is_empty() || self.under_way.is_some()
+        changed || !self.pending_deletes.is_empty() || self.under_way.is_some()
     }
 
     /// Whether a session was destroyed and is not deleted yet.
     pub(crate) fn must_delete(&self) -> bool {
-        !self.doomed.is_empty() || self.under_way.is_some_and(|write| write.destroyed)
+        let destroyed = |write: UnderWay| write.then == Then::Delete;
+        !self.pending_deletes.is_empty() || self.under_way.is_some_and(destroyed)
     }
 
     /// The destroyed sessions that are still to be deleted.
-    pub(crate) fn doomed(&self) -> Vec<SessionId> {
-        self.doomed.clone()
+    pub(crate) fn pending_deletes(&self) -> Vec<SessionId> {
+        self.pending_deletes.clone()
     }
 
     pub(crate) fn is_under_way(&self) -> bool {
         self.under_way.is_some()
     }
 
-    /// Whether something that was changed after the head was out still waits to be written.
+    /// Whether something that was changed after the head was made still waits to be written.
     pub(crate) fn is_forgotten(&self) -> bool {
-        self.changed_late && self.is_pending()
+        self.head == Head::MadeAndChanged && self.is_pending()
     }
 
     /// Whether a `save` can do what it should.
@@ -255,7 +363,10 @@ impl State {
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        if self.head_out && self.needs_cookie() {
+        if matches!(self.case, Case::Gone { .. }) && self.data.is_changed() {
+            return Err(gone());
+        }
+        if self.head != Head::NotMade && self.needs_cookie() {
             let message = "the response head is out, so the session can get no new cookie";
             return Err(Error::new(ErrorKind::ResponseStarted, message));
         }
@@ -264,51 +375,48 @@ impl State {
 
     /// Whether what waits to be written gives the client another id.
     fn needs_cookie(&self) -> bool {
-        match self.settled() {
-            Some(_) => self.fresh.is_some(),
-            None => !self.data.is_empty(),
+        match &self.case {
+            Case::Live { renew_to, .. } => renew_to.is_some(),
+            Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => match self.coming_id() {
+                Some(_) => new_id.is_some(),
+                None => !self.data.is_empty(),
+            },
+            Case::Unavailable { .. } | Case::Gone { .. } => false,
         }
     }
 
     /// Starts a write; [`end`](Self::end) ends it. `touch`: the time to live is set anew in any case.
-    pub(crate) fn begin(&mut self, touch: bool) -> Plan {
+    pub(crate) fn begin(&mut self, touch: bool) -> Option<Write> {
         if self.under_way.is_some() {
             // Nobody ended it.
-            self.end(&Err(Error::new(
-                ErrorKind::Unavailable,
-                "the store panicked",
-            )));
+            let panicked = Error::new(ErrorKind::Unavailable, "the store panicked");
+            self.end(&Err(panicked));
         }
-        let fresh = self.fresh.take();
-        let write = match (self.current, fresh) {
-            (None, _) if self.data.is_empty() => None,
-            (None, fresh) => {
-                let id = fresh.unwrap_or_else(SessionId::random);
-                Some(Write::Create(id, self.data.begin_create()))
+        let (kind, id, write) = match &mut self.case {
+            Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. }
+                if !self.data.is_empty() =>
+            {
+                let id = new_id.take().unwrap_or_else(SessionId::random);
+                let write = Write::Create(id.key(), self.data.begin_create());
+                (Kind::Create, id, write)
             }
-            (Some(old), Some(new)) => Some(Write::Renew(old, new, self.data.begin_write())),
-            (Some(id), None) if touch || self.data.is_changed() => {
-                Some(Write::Update(id, self.data.begin_write()))
-            }
-            (Some(_), None) => None,
-        };
-        self.under_way = write.as_ref().map(|write| UnderWay {
-            id: match write {
-                Write::Create(id, _) | Write::Update(id, _) | Write::Renew(_, id, _) => *id,
+            Case::Live { id, renew_to, .. } => match renew_to.take() {
+                Some(new_id) => {
+                    let (old, new) = (id.key(), new_id.key());
+                    let changes = self.data.begin_write();
+                    (Kind::Renew, new_id, Write::Renew { old, new, changes })
+                }
+                None if touch || self.data.is_changed() => {
+                    let write = Write::Update(id.key(), self.data.begin_write());
+                    (Kind::Update, *id, write)
+                }
+                None => return None,
             },
-            creates: matches!(write, Write::Create(..)),
-            renews: matches!(write, Write::Renew(..)),
-            destroyed: false,
-            forget: false,
-        });
-        Plan {
-            delete: self.doomed(),
-            write,
-        }
-    }
-
-    pub(crate) fn deleted(&mut self, id: SessionId) {
-        self.doomed.retain(|doomed| *doomed != id);
+            _ => return None,
+        };
+        let then = Then::GoOn;
+        self.under_way = Some(UnderWay { kind, id, then });
+        Some(write)
     }
 
     /// Ends a write.
@@ -316,71 +424,127 @@ impl State {
         let Some(write) = self.under_way.take() else {
             return;
         };
-        if write.destroyed {
+        if write.then == Then::Delete {
             // However it ended, there may be a session of this id; what it held is forgotten.
-            if !self.doomed.contains(&write.id) {
-                self.doomed.push(write.id);
+            if !self.pending_deletes.contains(&write.id) {
+                self.pending_deletes.push(write.id);
             }
             return;
         }
         match written {
             Ok(Written::Kept(time_to_live)) => {
                 self.data.written();
-                (self.current, self.gone) = (Some(write.id), false);
-                self.time_to_live = *time_to_live;
-                self.refreshed = true;
+                let renew_to = match mem::replace(&mut self.case, ANONYMOUS) {
+                    Case::Anonymous { new_id } => new_id,
+                    Case::Ambiguous { presented, new_id } => {
+                        self.pending_deletes.extend(presented);
+                        new_id
+                    }
+                    Case::Live { renew_to, .. } => renew_to,
+                    Case::Unavailable { .. } | Case::Gone { .. } => None,
+                };
+                self.case = Case::Live {
+                    id: write.id,
+                    time_to_live: *time_to_live,
+                    refreshed: true,
+                    renew_to,
+                };
             }
             Ok(Written::Emptied) => {
                 self.data.replace_stored(Default::default(), None);
-                (self.current, self.fresh) = (None, None);
+                self.case = ANONYMOUS;
+                if let ClientCookie::Names(_) = self.cookie {
+                    self.cookie = ClientCookie::Ended;
+                }
             }
             Ok(Written::Gone) => {
                 self.data = Data::default();
-                self.fresh = None;
-                self.gone = true;
+                let id = match self.case {
+                    Case::Live { id, .. } => id,
+                    _ => write.id,
+                };
+                self.case = Case::Gone { id };
+                self.cookie = match self.cookie {
+                    ClientCookie::Names(_) => ClientCookie::LeftAlone,
+                    cookie => cookie,
+                };
             }
-            Err(_) if write.forget => {
+            Err(_) if write.then == Then::Drop => {
                 self.data.not_written(false);
                 self.data.drop_pending();
             }
             Err(error) => {
                 self.data.not_written(!error.is_unavailable());
-                // What was created all the same, unseen, is not taken for this one: the next attempt has another id.
-                // A renewal that was done unseen must be found out: the next attempt has the same.
-                if write.renews {
-                    self.fresh.get_or_insert(write.id);
-                } else if write.creates {
-                    self.fresh = None;
+                match (&mut self.case, write.kind) {
+                    // A renewal that was done unseen must be found out: the next attempt has the same id.
+                    (Case::Live { renew_to, .. }, Kind::Renew) => {
+                        renew_to.get_or_insert(write.id);
+                    }
+                    // A session that was created unseen is not taken for this one: the next attempt has another id.
+                    (Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. }, Kind::Create) => {
+                        *new_id = None
+                    }
+                    _ => {}
                 }
             }
         }
     }
 
+    pub(crate) fn deleted(&mut self, id: SessionId) {
+        self.pending_deletes.retain(|pending| *pending != id);
+    }
+
     /// What the client has to be told, once everything is written. `persistent`: its cookie has an age.
-    pub(crate) fn cookie(&self, persistent: bool) -> CookieAction {
-        if self.lookup == Lookup::Unavailable {
-            return CookieAction::Nothing;
-        }
-        match self.current {
-            // A cookie for a dead id would take the place of the one that a renewal elsewhere gave the client.
-            _ if self.gone => CookieAction::Nothing,
-            Some(id) if self.held != Some(id) => CookieAction::Set(id, self.time_to_live),
-            Some(id) if persistent && self.refreshed => CookieAction::Set(id, self.time_to_live),
-            Some(_) => CookieAction::Nothing,
-            None if self.ambiguous || !self.presented.any => CookieAction::Nothing,
-            None => CookieAction::Clear,
+    pub(crate) fn cookie(&self, persistent: bool, clear_unknown: bool) -> CookieAction {
+        match (&self.case, self.cookie) {
+            (
+                Case::Live {
+                    id,
+                    time_to_live,
+                    refreshed,
+                    ..
+                },
+                cookie,
+            ) => {
+                let holds_it = cookie == ClientCookie::Names(*id);
+                if holds_it && !(persistent && *refreshed) {
+                    CookieAction::Nothing
+                } else {
+                    CookieAction::Set(*id, *time_to_live)
+                }
+            }
+            (_, ClientCookie::Ended) => CookieAction::Clear,
+            (_, ClientCookie::Unknown) if clear_unknown => CookieAction::Clear,
+            // A late answer must not clear the cookie that another request has just set.
+            _ => CookieAction::Nothing,
         }
     }
 
     /// Whether only the cookie's age makes a cookie necessary, so that nothing shows whether the session still lives.
     pub(crate) fn is_cookie_refresh(&self, persistent: bool) -> bool {
-        persistent && self.refreshed && self.current.is_some() && self.held == self.current
+        let names_it = |session| self.cookie == ClientCookie::Names(session);
+        persistent && matches!(self.case, Case::Live { id, refreshed: true, .. } if names_it(id))
     }
 
     /// It could not be found out whether the session still lives: its cookie is not sent again.
     pub(crate) fn keep_cookie(&mut self) {
-        self.refreshed = false;
+        if let Case::Live { refreshed, .. } = &mut self.case {
+            *refreshed = false;
+        }
     }
+}
+
+/// What a reload has to ask for.
+pub(crate) enum Reload {
+    Nothing,
+    /// What the request presents: nothing is known yet.
+    LookUp(Presented),
+    Load(SessionId),
+}
+
+pub(crate) fn gone() -> Error {
+    let message = "the session went away while the request ran";
+    Error::new(ErrorKind::Gone, message)
 }
 
 #[cfg(test)]

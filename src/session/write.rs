@@ -1,76 +1,34 @@
 //! From a session's state to the store and back.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
     sync::watch,
     task::{JoinError, JoinHandle},
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, timeout_at},
 };
 use tracing::Instrument;
 
 use super::{
     Inner, Shared,
-    state::{Lookup, Plan, Write},
+    lookup::{Found, find},
+    state::Reload,
 };
 use crate::{
     config::Config,
     error::{Error, ErrorKind},
-    event,
     id::SessionId,
-    store::{Found, Patience, Written},
+    store::{Write, Written},
 };
 
-pin_project! {
-    /// A write under way in a task of its own, awaited until the layer's patience ends.
-    pub(crate) struct Writing {
-        task: JoinHandle<Result<Written, Error>>,
-        #[pin]
-        end: Sleep,
-        patience: Patience,
-    }
-}
+/// A write is dropped this long after its deadline. A store ends it before that by itself, so that only the store decides
+/// whether it has failed.
+const GRACE: Duration = Duration::from_millis(10);
 
-impl Writing {
-    fn new(task: JoinHandle<Result<Written, Error>>, patience: Patience) -> Self {
-        let end = sleep_until(patience.deadline());
-        Self {
-            task,
-            end,
-            patience,
-        }
-    }
-}
-
-/// The layer waits no more.
-pub(crate) struct GivenUp(Patience);
-
-impl Future for Writing {
-    type Output = Result<Result<Result<Written, Error>, JoinError>, GivenUp>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Poll::Ready(ended) = Pin::new(&mut this.task).poll(cx) {
-            return Poll::Ready(Ok(ended));
-        }
-        if !this.end.is_elapsed() {
-            ready!(this.end.as_mut().poll(cx));
-        }
-        if this.patience.give_up() {
-            return Poll::Ready(Err(GivenUp(this.patience.clone())));
-        }
-        // Past the point of no return: the task says how it ended, and soon.
-        Poll::Pending
-    }
-}
+/// A write under way in a task of its own: it ends also where nobody waits for it any more. `None`: there was nothing to
+/// write.
+pub(crate) type Writing = JoinHandle<Result<Option<Written>, Error>>;
 
 /// What a write is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,171 +40,175 @@ pub(super) enum Purpose {
 }
 
 impl Inner {
-    /// Writes what is pending, in a task: nobody has to wait for the end.
+    /// Writes what is pending.
     pub(super) fn write(self: &Arc<Self>, purpose: Purpose) -> Writing {
-        // In the request's span, for its events to be found with the others of the request.
         let config = &self.shared.config;
         let deadline = match purpose {
             Purpose::Save => config.deadline(),
             // What the load has left.
             Purpose::End { .. } => {
-                config.deadline() - self.state().loaded_in.min(config.store_timeout)
+                config.deadline() - self.state().load_took.min(config.store_timeout)
             }
         };
-        let patience = Patience::for_write(deadline);
-        let under_way = self.shared.writes.subscribe();
-        let write = self.clone().write_all(purpose, patience.clone(), under_way);
-        Writing::new(tokio::spawn(write.in_current_span()), patience)
-    }
-
-    /// Puts what the store holds now under the changes that are pending.
-    pub(super) async fn reload(&self, deadline: Instant) -> Result<(), Error> {
-        let Shared { config, store, .. } = &*self.shared;
-        let _turn = self.turn.lock().await;
-        let (current, presented) = {
-            let state = self.state();
-            let unasked = state.lookup == Lookup::Unavailable;
-            (state.current(), unasked.then_some(state.presented))
-        };
-        if let Some(presented) = presented {
-            let mut found = store
-                .clone()
-                .find(presented.ids, config.expiry, Patience::until(deadline))
-                .await?;
-            if let Found::One(id, record) = &mut found {
-                // That may have come from a cache.
-                match store
-                    .clone()
-                    .load(*id, config.expiry, false, Patience::until(deadline))
-                    .await?
-                {
-                    Some(fresh) => {
-                        (record.fields, record.idle_timeout) = (fresh.fields, fresh.idle_timeout);
-                    }
-                    None => found = Found::Nothing,
-                }
-            }
-            let mut state = self.state();
-            // The write at the end has time of its own: it is not the load that took the handler's so long.
-            state.loaded_in = Duration::ZERO;
-            state.found(found);
-        } else if let Some(id) = current {
-            let record = store
-                .clone()
-                .load(id, config.expiry, false, Patience::until(deadline))
-                .await?;
-            let mut state = self.state();
-            // Unless the handler destroyed it meanwhile.
-            if state.current() == Some(id) {
-                match record {
-                    Some(record) => state
-                        .data
-                        .replace_stored(record.fields, record.idle_timeout),
-                    None => state.lost(),
-                }
-            }
-        }
-        Ok(())
+        let write = self
+            .clone()
+            .write_all(purpose, deadline, self.shared.writes.subscribe());
+        // In the request's span, for its events to be found with the others of the request.
+        tokio::spawn(write.in_current_span())
     }
 
     /// `_under_way` is held to the end, or until the task is dropped: see [`Shared::writes`].
     async fn write_all(
         self: Arc<Self>,
         purpose: Purpose,
-        patience: Patience,
+        deadline: Instant,
         _under_way: watch::Receiver<()>,
-    ) -> Result<Written, Error> {
+    ) -> Result<Option<Written>, Error> {
+        let Shared { config, events, .. } = &*self.shared;
         // One write of a session after the other, or a `save` could update what another is still creating.
-        let _turn = self.turn.lock().await;
-        let plan = {
+        let turn = async { Ok(self.turn.lock().await) };
+        let _turn = in_time(config, deadline, turn)
+            .await
+            .inspect_err(|error| events.unavailable(error))?;
+        let begun = {
             let mut state = self.state();
             match state.may_save() {
-                // What was destroyed is deleted all the same.
-                Err(error) if purpose == Purpose::Save => Err((error, state.doomed())),
+                Err(error) if purpose == Purpose::Save => Err(error),
                 _ => Ok(state.begin(purpose == Purpose::End { touch: true })),
             }
         };
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err((error, doomed)) => return self.delete(doomed, patience).await.and(Err(error)),
+        let written = match begun {
+            Ok(Some(write)) => Ok(Some(self.perform(write, deadline).await?)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
         };
-        let Plan { delete, write } = plan;
-        let written = self.perform(write, patience.clone()).await?;
         // Only now: where a new session takes the place of one, and cannot be made, the client keeps the old one.
-        self.delete(delete, patience).await?;
-        Ok(written)
+        self.delete_pending(deadline).await?;
+        written
     }
 
-    async fn delete(&self, ids: Vec<SessionId>, patience: Patience) -> Result<(), Error> {
+    async fn perform(&self, write: Write, deadline: Instant) -> Result<Written, Error> {
+        let Shared {
+            config,
+            store,
+            events,
+            ..
+        } = &*self.shared;
+        let writing = store.clone().write(write.clone(), config.context(deadline));
+        let written = in_time(config, deadline + GRACE, writing).await;
+        self.state().end(&written);
+        match (&written, write) {
+            (Err(error), _) => events.unavailable(error),
+            (Ok(Written::Kept(_)), Write::Create(key, _)) => events.created(key),
+            (Ok(Written::Kept(_)), Write::Update(key, _)) => events.updated(key),
+            (Ok(Written::Kept(_)), Write::Renew { old, new, .. }) => events.renewed(new, old),
+            (Ok(Written::Emptied), write) => events.destroyed(write.key()),
+            (Ok(Written::Gone), write) => events.gone(write.key()),
+        }
+        written
+    }
+
+    /// Deletes what was destroyed, all at once.
+    async fn delete_pending(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
+        let Shared {
+            config,
+            events,
+            writes,
+            ..
+        } = &*self.shared;
+        let pending = self.state().pending_deletes();
+        // In tasks of their own: a logout is done also where there is too little time left to wait for it.
+        let deletions: Vec<_> = (pending.into_iter())
+            .map(|id| self.clone().delete(id, writes.subscribe()))
+            .map(|deletion| tokio::spawn(deletion.in_current_span()))
+            .collect();
         let mut all = Ok(());
-        for id in ids {
-            let deleted = self.shared.store.clone().delete(id, patience.clone()).await;
-            match &deleted {
-                Ok(()) => {
-                    self.state().deleted(id);
-                    event::destroyed(id);
-                }
-                Err(error) => tell(&patience, error),
+        for deletion in deletions {
+            let deleted = in_time(config, deadline, async {
+                deletion.await.map_err(Error::unavailable)?
+            });
+            let deleted = deleted.await;
+            if let Err(error) = &deleted {
+                events.unavailable(error);
             }
             all = all.and(deleted);
         }
         all
     }
 
-    async fn perform(&self, write: Option<Write>, patience: Patience) -> Result<Written, Error> {
-        let (store, expiry) = (self.shared.store.clone(), self.shared.config.expiry);
-        let (before, after, written) = match write {
-            None => return Ok(Written::Kept(Duration::ZERO)),
-            Some(Write::Create(id, changes)) => {
-                let patience = patience.clone();
-                (None, id, store.create(id, changes, expiry, patience).await)
+    /// `_under_way` as in [`write_all`](Self::write_all).
+    async fn delete(
+        self: Arc<Self>,
+        id: SessionId,
+        _under_way: watch::Receiver<()>,
+    ) -> Result<(), Error> {
+        let Shared {
+            config,
+            store,
+            events,
+            ..
+        } = &*self.shared;
+        let deadline = config.deadline();
+        let deletion = store.clone().delete(id.key(), config.context(deadline));
+        in_time(config, deadline + GRACE, deletion).await?;
+        self.state().deleted(id);
+        events.destroyed(id.key());
+        Ok(())
+    }
+
+    /// Puts what the store holds now under the changes that are pending.
+    pub(super) async fn reload(&self, deadline: Instant) -> Result<(), Error> {
+        let Shared { config, store, .. } = &*self.shared;
+        let context = config.context(deadline);
+        let _turn = self.turn.lock().await;
+        let reload = self.state().reload();
+        match reload {
+            Reload::Nothing => {}
+            Reload::LookUp(presented) => {
+                let mut found = find(store.clone(), presented, context).await?;
+                if let Found::One(id, record) = &mut found {
+                    // That may have come from a cache.
+                    match store.clone().load(id.key(), false, context).await? {
+                        Some(fresh) => {
+                            record.fields = fresh.fields;
+                            record.idle_timeout = fresh.idle_timeout;
+                        }
+                        None => found = Found::Nothing,
+                    }
+                }
+                let mut state = self.state();
+                // The write at the end has time of its own: it is not the load that took the handler's so long.
+                state.load_took = Duration::ZERO;
+                state.found(found);
             }
-            Some(Write::Update(id, changes)) => (
-                Some(id),
-                id,
-                store.update(id, changes, expiry, patience.clone()).await,
-            ),
-            Some(Write::Renew(old, new, changes)) => (
-                Some(old),
-                new,
-                (store.renew(old, new, changes, expiry, patience.clone())).await,
-            ),
-        };
-        self.state().end(&written);
-        match &written {
-            Ok(written) => event::written(before, after, *written),
-            Err(error) => tell(&patience, error),
+            Reload::Load(id) => {
+                let record = store.clone().load(id.key(), false, context).await?;
+                let mut state = self.state();
+                // Unless the handler destroyed it meanwhile.
+                if state.stored_id() == Some(id) {
+                    match record {
+                        Some(record) => state
+                            .data
+                            .replace_stored(record.fields, record.idle_timeout),
+                        None => state.lost(),
+                    }
+                }
+            }
         }
-        written
+        Ok(())
     }
 }
 
-/// What came of waiting for a [`Writing`].
+/// What came of a write.
 pub(crate) fn outcome(
-    result: Result<Result<Result<Written, Error>, JoinError>, GivenUp>,
-    timeout: Duration,
-) -> Result<Written, Error> {
-    match result {
-        Ok(Ok(written)) => written,
-        // The runtime is being shut down, or the store panicked.
-        Ok(Err(stopped)) => {
-            let error = Error::unavailable(stopped);
-            event::unavailable(&error);
-            Err(error)
-        }
-        Err(GivenUp(patience)) => {
-            let error = timed_out(timeout);
-            tell(&patience, &error);
-            Err(error)
-        }
-    }
-}
-
-/// Logs once that a write failed: by the write itself, also where nobody waits for it any more, or by who gave it up.
-fn tell(patience: &Patience, error: &Error) {
-    if patience.first_to_tell() {
-        event::unavailable(error);
-    }
+    ended: Result<Result<Option<Written>, Error>, JoinError>,
+    shared: &Shared,
+) -> Result<Option<Written>, Error> {
+    // The runtime is being shut down, or the store panicked.
+    ended.map_err(Error::unavailable).unwrap_or_else(|stopped| {
+        shared.events.unavailable(&stopped);
+        Err(stopped)
+    })
 }
 
 /// A handle may outlive its runtime, and without one tokio would panic.
@@ -260,8 +222,7 @@ pub(crate) async fn in_time<T>(
     deadline: Instant,
     operation: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    in_runtime()?;
-    match tokio::time::timeout_at(deadline, operation).await {
+    match timeout_at(deadline, operation).await {
         Ok(result) => result,
         Err(_) => Err(timed_out(config.store_timeout)),
     }

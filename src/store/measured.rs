@@ -5,13 +5,8 @@ use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, hi
 
 use tokio::time::Instant;
 
-use super::{Record, SessionStore, Written, patience};
-use crate::{
-    changes::Changes,
-    config::Expiry,
-    error::{Error, ErrorKind},
-    id::SessionId,
-};
+use super::{Changes, Context, Events, Expiry, Record, SessionKey, SessionStore, Written};
+use crate::error::{Error, ErrorKind};
 
 /// Every event that is counted.
 const EVENTS: [&str; 12] = [
@@ -63,12 +58,12 @@ pub(crate) struct Measured<S>(pub(crate) S);
 
 /// Awaits an operation. Its key is made of literals, so that it is a static: no allocation.
 macro_rules! measured {
-    ($operation:literal, $future:expr) => {{
+    ($operation:literal, $context:ident, $future:expr) => {{
         let mut watch = Watch {
             operation: $operation,
             duration: histogram!("session_store_duration_seconds", "operation" => $operation),
             began: Instant::now(),
-            deadline: patience().map(|it| it.deadline()),
+            deadline: $context.deadline,
             ended: false,
         };
         let result = $future.await;
@@ -83,47 +78,51 @@ macro_rules! measured {
 impl<S: SessionStore> SessionStore for Measured<S> {
     async fn load(
         &self,
-        id: SessionId,
-        expiry: Expiry,
+        key: SessionKey,
         refresh: bool,
+        context: Context,
     ) -> Result<Option<Record>, Error> {
-        measured!("load", self.0.load(id, expiry, refresh))
+        measured!("load", context, self.0.load(key, refresh, context))
     }
 
-    fn known(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
-        self.0.known(id, expiry)
+    fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
+        self.0.known(key, expiry)
     }
 
     async fn create(
         &self,
-        id: SessionId,
+        key: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        measured!("create", self.0.create(id, changes, expiry))
+        measured!("create", context, self.0.create(key, changes, context))
     }
 
     async fn update(
         &self,
-        id: SessionId,
+        key: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        measured!("update", self.0.update(id, changes, expiry))
+        measured!("update", context, self.0.update(key, changes, context))
     }
 
     async fn renew(
         &self,
-        old: SessionId,
-        new: SessionId,
+        old: SessionKey,
+        new: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        measured!("renew", self.0.renew(old, new, changes, expiry))
+        measured!("renew", context, self.0.renew(old, new, changes, context))
     }
 
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        measured!("delete", self.0.delete(id))
+    async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
+        measured!("delete", context, self.0.delete(key, context))
+    }
+
+    fn events(&self) -> Events {
+        self.0.events()
     }
 }
 
@@ -132,7 +131,7 @@ struct Watch {
     operation: &'static str,
     duration: Histogram,
     began: Instant,
-    deadline: Option<Instant>,
+    deadline: Instant,
     ended: bool,
 }
 
@@ -148,7 +147,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.duration.record(self.began.elapsed());
         // Else the client went away, which is no fault of the store's.
-        if !self.ended && self.deadline.is_some_and(|it| it <= Instant::now()) {
+        if !self.ended && self.deadline <= Instant::now() {
             self.failed(ErrorKind::Timeout);
         }
     }

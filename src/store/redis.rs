@@ -15,8 +15,8 @@ use self::{
     servers::Servers,
     write::Writes,
 };
-use super::{PATIENCE, Patience, Record, SessionStore, Written};
-use crate::{changes::Changes, config::Expiry, error::Error, id::SessionId};
+use super::{Changes, Context, Events, Expiry, Record, SessionKey, SessionStore, Written};
+use crate::error::Error;
 
 mod clock;
 mod cluster;
@@ -46,7 +46,7 @@ mod write;
 const EXPIRED: i64 = -5;
 /// What a script answers where it met a key that is no session.
 const NO_SESSION: i64 = -6;
-/// How long an operation may take that was not asked for by the layer, which says it itself.
+/// How long a sign of life may take, and each attempt at what is done when nobody waits any more.
 const DIRECT: Duration = Duration::from_secs(1);
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
@@ -125,6 +125,7 @@ pub struct RedisStore {
     loads: Arc<Loads>,
     writes: Arc<Writes>,
     near: Near,
+    events: Events,
 }
 
 impl RedisStore {
@@ -154,8 +155,9 @@ impl RedisStore {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) for a server that is not there, [`ErrorKind::NotAuthenticated`](crate::ErrorKind::NotAuthenticated), [`ErrorKind::Tls`](crate::ErrorKind::Tls) and the
     /// others for one that refuses. None shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let servers = Servers::connect(Target::parse(url)?).await?;
-        Ok(Self::new(servers))
+        let events = Events::new();
+        let servers = Servers::connect(Target::parse(url)?, &events).await?;
+        Ok(Self::new(servers, events))
     }
 
     /// Uses a pool of the caller's, which must be connected.
@@ -184,16 +186,18 @@ impl RedisStore {
     /// ```
     #[must_use]
     pub fn from_pool(pool: Pool) -> Self {
-        Self::new(Servers::given(pool))
+        let events = Events::new();
+        Self::new(Servers::given(pool, &events), events)
     }
 
-    fn new(servers: Servers) -> Self {
+    fn new(servers: Servers, events: Events) -> Self {
         Self {
             servers: Arc::new(servers),
             prefix: Arc::from("session:"),
             loads: Arc::default(),
             writes: Arc::default(),
             near: Near::off(),
+            events,
         }
     }
 
@@ -207,8 +211,8 @@ impl RedisStore {
         self
     }
 
-    fn key(&self, id: SessionId) -> Key {
-        key(&self.prefix, id)
+    fn key(&self, session: SessionKey) -> Key {
+        key(&self.prefix, session)
     }
 
     /// Asks the server for a sign of life, for a readiness probe.
@@ -226,9 +230,10 @@ impl RedisStore {
     /// # }
     /// ```
     pub async fn ping(&self) -> Result<(), Error> {
-        in_time(Instant::now() + DIRECT, async {
+        let deadline = Instant::now() + DIRECT;
+        in_time(deadline, async {
             for route in self.servers.all().await? {
-                let mut asking = route.begin().await?;
+                let mut asking = route.begin(deadline).await?;
                 asking.ask(Command::ping()).await.map_err(failed)?;
             }
             Ok(())
@@ -237,96 +242,83 @@ impl RedisStore {
     }
 }
 
-fn key(prefix: &str, id: SessionId) -> Key {
-    id.with_str(|id| {
-        let mut key = String::with_capacity(prefix.len() + id.len());
+fn key(prefix: &str, session: SessionKey) -> Key {
+    session.with_str(|text| {
+        let mut key = String::with_capacity(prefix.len() + text.len());
         key.push_str(prefix);
-        key.push_str(id);
+        key.push_str(text);
         key.into()
     })
-}
-
-/// How long the operation under way may take.
-fn patience() -> Patience {
-    super::patience().unwrap_or_else(|| Patience::until(Instant::now() + DIRECT))
-}
-
-fn deadline() -> Instant {
-    patience().deadline()
 }
 
 impl SessionStore for RedisStore {
     async fn load(
         &self,
-        id: SessionId,
-        expiry: Expiry,
+        key: SessionKey,
         refresh: bool,
+        context: Context,
     ) -> Result<Option<Record>, Error> {
         if refresh {
-            if let Some(record) = self.known(id, expiry) {
+            if let Some(record) = self.known(key, context.expiry) {
                 return Ok(Some(record));
             }
             self.near.misses();
         }
-        let expiry = self.near.expiry(expiry);
         // Nothing that is read later is older than what is asked for now.
-        let _forgets = (!refresh).then(|| self.near.forgets([id]));
-        let load = self.load_together(id, expiry, refresh);
-        match super::patience() {
-            // The layer drops it in time.
-            Some(_) => load.await,
-            None => in_time(deadline(), load).await,
-        }
+        let _forgets = (!refresh).then(|| self.near.forgets([key]));
+        self.load_together(key, refresh, self.near.context(context))
+            .await
     }
 
-    fn known(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
-        self.near.get(id, self.near.expiry(expiry))
+    fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
+        self.near.get(key, self.near.expiry(expiry))
     }
 
     async fn create(
         &self,
-        id: SessionId,
+        key: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        let expiry = self.near.expiry(expiry);
-        let _forgets = self.near.forgets([id]);
-        self.write_together(true, id, changes, expiry).await
+        let _forgets = self.near.forgets([key]);
+        self.write_together(true, key, changes, self.near.context(context))
+            .await
     }
 
     async fn update(
         &self,
-        id: SessionId,
+        key: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        let expiry = self.near.expiry(expiry);
-        let _forgets = self.near.forgets([id]);
-        self.write_together(false, id, changes, expiry).await
+        let _forgets = self.near.forgets([key]);
+        self.write_together(false, key, changes, self.near.context(context))
+            .await
     }
 
     async fn renew(
         &self,
-        old: SessionId,
-        new: SessionId,
+        old: SessionKey,
+        new: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        let expiry = self.near.expiry(expiry);
         let _forgets = self.near.forgets([old, new]);
-        self.renew_patiently(patience(), old, new, changes, expiry)
+        self.renew_in_steps(old, new, changes, self.near.context(context))
             .await
     }
 
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        let _forgets = self.near.forgets([id]);
-        // A logout is wanted, however late: it also has time where a write before it has taken all.
-        let end = deadline().max(Instant::now() + DIRECT);
-        let delete = in_time(end, async {
-            let answer = self.send(self.key(id), Command::delete).await?;
-            answer.map(drop).map_err(failed)
-        });
-        PATIENCE.scope(Patience::until(end), delete).await
+    async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
+        let _forgets = self.near.forgets([key]);
+        in_time(context.deadline, async {
+            let answer = self.send(self.key(key), Command::delete, context.deadline);
+            answer.await?.map(drop).map_err(failed)
+        })
+        .await
+    }
+
+    fn events(&self) -> Events {
+        self.events.clone()
     }
 }
 

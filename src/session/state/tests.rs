@@ -1,24 +1,41 @@
-//! What a handler does while a `save` that it does not wait for is under way. The model test does the rest.
+//! What a handler does while a `save` that it does not wait for is under way, and what becomes of the cookie. The model
+//! test does the rest.
 
 use bytes::Bytes;
 
 use super::*;
-use crate::store::Record;
+use crate::store::{Fields, Record, SessionKey};
 
 const LEFT: Duration = Duration::from_secs(900);
 
 fn no_cookie() -> State {
-    State::new(Presented::default())
+    State::new(&Presented::Nothing)
+}
+
+fn record() -> Record {
+    let fields = Fields::from([(Bytes::from("user"), Bytes::from("ada"))]);
+    Record::new(fields, LEFT)
 }
 
 /// The request brought this session.
 fn found(id: SessionId) -> State {
-    let mut state = State::new(Presented {
-        any: true,
-        ..Presented::default()
-    });
-    let fields = [(Bytes::from("user"), Bytes::from("ada"))].into();
-    state.found(Found::One(id, Record::new(fields, LEFT)));
+    let mut state = State::new(&Presented::One(id));
+    state.found(Found::One(id, record()));
+    state
+}
+
+/// The request brought several live sessions.
+fn ambiguous() -> (State, Vec<SessionId>) {
+    let ids = vec![SessionId::random(), SessionId::random()];
+    let mut state = State::new(&Presented::Several(ids.clone()));
+    state.found(Found::Ambiguous(ids.clone()));
+    (state, ids)
+}
+
+fn unavailable() -> State {
+    let presented = Presented::One(SessionId::random());
+    let mut state = State::new(&presented);
+    state.unavailable(presented, Error::new(ErrorKind::Timeout, "no answer"));
     state
 }
 
@@ -27,11 +44,15 @@ fn set(state: &mut State, name: &str, text: &'static str) {
     assert!(set.is_ok());
 }
 
-fn created(plan: &Plan) -> Option<SessionId> {
-    match plan.write {
-        Some(Write::Create(id, _)) => Some(id),
+fn created(write: Option<Write>) -> Option<SessionKey> {
+    match write {
+        Some(Write::Create(key, _)) => Some(key),
         _ => None,
     }
+}
+
+fn key(id: Option<SessionId>) -> Option<SessionKey> {
+    id.map(|id| id.key())
 }
 
 fn kept() -> Result<Written, Error> {
@@ -46,40 +67,45 @@ fn failed() -> Result<Written, Error> {
 fn the_id_is_known_while_the_session_is_created() {
     let mut state = no_cookie();
     set(&mut state, "a", "1");
-    let id = created(&state.begin(false));
-    assert!(id.is_some());
-    assert_eq!(state.id(), id);
+    let write = created(state.begin(false));
+    let id = state.id();
+    assert!(id.is_some() && key(id) == write);
     state.end(&kept());
     assert_eq!(state.id(), id);
     assert_eq!(
-        state.cookie(false),
-        CookieAction::Set(id.unwrap_or_else(SessionId::random), LEFT)
+        Some(state.cookie(false, false)),
+        id.map(|id| CookieAction::Set(id, LEFT))
     );
 }
 
 #[test]
 fn a_renewal_is_kept_for_after_the_write_under_way() {
-    let old = SessionId::random();
-    let mut state = found(old);
+    let first = SessionId::random();
+    let mut state = found(first);
     set(&mut state, "a", "1");
     state.begin(false);
     state.renew();
-    let new = state.id();
+    let renewed = state.id();
     state.end(&kept());
     assert!(state.is_pending());
-    assert_eq!(state.id(), new);
-    let plan = state.begin(false);
-    assert!(
-        matches!(plan.write, Some(Write::Renew(from, to, _)) if from == old && Some(to) == new)
-    );
+    assert_eq!(state.id(), renewed);
+    let is_renewal = |write, from, to| match write {
+        Some(Write::Renew { old, new, .. }) => (Some(old), Some(new)) == (from, to),
+        _ => false,
+    };
+    assert!(is_renewal(
+        state.begin(false),
+        Some(first.key()),
+        key(renewed)
+    ));
 
     let mut state = no_cookie();
     set(&mut state, "a", "1");
-    let first = created(&state.begin(false));
+    let first = created(state.begin(false));
     state.renew();
+    let renewed = key(state.id());
     state.end(&kept());
-    let plan = state.begin(false);
-    assert!(matches!(plan.write, Some(Write::Renew(from, _, _)) if Some(from) == first));
+    assert!(is_renewal(state.begin(false), first, renewed));
 }
 
 #[test]
@@ -87,7 +113,8 @@ fn a_session_that_is_destroyed_while_it_is_written_does_not_survive() {
     for written in [kept(), failed(), Ok(Written::Gone)] {
         let mut state = no_cookie();
         set(&mut state, "a", "1");
-        let id = created(&state.begin(false));
+        state.begin(false);
+        let id = state.id();
         state.destroy();
         assert_eq!(state.id(), None);
         assert!(
@@ -95,8 +122,9 @@ fn a_session_that_is_destroyed_while_it_is_written_does_not_survive() {
             "the end of the write must be waited for"
         );
         state.end(&written);
-        assert_eq!(state.begin(false).delete, Vec::from_iter(id), "{written:?}");
-        assert_eq!(state.cookie(false), CookieAction::Nothing);
+        assert_eq!(state.pending_deletes(), Vec::from_iter(id), "{written:?}");
+        assert!(state.begin(false).is_none());
+        assert_eq!(state.cookie(false, true), CookieAction::Nothing);
     }
 
     let id = SessionId::random();
@@ -105,11 +133,11 @@ fn a_session_that_is_destroyed_while_it_is_written_does_not_survive() {
     state.begin(false);
     state.destroy();
     state.end(&kept());
-    let plan = state.begin(false);
-    assert!(plan.delete.contains(&id) && plan.write.is_none());
+    assert_eq!(state.pending_deletes(), [id]);
+    assert!(state.begin(false).is_none());
     state.deleted(id);
     assert!(!state.is_pending());
-    assert_eq!(state.cookie(false), CookieAction::Clear);
+    assert_eq!(state.cookie(false, false), CookieAction::Clear);
 }
 
 #[test]
@@ -121,23 +149,23 @@ fn a_session_that_is_destroyed_while_it_is_renewed_survives_under_neither_id() {
     state.begin(false);
     state.destroy();
     state.end(&kept());
-    let doomed = state.begin(false).delete;
-    assert!(doomed.contains(&old) && Vec::from_iter(new).iter().all(|id| doomed.contains(id)));
+    let pending = state.pending_deletes();
+    assert!(pending.contains(&old) && new.is_some_and(|new| pending.contains(&new)));
 }
 
 #[test]
 fn what_is_started_after_a_destroyed_write_is_a_session_of_its_own() {
     let mut state = no_cookie();
     set(&mut state, "a", "1");
-    let first = created(&state.begin(false));
+    state.begin(false);
+    let first = state.id();
     state.destroy();
     set(&mut state, "b", "2");
     let second = state.id();
     assert_ne!(first, second);
     state.end(&kept());
-    let plan = state.begin(false);
-    assert_eq!(created(&plan), second);
-    assert_eq!(plan.delete, Vec::from_iter(first));
+    assert_eq!(state.pending_deletes(), Vec::from_iter(first));
+    assert_eq!(created(state.begin(false)), key(second));
 }
 
 #[test]
@@ -151,9 +179,9 @@ fn a_failed_renewal_is_tried_again_with_the_same_id_and_a_failed_creation_with_a
 
     let mut state = no_cookie();
     set(&mut state, "a", "1");
-    let first = created(&state.begin(false));
+    let first = created(state.begin(false));
     state.end(&failed());
-    let second = created(&state.begin(false));
+    let second = created(state.begin(false));
     assert!(second.is_some() && first != second);
 }
 
@@ -163,10 +191,101 @@ fn every_destroyed_session_is_deleted_although_a_delete_failed_before() {
     let mut state = found(first);
     state.destroy();
     set(&mut state, "a", "1");
-    let plan = state.begin(false);
-    let second = created(&plan);
+    let second = state.id();
+    state.begin(false);
     state.end(&kept());
     state.destroy();
-    let doomed = state.begin(false).delete;
-    assert!(doomed.contains(&first) && Vec::from_iter(second).iter().all(|id| doomed.contains(id)));
+    let pending = state.pending_deletes();
+    assert!(pending.contains(&first) && second.is_some_and(|id| pending.contains(&id)));
+}
+
+#[test]
+fn of_several_live_sessions_all_are_ended_once_a_new_one_is_stored_or_one_is_destroyed() {
+    let (mut state, ids) = ambiguous();
+    assert!(!state.is_pending());
+    assert_eq!(state.cookie(false, true), CookieAction::Nothing);
+    set(&mut state, "a", "1");
+    state.begin(false);
+    assert!(
+        !state.must_delete(),
+        "nothing is ended for a login that may fail"
+    );
+    state.end(&failed());
+    assert!(!state.must_delete());
+    state.begin(false);
+    state.end(&kept());
+    assert_eq!(state.pending_deletes(), ids);
+
+    let (mut state, ids) = ambiguous();
+    state.destroy();
+    assert_eq!(state.pending_deletes(), ids);
+    assert_eq!(state.cookie(false, false), CookieAction::Clear);
+}
+
+#[test]
+fn a_cookie_of_no_live_session_is_cleared_only_by_destroy_or_where_the_layer_says_so() {
+    let unknown = || State::new(&Presented::One(SessionId::random()));
+    assert_eq!(unknown().cookie(false, false), CookieAction::Nothing);
+    assert_eq!(unknown().cookie(false, true), CookieAction::Clear);
+    let mut destroyed = unknown();
+    destroyed.destroy();
+    assert_eq!(destroyed.cookie(false, false), CookieAction::Clear);
+
+    let mut nothing = no_cookie();
+    nothing.destroy();
+    assert_eq!(nothing.cookie(false, true), CookieAction::Nothing);
+
+    // It went away while the request ran: the client may have another cookie by now.
+    let mut gone = found(SessionId::random());
+    set(&mut gone, "a", "1");
+    gone.begin(false);
+    gone.end(&Ok(Written::Gone));
+    assert_eq!(gone.cookie(false, true), CookieAction::Nothing);
+    let mut lost = found(SessionId::random());
+    lost.lost();
+    assert_eq!(lost.cookie(false, true), CookieAction::Nothing);
+}
+
+#[test]
+fn what_is_not_there_cannot_be_taken_from_a_session_that_could_not_be_loaded() {
+    let mut state = unavailable();
+    assert_eq!(state.data.remove("notice"), None);
+    assert!(state.refusal().is_none());
+    set(&mut state, "a", "1");
+    assert!(state.refusal().is_some());
+    state.data.remove("a");
+    assert!(state.refusal().is_none(), "it is as it was");
+}
+
+#[test]
+fn what_was_asked_of_a_session_that_could_not_be_loaded_is_refused_also_after_a_reload() {
+    let asked: [fn(&mut State); 3] = [State::destroy, State::renew, State::clear];
+    for ask in asked {
+        let mut state = unavailable();
+        ask(&mut state);
+        assert!(state.refusal().is_some());
+        state.found(Found::One(SessionId::random(), record()));
+        assert!(state.refusal().is_some());
+    }
+    // A request that failed wanted nothing any more, but for a logout.
+    let refused = asked.map(|ask| {
+        let mut state = unavailable();
+        ask(&mut state);
+        state.drop_changes();
+        state.refusal().is_some()
+    });
+    assert_eq!(refused, [true, false, false]);
+}
+
+#[test]
+fn nothing_is_written_to_a_session_that_is_gone() {
+    let mut state = found(SessionId::random());
+    set(&mut state, "a", "1");
+    state.begin(false);
+    state.end(&Ok(Written::Gone));
+    assert!(state.data.is_empty() && state.id().is_none());
+    set(&mut state, "b", "2");
+    assert!(!state.is_pending() && state.begin(true).is_none());
+    let refused = state.may_save().err();
+    assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::Gone));
 }

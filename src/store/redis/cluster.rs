@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    event,
+    store::Events,
 };
 
 /// At most so often is the cluster looked at, however much moves.
@@ -45,6 +45,7 @@ pub(super) struct Cluster {
     looked: Notify,
     looks: AtomicUsize,
     keeper: Keeper,
+    events: Events,
 }
 
 /// What is known of the cluster.
@@ -102,7 +103,7 @@ impl Map {
 
 impl Cluster {
     /// Connects to the masters that any of the nodes knows; some of them may be gone.
-    pub(super) async fn connect(target: Target) -> Result<Arc<Self>, Error> {
+    pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
         let slots = timeout(ATTEMPT, ask_any(&target, target.servers()));
         let slots = slots.await.unwrap_or_else(|_| Err(silent()))?;
         let again = Arc::default();
@@ -110,19 +111,21 @@ impl Cluster {
         if let Some(why) = map.why_down() {
             return Err(why);
         }
-        let this = Arc::new(Self::new(target, again, Known::Map(Arc::new(map))));
+        let known = Known::Map(Arc::new(map));
+        let this = Arc::new(Self::new(target, again, known, events));
         this.keep();
         Ok(this)
     }
 
     /// Connects in the background, or when it is first asked where there is no runtime yet.
-    pub(super) fn later(target: Target) -> Arc<Self> {
-        let this = Arc::new(Self::new(target, Arc::default(), Known::Nothing(None)));
+    pub(super) fn later(target: Target, events: &Events) -> Arc<Self> {
+        let known = Known::Nothing(None);
+        let this = Arc::new(Self::new(target, Arc::default(), known, events));
         this.look_again();
         this
     }
 
-    fn new(target: Target, again: Arc<Attention>, known: Known) -> Self {
+    fn new(target: Target, again: Arc<Attention>, known: Known, events: &Events) -> Self {
         Self {
             target,
             known: RwLock::new(known),
@@ -130,6 +133,7 @@ impl Cluster {
             looked: Notify::new(),
             looks: AtomicUsize::new(0),
             keeper: Keeper::default(),
+            events: events.clone(),
         }
     }
 
@@ -249,7 +253,7 @@ impl Cluster {
             .take(map.links.len());
         for (server, link) in links {
             let answer = timeout(STEP, async {
-                let mut asking = link.begin(false).await?;
+                let mut asking = link.begin(false, Instant::now() + STEP).await?;
                 let answer = slots(&asking, server).await;
                 asking.answered(answer).map_err(failed)
             });
@@ -272,10 +276,10 @@ async fn keep_looking(cluster: Weak<Cluster>, again: Arc<Attention>) {
                 return;
             };
             let whole = cluster.look().await;
-            drop(cluster);
             if let Some(after) = whole.then(|| again.whole()).flatten() {
-                event::recovered(after);
+                cluster.events.recovered(after);
             }
+            drop(cluster);
             sleep(PAUSE).await;
             if whole {
                 break;

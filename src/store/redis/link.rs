@@ -23,13 +23,12 @@ use tokio::{
 use super::{
     clock::{Clock, Silence},
     connect::{ATTEMPT, Connection, Target},
-    deadline,
     keeper::{Attention, Keeper, LONGEST_DELAY, with_jitter},
     refusal::{is_answer, no_connection, silent, unsent},
 };
 use crate::{
     error::{Error, ErrorKind},
-    event,
+    store::Events,
 };
 
 mod asking;
@@ -58,8 +57,8 @@ pub(super) struct Link {
     clock: Clock,
     /// Tells those who wait for the first attempt.
     tried: Notify,
-    /// Of whoever looks after several of these, and says when all of them are back.
-    attention: Option<Arc<Attention>>,
+    /// Who says that the server is back.
+    says: Says,
     keeper: Keeper,
 }
 
@@ -69,6 +68,14 @@ enum Way {
     Connect(Box<Target>),
     /// The caller's pool connects by itself.
     Given(Pool),
+}
+
+/// Who is told of a loss and says when it is over.
+enum Says {
+    /// This link: it is the only one.
+    Events(Events),
+    /// Whoever looks after several links, once all of them are back.
+    Attention(Arc<Attention>),
 }
 
 enum State {
@@ -125,11 +132,13 @@ pub(super) struct Connected {
 
 impl Link {
     /// Connects, and keeps it so.
-    pub(super) async fn connect(target: Target) -> Result<Arc<Self>, Error> {
+    pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
         let connection = first_connection(&target).await?;
         let live = Live::new(Clients::One(connection.client.clone()));
         let given_up = live.given_up.clone();
-        let link = Arc::new(Self::new(Way::Connect(Box::new(target)), State::Up(live)));
+        let way = Way::Connect(Box::new(target));
+        let says = Says::Events(events.clone());
+        let link = Arc::new(Self::new(way, State::Up(live), says));
         link.clock.learn(connection.reading);
         link.keep(Some((connection, given_up)));
         Ok(link)
@@ -142,20 +151,20 @@ impl Link {
             why: no_connection(),
             tried: false,
         };
-        let mut link = Self::new(Way::Connect(Box::new(target)), down);
-        link.attention = Some(attention);
-        let link = Arc::new(link);
+        let way = Way::Connect(Box::new(target));
+        let link = Arc::new(Self::new(way, down, Says::Attention(attention)));
         link.keep(None);
         link
     }
 
     /// Uses a pool that connects by itself.
-    pub(super) fn given(pool: Pool) -> Arc<Self> {
+    pub(super) fn given(pool: Pool, events: &Events) -> Arc<Self> {
         let live = Live::new(Clients::Pool(pool.clone()));
-        Arc::new(Self::new(Way::Given(pool), State::Up(live)))
+        let says = Says::Events(events.clone());
+        Arc::new(Self::new(Way::Given(pool), State::Up(live), says))
     }
 
-    fn new(way: Way, state: State) -> Self {
+    fn new(way: Way, state: State, says: Says) -> Self {
         Self {
             way,
             state: RwLock::new(state),
@@ -163,7 +172,7 @@ impl Link {
             silence: Silence::default(),
             clock: Clock::default(),
             tried: Notify::new(),
-            attention: None,
+            says,
             keeper: Keeper::default(),
         }
     }
@@ -203,10 +212,13 @@ impl Link {
     }
 
     /// A client to ask something with, once there is a place; an error at once while the server is gone. `importing`
-    /// is for a command on a key whose slot is on its way to that server.
-    pub(super) async fn begin(self: &Arc<Self>, importing: bool) -> Result<Asking<'_>, Error> {
+    /// is for a command on a key whose slot is on its way to that server; `until` is the operation's deadline.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        importing: bool,
+        until: Instant,
+    ) -> Result<Asking<'_>, Error> {
         self.client()?;
-        let until = deadline();
         let place = self.places.acquire().await.map_err(Error::unavailable)?;
         // It may have gone while there was no place.
         let connected = self.client()?;
@@ -276,7 +288,7 @@ impl Link {
     }
 
     fn tell_of_loss(&self) {
-        if let Some(attention) = &self.attention {
+        if let Says::Attention(attention) = &self.says {
             attention.lost();
         }
     }
@@ -303,8 +315,8 @@ impl Link {
         self.silence.broken();
         let before = mem::replace(&mut *self.state_mut(), State::Up(live));
         self.tried.notify_waiters();
-        if let (State::Down { since, .. }, None) = (before, &self.attention) {
-            event::recovered(since.elapsed());
+        if let (State::Down { since, .. }, Says::Events(events)) = (before, &self.says) {
+            events.recovered(since.elapsed());
         }
     }
 

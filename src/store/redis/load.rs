@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, pin::pin};
 use bytes::BytesMut;
 use fred::types::Value;
 
+use tokio::time::Instant;
+
 use super::{
-    EXPIRED, NO_SESSION, RedisStore, deadline,
+    EXPIRED, NO_SESSION, RedisStore,
     gather::{Batch, Gather, Question},
     refusal::strange,
     run::in_time,
@@ -14,12 +16,8 @@ use super::{
     wire::{expiry_args, milliseconds, record},
 };
 use crate::{
-    config::Expiry,
     error::Error,
-    event,
-    fields::Fields,
-    id::SessionId,
-    store::{PATIENCE, Patience, Record},
+    store::{Context, Events, Expiry, Fields, Record, SessionKey},
 };
 
 pub(super) type Loaded = Result<Option<Record>, Error>;
@@ -30,46 +28,45 @@ pub(super) struct Kind {
     expiry: Expiry,
     refresh: bool,
     /// On a cluster, where two sessions are on two servers, or will be.
-    only: Option<SessionId>,
+    only: Option<SessionKey>,
 }
 
-pub(super) type Loads = Gather<Kind, SessionId, Option<Record>>;
+pub(super) type Loads = Gather<Kind, SessionKey, Option<Record>>;
 
 impl RedisStore {
     /// Loads a session together with those that others load at this moment.
     pub(super) async fn load_together(
         &self,
-        id: SessionId,
-        expiry: Expiry,
+        key: SessionKey,
         refresh: bool,
+        Context { expiry, deadline }: Context,
     ) -> Loaded {
         let asked = Question {
             kind: Kind {
                 expiry,
                 refresh,
-                only: self.servers.is_cluster().then_some(id),
+                only: self.servers.is_cluster().then_some(key),
             },
-            question: id,
+            question: key,
             bytes: 0,
-            until: deadline(),
+            until: deadline,
         };
         let load = || {
             let store = self.clone();
             |batch| async move { store.load_all(batch).await }
         };
         // Requests of one client that come together, as those of a page do, share a load.
-        self.loads.ask(asked, SessionId::eq, load).await
+        self.loads.ask(asked, SessionKey::eq, load).await
     }
 
-    async fn load_all(&self, batch: Batch<Kind, SessionId, Option<Record>>) {
+    async fn load_all(&self, batch: Batch<Kind, SessionKey, Option<Record>>) {
         let Kind {
             expiry, refresh, ..
         } = batch.kind;
-        let patience = Patience::until(batch.until);
         let loaded = {
             // Pinned, since what takes a future by value holds it twice.
-            let load = pin!(self.load_by_script(&batch.questions, expiry, refresh));
-            PATIENCE.scope(patience, in_time(batch.until, load)).await
+            let load = pin!(self.load_by_script(&batch.questions, expiry, refresh, batch.until));
+            in_time(batch.until, load).await
         };
         batch.answer(loaded);
     }
@@ -77,25 +74,28 @@ impl RedisStore {
     /// A record for each id, or why there is none.
     async fn load_by_script(
         &self,
-        ids: &[SessionId],
+        ids: &[SessionKey],
         expiry: Expiry,
         refresh: bool,
+        deadline: Instant,
     ) -> Result<Vec<Loaded>, Error> {
         let keys: Vec<_> = ids.iter().map(|id| self.key(*id)).collect();
         let mut args = expiry_args(expiry);
         args.push(Value::from(i64::from(refresh)));
         let tracked = match refresh {
-            true => self.near.load(self, ids, &keys, &args).await,
+            true => self.near.load(self, ids, &keys, &args, deadline).await,
             false => None,
         };
         let (answers, ticket) = match tracked {
             Some((answers, ticket)) => (answers, Some(ticket)),
-            None => (self.run(&LOAD, &keys, &args).await?, None),
+            None => (self.run(&LOAD, &keys, &args, deadline).await?, None),
         };
         if answers.len() != ids.len() {
             return Err(strange());
         }
-        let loaded: Vec<_> = ids.iter().zip(answers).map(decode).collect();
+        let loaded: Vec<_> = (ids.iter().zip(answers))
+            .map(|(key, answer)| decode(*key, answer, &self.events))
+            .collect();
         if let Some(ticket) = ticket {
             ticket.keep(ids, &loaded, expiry);
         }
@@ -111,11 +111,11 @@ impl RedisStore {
 }
 
 /// What the script answers for one session.
-fn decode((id, answer): (&SessionId, Result<Value, Error>)) -> Loaded {
+fn decode(key: SessionKey, answer: Result<Value, Error>, events: &Events) -> Loaded {
     let mut hash = match answer? {
         Value::Array(hash) => hash,
         Value::Integer(EXPIRED) => {
-            event::expired(*id);
+            events.expired(key);
             return Ok(None);
         }
         Value::Integer(NO_SESSION) | Value::Null => return Ok(None),

@@ -17,14 +17,18 @@ use tokio::time::timeout_at;
 
 use self::{companion::Companion, trust::Trust};
 use super::{
-    RedisStore, deadline,
+    RedisStore,
     link::Link,
     load::Loaded,
     refusal::{failed, redirection},
     run::or_refusal,
     script::LOAD,
 };
-use crate::{config::Expiry, error::Error, event, id::SessionId, store::Record};
+use crate::{
+    error::Error,
+    event,
+    store::{Context, Events, Expiry, Record, SessionKey},
+};
 
 mod companion;
 mod probe;
@@ -48,14 +52,15 @@ impl Near {
         Self(None)
     }
 
-    fn new(capacity: u64, prefix: &Arc<str>) -> Self {
-        Self(Some(Arc::new(Cache::new(capacity, prefix.clone()))))
+    fn new(capacity: u64, prefix: &Arc<str>, events: &Events) -> Self {
+        let cache = Cache::new(capacity, prefix.clone(), events.clone());
+        Self(Some(Arc::new(cache)))
     }
 
     /// The same for other keys: an empty one.
     pub(super) fn with_prefix(&self, prefix: &Arc<str>) -> Self {
         match &self.0 {
-            Some(cache) => Self::new(cache.capacity, prefix),
+            Some(cache) => Self::new(cache.capacity, prefix, &cache.events),
             None => Self::off(),
         }
     }
@@ -70,8 +75,13 @@ impl Near {
         expiry.with_refresh_interval(interval.max(expiry.refresh_interval()))
     }
 
+    /// The same for an operation.
+    pub(super) fn context(&self, context: Context) -> Context {
+        Context::new(self.expiry(context.expiry), context.deadline)
+    }
+
     /// A session that need not be asked for.
-    pub(super) fn get(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
+    pub(super) fn get(&self, id: SessionKey, expiry: Expiry) -> Option<Record> {
         let record = self.0.as_ref()?.get(id, expiry)?;
         event::near_cache(true);
         Some(record)
@@ -86,7 +96,7 @@ impl Near {
 
     /// Sessions are being changed, or asked for anew. What is known of them is forgotten when this is dropped: before
     /// anybody hears of it, and however it ends.
-    pub(super) fn forgets<const N: usize>(&self, ids: [SessionId; N]) -> Forgets<'_, N> {
+    pub(super) fn forgets<const N: usize>(&self, ids: [SessionKey; N]) -> Forgets<'_, N> {
         Forgets(self.0.as_deref(), ids)
     }
 
@@ -96,9 +106,10 @@ impl Near {
     pub(super) async fn load(
         &self,
         store: &RedisStore,
-        ids: &[SessionId],
+        ids: &[SessionKey],
         keys: &[Key],
         args: &[Value],
+        deadline: tokio::time::Instant,
     ) -> Option<(Vec<Result<Value, Error>>, Ticket)> {
         let cache = self.0.as_ref()?;
         let route = store.servers.route(keys).await.ok()?;
@@ -117,7 +128,7 @@ impl Near {
         };
         // If it falls silent, there is still time for the other way.
         let now = tokio::time::Instant::now();
-        let until = now + deadline().saturating_duration_since(now) / 2;
+        let until = now + deadline.saturating_duration_since(now) / 2;
         let run = pin!(tracked.run(&LOAD, keys, args));
         match timeout_at(until, run).await {
             Ok(Ok(answers)) => {
@@ -135,7 +146,7 @@ impl Near {
     }
 }
 
-pub(super) struct Forgets<'a, const N: usize>(Option<&'a Cache>, [SessionId; N]);
+pub(super) struct Forgets<'a, const N: usize>(Option<&'a Cache>, [SessionKey; N]);
 
 impl<const N: usize> Drop for Forgets<'_, N> {
     fn drop(&mut self) {
@@ -155,7 +166,7 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Keeps what was loaded, unless it has changed meanwhile.
-    pub(super) fn keep(self, ids: &[SessionId], loaded: &[Loaded], expiry: Expiry) {
+    pub(super) fn keep(self, ids: &[SessionKey], loaded: &[Loaded], expiry: Expiry) {
         let found = ids.iter().zip(&self.changes).zip(loaded);
         for ((id, changes), loaded) in found {
             let Ok(Some(record)) = loaded else { continue };
@@ -208,7 +219,8 @@ impl Entry {
 struct Cache {
     capacity: u64,
     prefix: Arc<str>,
-    entries: Moka<SessionId, Arc<Entry>>,
+    events: Events,
+    entries: Moka<SessionKey, Arc<Entry>>,
     places: Box<[Mutex<Place>]>,
     /// One for each server.
     companions: RwLock<Vec<(Weak<Link>, Arc<Companion>)>>,
@@ -222,11 +234,11 @@ struct Place {
     changes: u64,
     /// The one that was served last: to look it up among all the others touches far more memory, which costs more than
     /// the rest of what is done here. It does not keep alive what was evicted.
-    last: Option<(SessionId, Weak<Entry>)>,
+    last: Option<(SessionKey, Weak<Entry>)>,
 }
 
 impl Cache {
-    fn new(capacity: u64, prefix: Arc<str>) -> Self {
+    fn new(capacity: u64, prefix: Arc<str>, events: Events) -> Self {
         let entries = Moka::builder()
             .max_capacity(capacity)
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
@@ -238,18 +250,19 @@ impl Cache {
         Self {
             capacity,
             prefix,
+            events,
             entries,
             places: (0..places).map(|_| Mutex::default()).collect(),
             companions: RwLock::default(),
         }
     }
 
-    fn id(&self, key: &Key) -> Option<SessionId> {
-        let id = key.as_bytes().strip_prefix(self.prefix.as_bytes())?;
-        SessionId::from_canonical(id)
+    fn session(&self, key: &Key) -> Option<SessionKey> {
+        let text = key.as_bytes().strip_prefix(self.prefix.as_bytes())?;
+        SessionKey::from_text(text)
     }
 
-    fn get(&self, id: SessionId, expiry: Expiry) -> Option<Record> {
+    fn get(&self, id: SessionKey, expiry: Expiry) -> Option<Record> {
         let entry = self.entry(id)?;
         let now = Instant::now();
         if now >= entry.until || entry.expiry != expiry || !entry.trust.holds_at(now) {
@@ -261,7 +274,7 @@ impl Cache {
         Some(record)
     }
 
-    fn entry(&self, id: SessionId) -> Option<Arc<Entry>> {
+    fn entry(&self, id: SessionKey) -> Option<Arc<Entry>> {
         let mut place = self.place(id);
         if let Some((last, entry)) = &place.last
             && *last == id
@@ -274,7 +287,7 @@ impl Cache {
         Some(entry)
     }
 
-    fn place(&self, id: SessionId) -> MutexGuard<'_, Place> {
+    fn place(&self, id: SessionKey) -> MutexGuard<'_, Place> {
         // Ids are random.
         let place = id.bits() % self.places.len() as u64;
         let place = usize::try_from(place)
@@ -285,7 +298,7 @@ impl Cache {
         place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, id: SessionId, changes: u64, entry: Entry) {
+    fn keep(&self, id: SessionKey, changes: u64, entry: Entry) {
         let mut place = self.place(id);
         if place.changes == changes {
             let entry = Arc::new(entry);
@@ -294,7 +307,7 @@ impl Cache {
         }
     }
 
-    fn forget(&self, id: SessionId) {
+    fn forget(&self, id: SessionKey) {
         let mut place = self.place(id);
         place.changes = place.changes.wrapping_add(1);
         place.last.take_if(|(last, _)| *last == id);
@@ -380,7 +393,7 @@ impl RedisStore {
     /// session never ends before its idle timeout after its last request, and at most so much later; at its absolute end
     /// it ends. A longer `refresh_interval` of the layer counts as before.
     ///
-    /// Layers on one store that differ in their [`Expiry`] do not serve each other's sessions from memory. A session
+    /// Layers on one store that differ in their [`Expiry`](crate::store::Expiry) do not serve each other's sessions from memory. A session
     /// that is not there is always asked for.
     ///
     /// # Memory
@@ -410,7 +423,7 @@ impl RedisStore {
     #[cfg_attr(docsrs, doc(cfg(feature = "near-cache")))]
     #[must_use]
     pub fn with_near_cache(mut self, capacity: u64) -> Self {
-        self.near = Near::new(capacity, &self.prefix);
+        self.near = Near::new(capacity, &self.prefix, &self.events);
         self
     }
 }

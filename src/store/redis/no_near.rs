@@ -3,7 +3,10 @@
 use fred::types::{Key, Value};
 
 use super::{RedisStore, load::Loaded};
-use crate::{config::Expiry, error::Error, id::SessionId, store::Record};
+use crate::{
+    error::Error,
+    store::{Context, Expiry, Record, SessionKey},
+};
 
 #[derive(Clone)]
 pub(super) struct Near;
@@ -21,22 +24,27 @@ impl Near {
         expiry
     }
 
-    pub(super) fn get(&self, _: SessionId, _: Expiry) -> Option<Record> {
+    pub(super) fn context(&self, context: Context) -> Context {
+        context
+    }
+
+    pub(super) fn get(&self, _: SessionKey, _: Expiry) -> Option<Record> {
         None
     }
 
     pub(super) fn misses(&self) {}
 
-    pub(super) fn forgets<const N: usize>(&self, _: [SessionId; N]) -> Forgets {
+    pub(super) fn forgets<const N: usize>(&self, _: [SessionKey; N]) -> Forgets {
         Forgets
     }
 
     pub(super) async fn load(
         &self,
         _: &RedisStore,
-        _: &[SessionId],
+        _: &[SessionKey],
         _: &[Key],
         _: &[Value],
+        _: tokio::time::Instant,
     ) -> Option<(Vec<Result<Value, Error>>, Ticket)> {
         None
     }
@@ -47,5 +55,5 @@ pub(super) struct Forgets;
 pub(super) struct Ticket;
 
 impl Ticket {
-    pub(super) fn keep(self, _: &[SessionId], _: &[Loaded], _: Expiry) {}
+    pub(super) fn keep(self, _: &[SessionKey], _: &[Loaded], _: Expiry) {}
 }

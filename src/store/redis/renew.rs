@@ -19,13 +19,11 @@ use super::{
     wire::hash_or_none,
 };
 use crate::{
-    changes::{Change, Changes, is_reserved},
-    config::Expiry,
     error::{Error, ErrorKind},
-    event,
-    fields::Fields,
-    id::SessionId,
-    store::{Patience, SessionStore, Written},
+    store::{
+        Change, Changes, Context, Events, Expiry, Fields, SessionKey, SessionStore, Written,
+        changes::is_reserved,
+    },
 };
 
 /// How often a renewal on a cluster starts anew because other requests keep writing to the session.
@@ -39,26 +37,22 @@ const FINISH_LATER_FOR: Duration = Duration::from_secs(60);
 const FINISH_LATER_EVERY: Duration = Duration::from_millis(250);
 
 impl RedisStore {
-    pub(super) async fn renew_patiently(
+    pub(super) async fn renew_in_steps(
         &self,
-        patience: Patience,
-        old: SessionId,
-        new: SessionId,
+        old: SessionKey,
+        new: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        let left = patience
-            .deadline()
-            .saturating_duration_since(Instant::now());
-        let deadline = patience.deadline() - MARGIN.min(left / 4);
+        let left = context.deadline.saturating_duration_since(Instant::now());
         let renewal = Renewal {
             store: self,
-            patience,
-            deadline,
+            must_end: context.deadline,
+            deadline: context.deadline - MARGIN.min(left / 4),
             old,
             new,
             changes,
-            expiry,
+            expiry: context.expiry,
         };
         if self.servers.is_cluster() {
             renewal.on_cluster().await
@@ -68,29 +62,31 @@ impl RedisStore {
     }
 
     /// Deletes a session that nobody is to use any more, as soon as the server can be asked. Until then nobody can.
-    fn forget(&self, id: SessionId) {
+    fn forget(&self, key: SessionKey, expiry: Expiry) {
         let store = self.clone();
         tokio::spawn(async move {
             let end = Instant::now() + FINISH_LATER_FOR;
-            while store.delete(id).await.is_err() && Instant::now() < end {
+            let context = || Context::new(expiry, Instant::now() + DIRECT);
+            while store.delete(key, context()).await.is_err() && Instant::now() < end {
                 sleep(FINISH_LATER_EVERY).await;
             }
         });
     }
 
-    async fn fields(&self, id: SessionId) -> Result<Option<Fields>, Error> {
-        let hash = self.send(self.key(id), Command::fields).await?;
+    async fn fields(&self, key: SessionKey, deadline: Instant) -> Result<Option<Fields>, Error> {
+        let hash = self.send(self.key(key), Command::fields, deadline).await?;
         hash_or_none(hash.and_then(Value::convert))
     }
 }
 
 struct Renewal<'a> {
     store: &'a RedisStore,
-    patience: Patience,
-    /// When the last step has to end.
+    /// When the renewal has to end.
+    must_end: Instant,
+    /// When its last step has to end.
     deadline: Instant,
-    old: SessionId,
-    new: SessionId,
+    old: SessionKey,
+    new: SessionKey,
     changes: &'a Changes,
     expiry: Expiry,
 }
@@ -104,7 +100,10 @@ impl Renewal<'_> {
         self.commit()?;
         let mut attempts = Attempts::until(self.deadline);
         loop {
-            match attempts.after(self.step(&RENEW).await).await {
+            match attempts
+                .after(self.step(&RENEW).await, &self.store.events)
+                .await
+            {
                 Next::Again => {}
                 Next::Take(answer) => return answer,
                 Next::Lost => {
@@ -146,7 +145,7 @@ impl Renewal<'_> {
     /// The new id works. From here on the client has to be told so, unless it was already told that it failed: then the
     /// old id stays, and what is under the new one, which nobody knows, ends by itself or is replaced by the next attempt.
     fn commit(&self) -> Result<(), Error> {
-        if self.patience.commit() {
+        if Instant::now() < self.must_end {
             Ok(())
         } else {
             Err(silent())
@@ -167,7 +166,7 @@ impl Renewal<'_> {
             ..
         } = self;
         for _ in 0..ATTEMPTS {
-            let Some(copied) = in_time(deadline, store.fields(old)).await? else {
+            let Some(copied) = in_time(deadline, store.fields(old, deadline)).await? else {
                 return Ok(Written::Gone);
             };
             let mut fields = copied.clone();
@@ -196,13 +195,13 @@ impl Renewal<'_> {
                 let answer = store
                     .step(&DELETE_IF_SAME, keys, held, expiry, deadline)
                     .await;
-                match attempts.after(answer).await {
+                match attempts.after(answer, &store.events).await {
                     Next::Again => {}
                     // It is gone: by an attempt whose answer was lost.
                     Next::Take(Ok(-1)) if attempts.lost => break 1,
                     Next::Take(answer) => break answer?,
                     Next::Lost => {
-                        store.forget(old);
+                        store.forget(old, expiry);
                         return Ok(written);
                     }
                 }
@@ -211,8 +210,9 @@ impl Renewal<'_> {
                 1 => return Ok(written),
                 // Logged out, expired or renewed elsewhere.
                 -1 => {
-                    if store.delete(new).await.is_err() {
-                        store.forget(new);
+                    let context = Context::new(expiry, deadline);
+                    if store.delete(new, context).await.is_err() {
+                        store.forget(new, expiry);
                     }
                     return Ok(Written::Gone);
                 }
@@ -248,7 +248,7 @@ impl Attempts {
     }
 
     /// What to do after an attempt. One that the server refused at once is not done, and not tried again.
-    async fn after<T>(&mut self, answer: Result<T, Error>) -> Next<T> {
+    async fn after<T>(&mut self, answer: Result<T, Error>, events: &Events) -> Next<T> {
         match answer {
             Err(error) if error.is_unavailable() && (self.lost || may_have_happened(&error)) => {
                 self.lost = true;
@@ -258,7 +258,7 @@ impl Attempts {
                 }
                 // Until then an attempt may still reach the server.
                 sleep_until(self.deadline).await;
-                event::unavailable(&error);
+                events.unavailable(&error);
                 Next::Lost
             }
             answer => Next::Take(answer),

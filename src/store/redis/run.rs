@@ -18,7 +18,7 @@ use super::{
     script::{self, Script},
     wire::expiry_args,
 };
-use crate::{config::Expiry, error::Error};
+use crate::{error::Error, store::Expiry};
 
 /// How often a write is sent at most, because the server's clock is not what it was.
 const CLOCK_ATTEMPTS: u32 = 3;
@@ -31,10 +31,11 @@ impl RedisStore {
         &self,
         key: Key,
         command: impl Fn(Key) -> Command,
+        deadline: Instant,
     ) -> Result<Result<Value, FredError>, Error> {
         let mut route = self.servers.route(slice::from_ref(&key)).await?;
         loop {
-            let answer = route.begin().await?.ask(command(key.clone())).await;
+            let answer = route.begin(deadline).await?.ask(command(key.clone())).await;
             match answer {
                 Err(error) if route.follows(&error).await => {}
                 answer => return Ok(answer),
@@ -48,11 +49,12 @@ impl RedisStore {
         script: &'static Script,
         keys: &[Key],
         args: &[Value],
+        deadline: Instant,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let args = |all: &mut Vec<_>| all.extend_from_slice(args);
         let mut route = self.servers.route(keys).await?;
         loop {
-            let mut asking = route.begin().await?;
+            let mut asking = route.begin(deadline).await?;
             let answer = script::run(script, keys, args, &mut asking).await;
             let answer = answer.map(|answers| {
                 let answers = answers.into_array().into_iter().map(or_refusal);
@@ -88,7 +90,7 @@ impl RedisStore {
             if left.is_empty() {
                 break;
             }
-            let run = pin!(self.run_steps(script, expiry, &left));
+            let run = pin!(self.run_steps(script, expiry, &left, until));
             match in_time(until, run).await {
                 Ok(answers) => {
                     for (place, answer) in places.into_iter().zip(answers) {
@@ -114,11 +116,12 @@ impl RedisStore {
         script: &'static Script,
         expiry: Expiry,
         steps: &[&Step],
+        until: Instant,
     ) -> Result<Vec<Option<Result<i64, Error>>>, Error> {
         let keys: Vec<Key> = steps.iter().flat_map(|step| step.keys.clone()).collect();
         let mut route = self.servers.route(&keys).await?;
         loop {
-            let mut asking = route.begin().await?;
+            let mut asking = route.begin(until).await?;
             let answer = ask_steps(&mut asking, script, expiry, &keys, steps).await;
             drop(asking);
             match answer {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fred::{clients::Pool, error::Error as FredError, interfaces::ClientLike, types::Key};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     cluster::Cluster,
@@ -11,7 +11,7 @@ use super::{
     link::{Asking, Link},
     refusal::{Redirection, redirection},
 };
-use crate::error::Error;
+use crate::{error::Error, store::Events};
 
 /// How often a command is sent on: a slot moves once, and while it does there are two servers to ask.
 const REDIRECTIONS: u32 = 5;
@@ -25,21 +25,21 @@ pub(super) enum Servers {
 }
 
 impl Servers {
-    pub(super) async fn connect(target: Target) -> Result<Self, Error> {
+    pub(super) async fn connect(target: Target, events: &Events) -> Result<Self, Error> {
         if target.is_clustered() {
-            Cluster::connect(target).await.map(Self::Cluster)
+            Cluster::connect(target, events).await.map(Self::Cluster)
         } else {
-            Link::connect(target).await.map(Self::One)
+            Link::connect(target, events).await.map(Self::One)
         }
     }
 
     /// A pool of the caller's connects by itself. One to a cluster is only asked where that is: the client would let
     /// an answer go astray when a slot moves.
-    pub(super) fn given(pool: Pool) -> Self {
+    pub(super) fn given(pool: Pool, events: &Events) -> Self {
         if pool.is_clustered() {
-            Self::Cluster(Cluster::later(Target::of(&pool)))
+            Self::Cluster(Cluster::later(Target::of(&pool), events))
         } else {
-            Self::One(Link::given(pool))
+            Self::One(Link::given(pool, events))
         }
     }
 
@@ -97,8 +97,8 @@ impl<'a> Route<'a> {
     }
 
     /// See [`Link::begin`].
-    pub(super) async fn begin(&self) -> Result<Asking<'_>, Error> {
-        let asking = self.link.begin(self.importing).await;
+    pub(super) async fn begin(&self, until: Instant) -> Result<Asking<'_>, Error> {
+        let asking = self.link.begin(self.importing, until).await;
         if let (Err(_), Servers::Cluster(cluster)) = (&asking, self.servers) {
             // Another may have taken over.
             cluster.look_again();

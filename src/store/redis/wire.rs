@@ -6,11 +6,8 @@ use bytes::Bytes;
 use fred::types::Value;
 
 use crate::{
-    changes::{Change, Changes, is_reserved},
-    config::{Expiry, storable},
     error::Error,
-    fields::Fields,
-    store::Record,
+    store::{Change, Changes, Expiry, Fields, Record, changes::is_reserved},
 };
 
 use super::refusal::failed;
@@ -33,7 +30,7 @@ pub(super) fn record(mut fields: Fields, time_to_live: Duration) -> Record {
         let digits = text.iter().all(u8::is_ascii_digit);
         let own: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
         let own = (digits && own > 0).then(|| milliseconds(own));
-        own.filter(|own| storable(*own) == *own)
+        own.filter(|own| Expiry::storable(*own) == *own)
     });
     fields.retain(|name, _| !is_reserved(name));
     let mut record = Record::new(fields, time_to_live);
@@ -75,7 +72,7 @@ pub(super) fn write_args(changes: &Changes) -> Vec<Value> {
     let (set, removed, incremented) = (sets.len() / 2, removes.len(), increments.len() / 2);
     let mut numbers = format!("{count} {set} {removed} {incremented}");
     if let Some(own) = changes.idle_timeout() {
-        numbers.push_str(&format!(" {}", whole_milliseconds(storable(own))));
+        numbers.push_str(&format!(" {}", whole_milliseconds(own)));
     }
     let mut args = Vec::with_capacity(1 + count);
     args.push(numbers.into());

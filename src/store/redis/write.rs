@@ -6,7 +6,7 @@ use fred::types::{Key, Value};
 use tokio::time::Instant;
 
 use super::{
-    EXPIRED, RedisStore, deadline,
+    EXPIRED, RedisStore,
     gather::{Batch, Gather, Question},
     refusal::{silent, strange},
     run::{Step, once_true},
@@ -14,12 +14,8 @@ use super::{
     wire::{milliseconds, write_args},
 };
 use crate::{
-    changes::Changes,
-    config::Expiry,
     error::Error,
-    event,
-    id::SessionId,
-    store::{PATIENCE, Patience, Written, id_taken},
+    store::{Changes, Context, Expiry, SessionKey, Written, key_is_taken},
 };
 
 /// What the writes of one command have in common.
@@ -28,7 +24,7 @@ pub(super) struct Kind {
     creates: bool,
     expiry: Expiry,
     /// On a cluster, where two sessions are on two servers, or will be.
-    only: Option<SessionId>,
+    only: Option<SessionKey>,
 }
 
 pub(super) type Writes = Gather<Kind, Step, i64>;
@@ -38,20 +34,20 @@ impl RedisStore {
     pub(super) async fn write_together(
         &self,
         creates: bool,
-        id: SessionId,
+        key: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        Context { expiry, deadline }: Context,
     ) -> Result<Written, Error> {
-        let (args, deadline) = (write_args(changes), deadline());
+        let args = write_args(changes);
         let asked = Question {
             kind: Kind {
                 creates,
                 expiry,
-                only: self.servers.is_cluster().then_some(id),
+                only: self.servers.is_cluster().then_some(key),
             },
             bytes: size(&args),
             question: Step {
-                keys: vec![self.key(id)],
+                keys: vec![self.key(key)],
                 args,
                 deadline,
             },
@@ -67,7 +63,7 @@ impl RedisStore {
             let answer = tokio::time::timeout_at(deadline, answer).await;
             answer.unwrap_or_else(|_| Err(silent()))
         };
-        written(id, once_true(deadline, answer).await?)
+        self.written(key, once_true(deadline, answer).await?)
     }
 
     async fn write_all(&self, batch: Batch<Kind, Step, i64>) {
@@ -75,19 +71,17 @@ impl RedisStore {
             creates, expiry, ..
         } = batch.kind;
         let script = if creates { &CREATE } else { &UPDATE };
-        let patience = Patience::until(batch.until);
         let answers = {
             // Pinned, since what takes a future by value holds it twice.
-            let write = pin!(self.run_until(script, expiry, &batch.questions));
-            PATIENCE.scope(patience, write).await
+            pin!(self.run_until(script, expiry, &batch.questions)).await
         };
         batch.answer(Ok(answers));
     }
 
-    /// Runs one of the scripts that change a session, by itself. `id` is the one that it has had so far.
+    /// Runs one of the scripts that change a session, by itself. `key` is the one that it has had so far.
     pub(super) async fn write(
         &self,
-        id: SessionId,
+        key: SessionKey,
         script: &'static Script,
         keys: Vec<Key>,
         changes: &Changes,
@@ -95,7 +89,7 @@ impl RedisStore {
         deadline: Instant,
     ) -> Result<Written, Error> {
         let args = write_args(changes);
-        written(id, self.step(script, keys, args, expiry, deadline).await?)
+        self.written(key, self.step(script, keys, args, expiry, deadline).await?)
     }
 
     /// Runs a script that writes, for one step.
@@ -115,20 +109,20 @@ impl RedisStore {
         let mut answers = self.run_until(script, expiry, &[step]).await;
         answers.pop().unwrap_or_else(|| Err(strange()))
     }
-}
 
-/// What a script says that has written; see `write.lua`.
-fn written(id: SessionId, answer: i64) -> Result<Written, Error> {
-    match answer {
-        left @ 0.. => Ok(Written::Kept(milliseconds(left))),
-        -1 => Ok(Written::Gone),
-        -2 => Ok(Written::Emptied),
-        -3 => Err(id_taken()),
-        EXPIRED => {
-            event::expired(id);
-            Ok(Written::Gone)
+    /// What a script says that has written; see `write.lua`.
+    fn written(&self, key: SessionKey, answer: i64) -> Result<Written, Error> {
+        match answer {
+            left @ 0.. => Ok(Written::Kept(milliseconds(left))),
+            -1 => Ok(Written::Gone),
+            -2 => Ok(Written::Emptied),
+            -3 => Err(key_is_taken()),
+            EXPIRED => {
+                self.events.expired(key);
+                Ok(Written::Gone)
+            }
+            _ => Err(strange()),
         }
-        _ => Err(strange()),
     }
 }
 

@@ -37,7 +37,7 @@ use super::{
     probe::{Found, Probe},
     trust::Trust,
 };
-use crate::{error::Error, event};
+use crate::error::Error;
 
 /// How often the connection is asked whether it is alive, while something is served.
 const BEAT: Duration = Duration::from_millis(250);
@@ -176,8 +176,14 @@ impl Tracked<'_> {
 async fn keep_tracking(companion: Weak<Companion>) {
     let mut delay = FIRST_DELAY;
     loop {
-        let link = companion.upgrade().and_then(|it| it.link.upgrade());
-        let Some(link) = link else { return };
+        let Some(this) = companion.upgrade() else {
+            return;
+        };
+        let (Some(link), Some(cache)) = (this.link.upgrade(), this.cache.upgrade()) else {
+            return;
+        };
+        let events = cache.events.clone();
+        drop((this, cache));
         if let Some(of) = Of::now(&link) {
             let target = link.target().tracking(of.server.clone());
             let link = Arc::downgrade(&link);
@@ -190,12 +196,12 @@ async fn keep_tracking(companion: Weak<Companion>) {
                         delay = FIRST_DELAY;
                     }
                     if let Some(why) = why {
-                        event::untracked(&why, false);
+                        events.untracked(&why, false);
                     }
                 }
                 Err(why) => {
                     let now = link.upgrade().and_then(|link| Of::now(&link));
-                    event::untracked(&why, now == Some(of));
+                    events.untracked(&why, now == Some(of));
                 }
             }
         }
@@ -333,7 +339,7 @@ impl Ear {
             return;
         };
         for key in &told.keys {
-            match cache.id(key) {
+            match cache.session(key) {
                 Some(id) => cache.forget(id),
                 None => self.probe.hear(key),
             }

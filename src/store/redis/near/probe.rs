@@ -16,11 +16,7 @@ use super::super::{
     refusal::failed,
 };
 use super::companion::SILENCE;
-use crate::{
-    error::Error,
-    id::SessionId,
-    store::{PATIENCE, Patience},
-};
+use crate::{error::Error, id::SessionId};
 
 /// What one beat finds.
 #[derive(Debug, PartialEq, Eq)]
@@ -129,15 +125,14 @@ pub(super) struct Answer {
 impl Beat {
     /// Asks both connections.
     pub(super) async fn ask(self, link: Arc<Link>, tracking: &Client) -> Result<Answer, Error> {
-        let write = async {
-            let other = link.begin(false).await?.ask(Command::get(self.other)).await;
-            let other = other.map_err(failed)?;
-            let set = Command::set(self.now.clone(), self.number);
-            link.begin(false).await?.ask(set).await.map_err(failed)?;
-            Ok::<_, Error>(other)
-        };
-        let patience = Patience::until(Instant::now() + SILENCE);
-        let other = PATIENCE.scope(patience, write).await?;
+        let deadline = Instant::now() + SILENCE;
+        let mut asking = link.begin(false, deadline).await?;
+        let other = asking.ask(Command::get(self.other)).await.map_err(failed)?;
+        drop(asking);
+        let mut asking = link.begin(false, deadline).await?;
+        let set = Command::set(self.now.clone(), self.number);
+        asking.ask(set).await.map_err(failed)?;
+        drop(asking);
         let here = Command::get(self.now).to(tracking).await.map_err(failed)?;
         Ok(Answer {
             other: other.as_u64(),

@@ -1,15 +1,71 @@
-//! The headers that keep caches from handing one user's response to another (RFC 9111).
+//! The response half: the session's cookie, the headers for caches (RFC 9111), and the answer in place of one whose session
+//! could not be loaded or written.
 
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{self, Entry},
 };
+
+use crate::{
+    config::Config,
+    error::Error,
+    session::{CookieAction, Session},
+};
+
+/// Seconds after which a client that got a 503 may try again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 const COOKIE: HeaderValue = HeaderValue::from_static("Cookie");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
+/// The handler's response, once everything is written.
+pub(crate) fn committed<B>(
+    session: &Session,
+    mut response: Response<B>,
+    config: &Config,
+) -> Response<B> {
+    let (action, is_used) = session.head(is_not_modified(response.status()));
+    let persistent = config.is_persistent();
+    let line = match action {
+        CookieAction::Nothing => None,
+        CookieAction::Set(id, left) => config.cookie.set(id, persistent.then_some(left)),
+        CookieAction::Clear => Some(config.cookie.cleared()),
+    };
+    let headers = response.headers_mut();
+    if config.cache_headers {
+        if line.is_some() {
+            forbid_storing(headers);
+        }
+        if line.is_some() || is_used {
+            vary_by_cookie(headers);
+        }
+    }
+    if let Some(line) = line {
+        headers.append(header::SET_COOKIE, line);
+    }
+    response
+}
+
+/// The response to an error: 503 with `Retry-After` where the store is to blame and trying again may help, else 500. Outer
+/// layers find the error in its extensions.
+pub(crate) fn failed<B: Default>(error: Error) -> Response<B> {
+    let mut response = Response::new(B::default());
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    if error.is_unavailable() {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        (response.headers_mut()).insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    response.extensions_mut().insert(error);
+    response
+}
+
+/// A 304 updates the headers of a response that the client has stored, so it carries no cookie that only got older.
+pub(crate) fn is_not_modified(status: StatusCode) -> bool {
+    status == StatusCode::NOT_MODIFIED
+}
+
 /// For a response with a cookie of ours: no cache may keep it, unless the handler already said that no shared one may.
-pub(crate) fn forbid_storing(headers: &mut HeaderMap) {
+fn forbid_storing(headers: &mut HeaderMap) {
     // `private="…"` is about the named headers only (RFC 9111, section 5.2.2.7), and so does not count.
     let is_enough = |item: &[u8]| {
         item.eq_ignore_ascii_case(b"no-store") || item.eq_ignore_ascii_case(b"private")
@@ -21,7 +77,7 @@ pub(crate) fn forbid_storing(headers: &mut HeaderMap) {
 }
 
 /// For a response that depends on the session: it is only for requests with the same `Cookie`.
-pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
+fn vary_by_cookie(headers: &mut HeaderMap) {
     let mut lines = match headers.entry(header::VARY) {
         Entry::Vacant(none) => {
             none.insert(COOKIE);

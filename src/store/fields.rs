@@ -19,7 +19,7 @@ static NONE: Map = Map::new();
 /// A `BTreeMap` that costs little to clone: who changes a clone changes a copy of the fields, which is made then.
 ///
 /// ```
-/// use tower_redis_session::Fields;
+/// use tower_redis_session::store::Fields;
 ///
 /// let stored = Fields::from([("user".into(), "abdullah".into())]);
 /// let mut mine = stored.clone();

@@ -1,0 +1,92 @@
+//! From the ids that a request presents to the session that it has.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use crate::{
+    cookie::Presented,
+    error::Error,
+    id::SessionId,
+    store::{BoxFuture, Context, ErasedStore, Record},
+};
+
+/// What the ids of a request led to.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// No live session.
+    Nothing,
+    /// Just one.
+    One(SessionId, Record),
+    /// Two or more of these live, or there are more than are looked up: a sibling domain may have planted one, and nobody
+    /// can tell which.
+    Ambiguous(Vec<SessionId>),
+}
+
+impl Found {
+    fn one(id: SessionId, record: Option<Record>) -> Self {
+        record.map_or(Self::Nothing, |record| Self::One(id, record))
+    }
+}
+
+/// Looks up the ids that a request presents.
+pub(crate) fn find(store: Arc<dyn ErasedStore>, presented: Presented, context: Context) -> Find {
+    match presented {
+        Presented::One(id) => Find::One(id, store.load(id.key(), true, context)),
+        presented => Find::Several(Box::pin(find_among(store, presented, context))),
+    }
+}
+
+/// Nearly every request presents one id: the load is then the only allocation.
+pub(crate) enum Find {
+    One(SessionId, BoxFuture<Option<Record>>),
+    Several(BoxFuture<Found>),
+}
+
+impl Future for Find {
+    type Output = Result<Found, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::One(id, load) => {
+                let loaded = load.as_mut().poll(cx);
+                loaded.map_ok(|record| Found::one(*id, record))
+            }
+            Self::Several(find) => find.as_mut().poll(cx),
+        }
+    }
+}
+
+/// Nothing is refreshed before it is clear which session is meant.
+async fn find_among(
+    store: Arc<dyn ErasedStore>,
+    presented: Presented,
+    context: Context,
+) -> Result<Found, Error> {
+    let ids = match presented {
+        // One of those that are not looked up may live, too.
+        Presented::TooMany(ids) => return Ok(Found::Ambiguous(ids)),
+        presented => presented.ids().to_vec(),
+    };
+    let mut loads = JoinSet::new();
+    for id in ids.iter().copied() {
+        let load = store.clone().load(id.key(), false, context);
+        let live = async move { load.await.map(|record| record.map(|_| id)) };
+        loads.spawn(live.in_current_span());
+    }
+    let mut live = Vec::new();
+    while let Some(loaded) = loads.join_next().await {
+        live.extend(loaded.map_err(Error::unavailable)??);
+    }
+    match live[..] {
+        [] => Ok(Found::Nothing),
+        [id] => Ok(Found::one(id, store.load(id.key(), true, context).await?)),
+        _ => Ok(Found::Ambiguous(ids)),
+    }
+}

@@ -1,0 +1,76 @@
+//! [`ErasedStore`]: a [`SessionStore`] without its type, so that neither the layer nor a handler is generic over it.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use super::{Changes, Context, Expiry, Record, SessionKey, SessionStore, Written};
+use crate::error::Error;
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+/// What a request writes. The changes are shared with the session, which shows them meanwhile.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    Create(SessionKey, Arc<Changes>),
+    Update(SessionKey, Arc<Changes>),
+    Renew {
+        old: SessionKey,
+        new: SessionKey,
+        changes: Arc<Changes>,
+    },
+}
+
+impl Write {
+    /// The key that the session has had so far.
+    pub(crate) fn key(&self) -> SessionKey {
+        match self {
+            Self::Create(key, _) | Self::Update(key, _) | Self::Renew { old: key, .. } => *key,
+        }
+    }
+}
+
+/// All is taken by value, so that an operation can outlive the request that asked for it.
+pub(crate) trait ErasedStore: Send + Sync {
+    fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record>;
+    fn load(
+        self: Arc<Self>,
+        key: SessionKey,
+        refresh: bool,
+        context: Context,
+    ) -> BoxFuture<Option<Record>>;
+    fn write(self: Arc<Self>, write: Write, context: Context) -> BoxFuture<Written>;
+    fn delete(self: Arc<Self>, key: SessionKey, context: Context) -> BoxFuture<()>;
+}
+
+impl<S: SessionStore> ErasedStore for S {
+    fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
+        SessionStore::known(self, key, expiry)
+    }
+
+    fn load(
+        self: Arc<Self>,
+        key: SessionKey,
+        refresh: bool,
+        context: Context,
+    ) -> BoxFuture<Option<Record>> {
+        Box::pin(async move { SessionStore::load(&*self, key, refresh, context).await })
+    }
+
+    // A future for each kind of write: one for all of them would be as large as the largest.
+    fn write(self: Arc<Self>, write: Write, context: Context) -> BoxFuture<Written> {
+        match write {
+            Write::Create(key, changes) => {
+                Box::pin(async move { self.create(key, &changes, context).await })
+            }
+            Write::Update(key, changes) => {
+                Box::pin(async move { self.update(key, &changes, context).await })
+            }
+            Write::Renew { old, new, changes } => {
+                Box::pin(async move { self.renew(old, new, &changes, context).await })
+            }
+        }
+    }
+
+    fn delete(self: Arc<Self>, key: SessionKey, context: Context) -> BoxFuture<()> {
+        Box::pin(async move { SessionStore::delete(&*self, key, context).await })
+    }
+}

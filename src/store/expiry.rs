@@ -1,0 +1,169 @@
+//! [`Expiry`]: when a session ends.
+
+use std::time::Duration;
+
+/// Longer is for ever: 100 years. It keeps every sum of times far from the limits of Redis and of `Instant`.
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// Redis counts in milliseconds, and a time to live of none would end the session at once.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// When a session ends; a part of the [`Context`](super::Context) of each operation.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_redis_session::store::Expiry;
+///
+/// let minutes = |n: u64| Duration::from_secs(60 * n);
+/// let expiry = Expiry::new(minutes(15)).with_absolute_timeout(minutes(480));
+/// assert_eq!(expiry.time_to_live(None, Duration::ZERO), Some(minutes(15)));
+/// assert_eq!(expiry.time_to_live(None, minutes(470)), Some(minutes(10)));
+/// assert_eq!(expiry.time_to_live(None, minutes(480)), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    idle_timeout: Duration,
+    absolute_timeout: Option<Duration>,
+    refresh_interval: Duration,
+}
+
+impl Expiry {
+    /// A timeout as a store can keep it: whole milliseconds, rounded up, at least 1 millisecond and at most 100 years.
+    /// Every timeout in an `Expiry`, and of a session's own in [`Changes`](super::Changes), is of this form.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_redis_session::store::Expiry;
+    ///
+    /// assert_eq!(Expiry::storable(Duration::from_micros(1500)), Duration::from_millis(2));
+    /// assert_eq!(Expiry::storable(Duration::ZERO), Duration::from_millis(1));
+    /// ```
+    #[must_use]
+    pub fn storable(timeout: Duration) -> Duration {
+        let whole = timeout
+            .clamp(SHORTEST, LONGEST)
+            .as_nanos()
+            .div_ceil(1_000_000);
+        Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX))
+    }
+
+    /// A session ends this long after its last request.
+    #[must_use]
+    pub fn new(idle_timeout: Duration) -> Self {
+        Self {
+            idle_timeout: Self::storable(idle_timeout),
+            absolute_timeout: None,
+            refresh_interval: Duration::ZERO,
+        }
+    }
+
+    /// It ends this long after its creation, whatever happens.
+    #[must_use]
+    pub fn with_absolute_timeout(mut self, timeout: Duration) -> Self {
+        self.absolute_timeout = Some(Self::storable(timeout));
+        self
+    }
+
+    /// The time to live is refreshed only when it has aged by this much.
+    #[must_use]
+    pub fn with_refresh_interval(mut self, interval: Duration) -> Self {
+        self.refresh_interval = interval.min(LONGEST);
+        self
+    }
+
+    /// How long after its last request a session ends that has no timeout of its own.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+
+    /// How long after its creation it ends, whatever happens.
+    #[must_use]
+    pub fn absolute_timeout(&self) -> Option<Duration> {
+        self.absolute_timeout
+    }
+
+    /// How much a time to live may age before it is refreshed.
+    #[must_use]
+    pub fn refresh_interval(&self) -> Duration {
+        self.refresh_interval
+    }
+
+    /// The full time to live of a session of this age, `None` where its absolute end has come.
+    ///
+    /// The refresh interval is added to the idle timeout: without it, a session whose last request came just before a
+    /// refresh was due would end too early. So it never ends before `idle_timeout` after its last request, and at
+    /// most `refresh_interval` later than that.
+    #[must_use]
+    pub fn time_to_live(&self, own_idle: Option<Duration>, age: Duration) -> Option<Duration> {
+        let idle = own_idle.map_or(self.idle_timeout, Self::storable) + self.refresh_interval;
+        match self.absolute_timeout {
+            None => Some(idle),
+            Some(absolute) => {
+                let left = absolute.checked_sub(age).filter(|left| *left >= SHORTEST)?;
+                Some(idle.min(left))
+            }
+        }
+    }
+
+    /// Whether a time to live that should be `full`, as [`time_to_live`](Self::time_to_live) says, and is `left` has to
+    /// be refreshed: it has aged enough, or is shorter than the idle timeout.
+    #[must_use]
+    pub fn is_due(&self, own_idle: Option<Duration>, full: Duration, left: Duration) -> bool {
+        // Near the absolute end both shrink together, so that the age alone would not tell.
+        let idle = own_idle.map_or(self.idle_timeout, Self::storable);
+        match full.checked_sub(left) {
+            Some(aged) => aged >= self.refresh_interval || left < idle.min(full),
+            // Longer than it should be: the configuration changed, or another program set it.
+            None => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_session_never_ends_before_the_idle_timeout_after_its_last_request() {
+        let expiry = Expiry::new(s(900)).with_refresh_interval(s(60));
+        let full = expiry.time_to_live(None, s(0)).unwrap_or_default();
+        // The last moment at which a request does not refresh leaves the whole idle timeout.
+        assert!(!expiry.is_due(None, full, s(901)));
+        assert!(expiry.is_due(None, full, s(900)));
+        assert_eq!(full, s(960));
+    }
+
+    #[test]
+    fn a_busy_session_lasts_until_its_absolute_end() {
+        let expiry =
+            (Expiry::new(s(900)).with_absolute_timeout(s(2000))).with_refresh_interval(s(900));
+        // Refreshed at 300 s for 1700 s, the absolute end: nothing to do. At 0 s, for 1800 s: it would end too early.
+        assert!(!expiry.is_due(None, s(800), s(800)));
+        assert!(expiry.is_due(None, s(500), s(300)));
+    }
+
+    #[test]
+    fn the_absolute_end_caps_every_time_to_live() {
+        let expiry = Expiry::new(s(900)).with_absolute_timeout(s(1000));
+        assert_eq!(expiry.time_to_live(None, s(500)), Some(s(500)));
+        assert_eq!(expiry.time_to_live(Some(s(5)), s(500)), Some(s(5)));
+        assert_eq!(expiry.time_to_live(Some(s(5000)), s(500)), Some(s(500)));
+        assert_eq!(expiry.time_to_live(None, s(1000)), None);
+        assert_eq!(expiry.time_to_live(None, s(2000)), None);
+    }
+
+    #[test]
+    fn no_time_to_live_is_zero_or_beyond_what_a_store_can_hold() {
+        let shortest = Expiry::new(Duration::from_nanos(1));
+        assert_eq!(shortest.idle_timeout(), Duration::from_millis(1));
+        let longest = Expiry::new(Duration::MAX).with_absolute_timeout(Duration::MAX);
+        assert_eq!(
+            longest.time_to_live(Some(Duration::MAX), s(0)),
+            Some(LONGEST)
+        );
+    }
+}

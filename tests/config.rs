@@ -262,7 +262,8 @@ fn everything_at_once_is_accepted_where_nothing_contradicts() {
             .lazy(true)
             .store_timeout(secs(5))
             .on_store_error(OnStoreError::Continue)
-            .save_on_server_error(true)
+            .keep_changes(|_, _| true)
+            .clear_unknown(true)
             .cache_headers(false)
             .max_session_bytes(0)
     });

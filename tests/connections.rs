@@ -14,6 +14,8 @@ mod certificates;
 #[path = "connections/cluster.rs"]
 mod cluster;
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "races/documented.rs"]
 mod documented;
 #[path = "connections/failover.rs"]

@@ -14,10 +14,13 @@ use http::{Request, Response};
 use tower::{Layer, Service, ServiceExt, service_fn};
 #[cfg(feature = "redis")]
 use tower_redis_session::RedisStore;
+use tower_redis_session::store::{
+    Change, Changes, Context as StoreContext, Expiry, Record, SessionKey, SessionStore, Written,
+};
 use tower_redis_session::{
-    Change, Changes, ConfigError, CookieLifetime, Error, ErrorKind, Expiry, LazySession, Lookup,
-    MemoryStore, OnStoreError, ParseSessionIdError, Record, ResponseFuture, SameSite, Session,
-    SessionId, SessionLayer, SessionLayerBuilder, SessionService, SessionStore, Written,
+    ConfigError, CookieLifetime, Error, ErrorKind, LazySession, Lookup, MemoryStore, OnStoreError,
+    ParseSessionIdError, ResponseFuture, SameSite, Session, SessionId, SessionLayer,
+    SessionLayerBuilder, SessionService,
 };
 
 fn shared<T: Send + Sync + Unpin + Clone + Debug + 'static>() {}
@@ -124,25 +127,40 @@ async fn the_layer_is_one_type_whatever_the_store() {
     struct Other;
 
     impl SessionStore for Other {
-        async fn load(&self, _: SessionId, _: Expiry, _: bool) -> Result<Option<Record>, Error> {
+        async fn load(
+            &self,
+            _: SessionKey,
+            _: bool,
+            _: StoreContext,
+        ) -> Result<Option<Record>, Error> {
             Ok(None)
         }
-        async fn create(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
+        async fn create(
+            &self,
+            _: SessionKey,
+            _: &Changes,
+            _: StoreContext,
+        ) -> Result<Written, Error> {
             Err(Error::unavailable(std::io::Error::other("full")))
         }
-        async fn update(&self, _: SessionId, _: &Changes, _: Expiry) -> Result<Written, Error> {
+        async fn update(
+            &self,
+            _: SessionKey,
+            _: &Changes,
+            _: StoreContext,
+        ) -> Result<Written, Error> {
             Ok(Written::Gone)
         }
         async fn renew(
             &self,
-            _: SessionId,
-            _: SessionId,
+            _: SessionKey,
+            _: SessionKey,
             _: &Changes,
-            _: Expiry,
+            _: StoreContext,
         ) -> Result<Written, Error> {
             Ok(Written::Gone)
         }
-        async fn delete(&self, _: SessionId) -> Result<(), Error> {
+        async fn delete(&self, _: SessionKey, _: StoreContext) -> Result<(), Error> {
             Ok(())
         }
     }
@@ -189,7 +207,8 @@ fn the_builder_has_every_option() {
         .lazy(true)
         .store_timeout(Duration::from_millis(300))
         .on_store_error(OnStoreError::Continue)
-        .save_on_server_error(true)
+        .keep_changes(|_, _| true)
+        .clear_unknown(true)
         .cache_headers(false)
         .max_session_bytes(1000);
     let shown = format!("{:?}", layer.clone().build().expect("a layer"));
@@ -204,7 +223,8 @@ fn the_builder_has_every_option() {
         "lazy: true",
         "store_timeout: 300ms",
         "on_store_error: Continue",
-        "save_on_server_error: true",
+        "keep_changes: KeepChanges",
+        "clear_unknown: true",
         "cache_headers: false",
         "max_session_bytes: 1000",
     ] {

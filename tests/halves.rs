@@ -2,6 +2,8 @@
 #![cfg(feature = "redis")]
 
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "faults/wire.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod wire;
@@ -10,9 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::RedisServer;
-use tower_redis_session::{
-    Change, Changes, ErrorKind, Expiry, RedisStore, SessionId, SessionStore, Written,
-};
+use tower_redis_session::store::{Change, Changes, Expiry, SessionStore, Written};
+use tower_redis_session::{ErrorKind, RedisStore, SessionId};
+
+use context::context;
 use wire::{Fate, Wire};
 
 /// What becomes of the second half when it is sent first.
@@ -38,7 +41,7 @@ async fn a_field_that_cannot_be_added_to_any_more_ends_no_session() {
         let set = |text: &'static str| Change::Set(Bytes::from_static(text.as_bytes()));
         let fields = [change("user", set("ann")), change("logins", set("1"))];
         let fields: Changes = fields.into_iter().collect();
-        let created = store.create(old, &fields, expiry).await;
+        let created = store.create(old.key(), &fields, context(expiry)).await;
         assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
 
         let (mut admin, key) = (server.client(), format!("session:{old}"));
@@ -58,7 +61,9 @@ async fn a_field_that_cannot_be_added_to_any_more_ends_no_session() {
         let add: Changes = [change("logins", Change::Increment(1))]
             .into_iter()
             .collect();
-        let renewed = store.renew(old, new, &add, expiry).await;
+        let renewed = store
+            .renew(old.key(), new.key(), &add, context(expiry))
+            .await;
         let refusal = renewed.expect_err("it cannot be added to");
         assert_eq!(refusal.kind(), ErrorKind::NotAnInteger, "{first:?}");
         let mut client = server.client();

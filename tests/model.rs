@@ -7,6 +7,8 @@
 //! `PROPTEST_CASES` makes it run longer.
 
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "common/through.rs"]
 mod through;
 // `pub` between these files is as far as a test binary goes.

@@ -14,6 +14,8 @@ mod capture;
 #[allow(dead_code)]
 mod certificates;
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "near_cache/cookies.rs"]
 mod cookies;
 #[path = "near_cache/deployments.rs"]

@@ -2,6 +2,8 @@
 #![cfg(feature = "axum")]
 
 mod common;
+#[path = "common/context.rs"]
+mod context;
 
 use axum::Router;
 use axum::extract::Request;
@@ -10,7 +12,10 @@ use axum::response::Response;
 use axum::routing::get;
 use common::{Answer, Client, Server};
 use serde_json::{Value, json};
-use tower_redis_session::{Expiry, LazySession, MemoryStore, Session, SessionLayer, SessionStore};
+use tower_redis_session::store::{Expiry, SessionStore};
+use tower_redis_session::{LazySession, MemoryStore, Session, SessionLayer};
+
+use context::context;
 
 /// A server with a layer of cookie `app` around all, and one of cookie `shop` around a part.
 struct Nested {
@@ -93,7 +98,10 @@ impl Nested {
     async fn stored(&self, store: &MemoryStore, cookie: &str) -> Value {
         let id = self.client.cookie(cookie).expect("a cookie");
         let any = Expiry::new(std::time::Duration::from_secs(1));
-        let record = store.load(id.parse().unwrap(), any, false).await.unwrap();
+        let record = store
+            .load(id.parse().unwrap().key(), false, context(any))
+            .await
+            .unwrap();
         let fields = record.expect("a session").fields;
         let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         (fields.iter())

@@ -5,6 +5,8 @@
 #[path = "races/app.rs"]
 mod app;
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "races/fields.rs"]
 mod fields;
 #[path = "races/lives.rs"]

@@ -4,6 +4,8 @@
 #[path = "rules/backend.rs"]
 mod backend;
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "rules/events.rs"]
 mod events;
 #[path = "common/through.rs"]
@@ -25,9 +27,10 @@ use fixture::{App, secs, unknown_id};
 use http::{Request, Response};
 use serde_json::json;
 use tower::{Layer, Service, service_fn};
-use tower_redis_session::{
-    Change, Changes, ErrorKind, Expiry, RedisStore, Session, SessionId, SessionLayer, SessionStore,
-};
+use tower_redis_session::store::{Change, Changes, Expiry, SessionStore};
+use tower_redis_session::{ErrorKind, RedisStore, Session, SessionId, SessionLayer};
+
+use context::context;
 
 type RedisApp = App<Redis>;
 
@@ -112,7 +115,9 @@ async fn a_session_that_can_get_no_time_to_live_is_not_created() {
     ];
     for expiry in expiries {
         for changes in [plain.clone(), plain.clone().with_idle_timeout(secs(60))] {
-            let created = store.create(SessionId::random(), &changes, expiry).await;
+            let created = store
+                .create(SessionId::random().key(), &changes, context(expiry))
+                .await;
             let error = created.expect_err("a refusal");
             assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
             assert_eq!(admin.cmd(&["DBSIZE"]).int(), 0, "{expiry:?}");
@@ -142,8 +147,18 @@ async fn a_session_that_can_get_no_new_time_to_live_keeps_its_old_one() {
     let eve = (Bytes::from_static(b"user"), Change::Set("eve".into()));
     let changes: Changes = [eve].into_iter().collect();
     let expiry = Expiry::new(secs(900));
-    assert!(store.update(old, &changes, expiry).await.is_err());
-    assert!(store.renew(old, new, &changes, expiry).await.is_err());
+    assert!(
+        store
+            .update(old.key(), &changes, context(expiry))
+            .await
+            .is_err()
+    );
+    assert!(
+        store
+            .renew(old.key(), new.key(), &changes, context(expiry))
+            .await
+            .is_err()
+    );
     assert_eq!(admin.cmd(&["DBSIZE"]).int(), 1);
     no_key_without_ttl(&mut admin, "*");
 }
@@ -208,7 +223,7 @@ async fn a_long_session_stays_long_wherever_its_first_request_is_dropped() {
         settled(&mut redis).await;
         // Nothing that was sent before may come after: this goes the same way, behind all of it.
         let other = SessionId::random();
-        let load = store.load(other, Expiry::new(secs(900)), false);
+        let load = store.load(other.key(), false, context(Expiry::new(secs(900))));
         assert!(bounded("a load", load).await.unwrap().is_none());
         assert!(redis.cmd(&["PTTL", &key]).int() > 29 * DAY, "{polls}");
         assert_eq!(redis.cmd(&["HGET", &key, "user"]).text(), "ann");

@@ -3,6 +3,8 @@
 #![cfg(feature = "axum")]
 
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "rules/events.rs"]
 mod events;
 #[path = "common/through.rs"]

@@ -5,6 +5,8 @@ mod afterwards;
 #[path = "races/app.rs"]
 mod app;
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "shutdown/drain.rs"]
 mod drain;
 #[path = "races/gated.rs"]

@@ -2,6 +2,8 @@
 #![cfg(feature = "redis")]
 
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "faults/wire.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod wire;
@@ -14,9 +16,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Gate, Monitor, RedisServer, bounded, names};
 use tokio::runtime::Builder;
-use tower_redis_session::{
-    Change, Changes, Error, ErrorKind, Expiry, Record, RedisStore, SessionId, SessionStore, Written,
-};
+use tower_redis_session::store::{Change, Changes, Expiry, Record, SessionStore, Written};
+use tower_redis_session::{Error, ErrorKind, RedisStore, SessionId};
+
+use context::context;
 use wire::{Fate, Wire};
 
 const EXPIRY: fn() -> Expiry = || Expiry::new(Duration::from_secs(900));
@@ -41,7 +44,7 @@ fn load(
     id: SessionId,
 ) -> impl Future<Output = Result<Option<Record>, Error>> + Send + 'static {
     let store = store.clone();
-    async move { store.load(id, EXPIRY(), true).await }
+    async move { store.load(id.key(), true, context(EXPIRY())).await }
 }
 
 fn update(
@@ -50,7 +53,7 @@ fn update(
     changes: Changes,
 ) -> impl Future<Output = Result<Written, Error>> + Send + 'static {
     let store = store.clone();
-    async move { store.update(id, &changes, EXPIRY()).await }
+    async move { store.update(id.key(), &changes, context(EXPIRY())).await }
 }
 
 /// All at the same moment; in their order.
@@ -70,7 +73,11 @@ async fn sessions(store: &RedisStore, count: usize) -> Vec<SessionId> {
     let ids: Vec<_> = (0..count).map(|_| SessionId::random()).collect();
     let create = |(n, id): (usize, &SessionId)| {
         let (store, id) = (store.clone(), *id);
-        async move { store.create(id, &set("n", &n.to_string()), EXPIRY()).await }
+        async move {
+            store
+                .create(id.key(), &set("n", &n.to_string()), context(EXPIRY()))
+                .await
+        }
     };
     for created in all(ids.iter().enumerate().map(create)).await {
         assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
@@ -203,7 +210,7 @@ async fn refused_alone(
     for ids in [[live, other], [other, live]] {
         let loads = ids.map(|id| {
             let store = store.clone();
-            async move { (id, store.load(id, expiry, true).await) }
+            async move { (id, store.load(id.key(), true, context(expiry)).await) }
         });
         let loaded = all(loads).await;
         assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
@@ -241,7 +248,9 @@ async fn a_load_that_there_is_no_memory_for_is_refused_alone() {
         .with_refresh_interval(Duration::from_secs(60))
         .with_absolute_timeout(Duration::from_secs(3600));
     let [live, foreign] = [SessionId::random(), SessionId::random()];
-    let created = store.create(live, &set("n", "0"), expiry).await;
+    let created = store
+        .create(live.key(), &set("n", "0"), context(expiry))
+        .await;
     assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
     let mut admin = server.client();
     let key = format!("session:{foreign}");
@@ -354,7 +363,7 @@ async fn sessions_that_are_created_together_are_refused_together_where_memory_is
         let store = store.clone();
         async move {
             store
-                .create(SessionId::random(), &set("n", "1"), EXPIRY())
+                .create(SessionId::random().key(), &set("n", "1"), context(EXPIRY()))
                 .await
         }
     };

@@ -12,9 +12,8 @@ use http::{Request, Response};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tower::{Layer, Service, service_fn};
-use tower_redis_session::{
-    Error, MemoryStore, SessionId, SessionLayer, SessionLayerBuilder, SessionStore,
-};
+use tower_redis_session::store::SessionStore;
+use tower_redis_session::{Error, MemoryStore, SessionId, SessionLayer, SessionLayerBuilder};
 
 use crate::through::{Call, Operation, Through, Way};
 use crate::{ask, fake_id, read};

@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use tower::Service;
-use tower_redis_session::{
-    Changes, Error, Expiry, Fields, Record, Session, SessionId, SessionStore, Written,
+use tower_redis_session::store::{
+    Changes, Context as StoreContext, Expiry, Fields, Record, SessionKey, SessionStore, Written,
 };
+use tower_redis_session::{Error, Session};
 
 /// What a handler does.
 pub(crate) type Handler = fn(&Request<()>);
@@ -73,40 +74,50 @@ impl AtOnce {
         Record::new(self.fields.clone(), Duration::from_secs(900))
     }
 
-    fn write(&self, expiry: Expiry) -> Result<Written, Error> {
+    fn write(&self, context: StoreContext) -> Result<Written, Error> {
         assert!(self.written_to, "nothing is to be written");
-        Ok(Written::Kept(expiry.idle_timeout()))
+        Ok(Written::Kept(context.expiry.idle_timeout()))
     }
 }
 
 impl SessionStore for AtOnce {
-    async fn load(&self, _: SessionId, _: Expiry, _: bool) -> Result<Option<Record>, Error> {
+    async fn load(&self, _: SessionKey, _: bool, _: StoreContext) -> Result<Option<Record>, Error> {
         Ok(Some(self.record()))
     }
 
-    fn known(&self, _: SessionId, _: Expiry) -> Option<Record> {
+    fn known(&self, _: SessionKey, _: Expiry) -> Option<Record> {
         self.known.then(|| self.record())
     }
 
-    async fn create(&self, _: SessionId, _: &Changes, expiry: Expiry) -> Result<Written, Error> {
-        self.write(expiry)
+    async fn create(
+        &self,
+        _: SessionKey,
+        _: &Changes,
+        context: StoreContext,
+    ) -> Result<Written, Error> {
+        self.write(context)
     }
 
-    async fn update(&self, _: SessionId, _: &Changes, expiry: Expiry) -> Result<Written, Error> {
-        self.write(expiry)
+    async fn update(
+        &self,
+        _: SessionKey,
+        _: &Changes,
+        context: StoreContext,
+    ) -> Result<Written, Error> {
+        self.write(context)
     }
 
     async fn renew(
         &self,
-        _: SessionId,
-        _: SessionId,
+        _: SessionKey,
+        _: SessionKey,
         _: &Changes,
-        expiry: Expiry,
+        context: StoreContext,
     ) -> Result<Written, Error> {
-        self.write(expiry)
+        self.write(context)
     }
 
-    async fn delete(&self, _: SessionId) -> Result<(), Error> {
+    async fn delete(&self, _: SessionKey, _: StoreContext) -> Result<(), Error> {
         assert!(self.written_to, "nothing is to be written");
         Ok(())
     }

@@ -7,11 +7,14 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use tower_redis_session::{Changes, Error, Expiry, Record, SessionId, SessionStore, Written};
+use tower_redis_session::Error;
+use tower_redis_session::store::{
+    Changes, Context, Events, Record, SessionKey, SessionStore, Written,
+};
 
 /// One operation that a store is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call<I = SessionId> {
+pub enum Call<I = SessionKey> {
     /// And whether the time to live is to be refreshed.
     Load(I, bool),
     Create(I),
@@ -61,47 +64,51 @@ pub struct Through<S, W> {
 impl<S: SessionStore, W: Way> SessionStore for Through<S, W> {
     async fn load(
         &self,
-        id: SessionId,
-        expiry: Expiry,
+        key: SessionKey,
         refresh: bool,
+        context: Context,
     ) -> Result<Option<Record>, Error> {
-        let load = Box::pin(self.store.load(id, expiry, refresh));
-        self.way.pass(Call::Load(id, refresh), load).await
+        let load = Box::pin(self.store.load(key, refresh, context));
+        self.way.pass(Call::Load(key, refresh), load).await
     }
 
     async fn create(
         &self,
-        id: SessionId,
+        key: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        let create = Box::pin(self.store.create(id, changes, expiry));
-        self.way.pass(Call::Create(id), create).await
+        let create = Box::pin(self.store.create(key, changes, context));
+        self.way.pass(Call::Create(key), create).await
     }
 
     async fn update(
         &self,
-        id: SessionId,
+        key: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        let update = Box::pin(self.store.update(id, changes, expiry));
-        self.way.pass(Call::Update(id), update).await
+        let update = Box::pin(self.store.update(key, changes, context));
+        self.way.pass(Call::Update(key), update).await
     }
 
     async fn renew(
         &self,
-        old: SessionId,
-        new: SessionId,
+        old: SessionKey,
+        new: SessionKey,
         changes: &Changes,
-        expiry: Expiry,
+        context: Context,
     ) -> Result<Written, Error> {
-        let renew = Box::pin(self.store.renew(old, new, changes, expiry));
+        let renew = Box::pin(self.store.renew(old, new, changes, context));
         self.way.pass(Call::Renew(old, new), renew).await
     }
 
-    async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        let delete = Box::pin(self.store.delete(id));
-        self.way.pass(Call::Delete(id), delete).await
+    async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
+        let delete = Box::pin(self.store.delete(key, context));
+        self.way.pass(Call::Delete(key), delete).await
+    }
+
+    fn events(&self) -> Events {
+        self.store.events()
     }
 }

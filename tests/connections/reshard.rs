@@ -4,13 +4,12 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tower_redis_session::{
-    Change, Changes, Error, ErrorKind, Expiry, RedisStore, SessionId, SessionLayer, SessionStore,
-    Written,
-};
+use tower_redis_session::store::{Change, Changes, Expiry, SessionStore, Written};
+use tower_redis_session::{Error, ErrorKind, RedisStore, SessionId, SessionLayer};
 
 use crate::app::App;
 use crate::common::{HANG, RedisCluster, first_slots, no_key_without_ttl};
+use crate::context::context;
 use crate::load::{Figures, Habit, Load, Visitor, nothing_is_wrong};
 
 /// How often the servers have answered with such an error.
@@ -127,7 +126,7 @@ async fn marked(store: &RedisStore) -> (SessionId, String) {
     let (id, expiry) = (SessionId::random(), Expiry::new(MINUTES));
     let name = id.to_string();
     let changes = mark(&name);
-    let created = store.create(id, &changes, expiry).await;
+    let created = store.create(id.key(), &changes, context(expiry)).await;
     created.expect("a session before any fault");
     (id, name)
 }
@@ -197,14 +196,14 @@ async fn ask(sessions: Arc<Vec<(RedisStore, SessionId, String)>>, task: usize) -
     for round in 0..ROUNDS {
         let (store, id, name) = &sessions[(task * 31 + round * 7) % sessions.len()];
         if round % 10 == 0 {
-            let update = store.update(*id, &mark(name), expiry).await;
+            let update = store.update(id.key(), &mark(name), context(expiry)).await;
             assert!(
                 matches!(update, Ok(Written::Kept(_))) || too_slow(&update),
                 "{update:?}"
             );
         }
         let patience = Duration::from_micros(if round % 7 == 0 { 300 } else { 20_000_000 });
-        let load = store.load(*id, expiry, round % 3 == 0);
+        let load = store.load(id.key(), round % 3 == 0, context(expiry));
         if let Ok(loaded) = tokio::time::timeout(patience, load).await {
             if too_slow(&loaded) {
                 continue;

@@ -8,7 +8,8 @@ use http::{HeaderValue, Request, Response};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_redis_session::{Change, SessionId, SessionStore};
+use tower_redis_session::SessionId;
+use tower_redis_session::store::{Change, SessionStore};
 
 use super::compare::{Checked, Ids, agree};
 use super::program::{Answer, CLIENTS, Cookie, Op, Options, Outage, Outside, Program, Step, WAIT};
@@ -16,6 +17,7 @@ use super::reference::{self, Said, World};
 use super::stores::{Backend, Switch};
 use super::web::{Handle, Meeting, Outcome, Place, expiry, handler, layer, perform};
 use crate::common::jar::Jar;
+use crate::context::context;
 use crate::through::Through;
 
 /// A request whose handler is held, or was.
@@ -163,7 +165,10 @@ where
                 if let Some(number) = self.session(*session) {
                     self.trace.push(format!("session #{number} is deleted"));
                     self.world.sessions.remove(&number);
-                    let deleted = self.store.delete(self.ids.0[&number]).await;
+                    let deleted = self
+                        .store
+                        .delete(self.ids.0[&number].key(), context(expiry(self.options)))
+                        .await;
                     deleted.map_err(|error| error.to_string())?;
                 }
                 Ok(())
@@ -205,7 +210,10 @@ where
         };
         let changes = [(Bytes::from(field.name()), change)].into_iter().collect();
         // Gone and impossible additions show in what is stored.
-        let _ = self.store.update(id, &changes, expiry(self.options)).await;
+        let _ = self
+            .store
+            .update(id.key(), &changes, context(expiry(self.options)))
+            .await;
     }
 
     async fn begin(&mut self, client: usize, cookie: &Cookie) -> Checked {
@@ -231,6 +239,18 @@ where
                 .iter()
                 .map(|index| Some(one(self, *index)))
                 .collect(),
+            Cookie::TooMany(several) => {
+                let unknown = (0..16).map(|_| {
+                    let number = self.world.fresh();
+                    self.ids.0.insert(number, SessionId::random());
+                    number
+                });
+                let mut all: Vec<_> = unknown.collect();
+                all.extend(several.iter().map(|index| one(self, *index)));
+                // Those that live are not always among the first, which a login or a logout ends.
+                all.rotate_right(several.len() / 2);
+                all.into_iter().map(Some).collect()
+            }
         };
         self.begun += 1;
         let name = self.begun;

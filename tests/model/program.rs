@@ -37,8 +37,10 @@ pub struct Program {
 pub struct Options {
     /// `lazy`.
     pub lazy: bool,
-    /// `save_on_server_error`.
-    pub save_on_server_error: bool,
+    /// `keep_changes(|_, _| true)`.
+    pub keep_all: bool,
+    /// `clear_unknown`.
+    pub clear_unknown: bool,
     /// `CookieLifetime::Persistent`.
     pub persistent: bool,
     /// `OnStoreError::Continue`.
@@ -105,6 +107,8 @@ pub enum Cookie {
     Session(u8),
     /// Several of those, some perhaps twice.
     Several(Vec<u8>),
+    /// The same, among more ids than are looked up.
+    TooMany(Vec<u8>),
 }
 
 /// What is done with a handle.
@@ -162,6 +166,8 @@ pub enum Value {
 pub enum Answer {
     /// With this status.
     Status(u16),
+    /// With 200 and the header `grpc-status` of an error.
+    GrpcError,
     /// With an error of the inner service.
     Error,
 }
@@ -295,10 +301,12 @@ fn options() -> impl Strategy<Value = Options> {
         1 => Just(Ends::Interval),
     ];
     let rare = || proptest::bool::weighted(0.25);
-    (rare(), rare(), any::<bool>(), any::<bool>(), expiry).prop_map(
-        |(lazy, save_on_server_error, persistent, go_on, expiry)| Options {
+    let flags = (rare(), rare(), rare(), any::<bool>(), any::<bool>());
+    (flags, expiry).prop_map(
+        |((lazy, keep_all, clear_unknown, persistent, go_on), expiry)| Options {
             lazy,
-            save_on_server_error,
+            keep_all,
+            clear_unknown,
             persistent,
             go_on,
             expiry,
@@ -337,6 +345,7 @@ fn cookie() -> impl Strategy<Value = Cookie> {
         1 => Just(Cookie::Unknown),
         8 => (0..4u8).prop_map(Cookie::Session),
         3 => vec(0..6u8, 2..6).prop_map(Cookie::Several),
+        1 => vec(0..6u8, 2..4).prop_map(Cookie::TooMany),
     ]
 }
 
@@ -417,7 +426,9 @@ fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
         10 => Just(Answer::Status(200)),
         2 => Just(Answer::Status(304)),
-        3 => Just(Answer::Status(500)),
+        2 => Just(Answer::Status(500)),
+        1 => Just(Answer::Status(408)),
+        1 => Just(Answer::GrpcError),
         1 => Just(Answer::Error),
     ]
 }

@@ -87,13 +87,18 @@ pub enum SetCookie {
 struct Session {
     lookup: Lookup,
     any_cookie: bool,
-    ambiguous: bool,
-    /// Something was to be written although the store could not be asked.
-    refused: bool,
-    void: bool,
+    /// The cookie is known to name no live session.
+    unknown: bool,
+    /// This request has ended what the cookie names.
+    ended: bool,
+    /// Of several live sessions none is trusted: these go when one is begun or destroyed.
+    untrusted: Vec<usize>,
+    /// Renewed or cleared, and destroyed, while it was not loaded: that cannot be done later.
+    missed_change: bool,
+    missed_destroy: bool,
     head_out: bool,
     touched: bool,
-    /// The live session of the client's cookie.
+    /// The live session of the client's cookie, as long as it is known to be that.
     held: Option<usize>,
     /// The stored session that this is about.
     current: Option<usize>,
@@ -135,8 +140,8 @@ pub struct Request {
     /// `None` while a lazy layer has not been asked.
     session: Option<Session>,
     head_out: bool,
-    /// What a save that is under way writes, and whether it deletes.
-    saving: Option<(Vec<usize>, Option<Write>)>,
+    /// What a save that is under way writes.
+    saving: Option<Option<Write>>,
 }
 
 #[derive(Debug, Clone)]
@@ -351,7 +356,9 @@ fn both(first: Changes, later: Changes) -> Changes {
     let mut all = first.clone();
     for (name, change) in later.fields {
         let change = match (first.fields.get(&name), change) {
-            (Some(Change::Add(a)), Change::Add(b)) => Change::Add(a.saturating_add(b)),
+            (Some(Change::Add(a)), Change::Add(b)) => {
+                Change::Add(a.checked_add(b).expect("else it was refused"))
+            },
             (Some(Change::Set(text)), Change::Add(b)) => {
                 Change::Set(add(Some(text), b).expect("it was possible").to_string())
             }

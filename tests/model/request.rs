@@ -65,16 +65,16 @@ impl Request {
             Ok(session) => session,
             Err(kind) => return Some(Said::Failed(kind)),
         };
-        if session.refused || session.void {
-            return Some(Said::Failed(ErrorKind::Unavailable));
-        }
-        if session.head_out && session.needs_cookie() {
+        let gone = session.is_gone() && session.is_changed();
+        let head_out = session.head_out && session.needs_cookie();
+        let refusal = session
+            .refusal()
+            .or(gone.then_some(ErrorKind::Gone))
+            .or(head_out.then_some(ErrorKind::ResponseStarted));
+        if let Some(refusal) = refusal {
             // What was destroyed is deleted all the same.
-            let doomed = session.doomed.clone();
-            let deleted = session.end_write(world, doomed, None);
-            return Some(Said::Failed(
-                deleted.err().unwrap_or(ErrorKind::ResponseStarted),
-            ));
+            let deleted = session.end_write(world, None);
+            return Some(Said::Failed(deleted.err().unwrap_or(refusal)));
         }
         if !session.is_pending() {
             return Some(Said::Done);
@@ -86,8 +86,8 @@ impl Request {
     /// It ends.
     pub fn end_save(&mut self, world: &mut World) -> Said {
         let session = self.session.as_mut().expect("saving");
-        let (delete, write) = self.saving.take().expect("saving");
-        match session.end_write(world, delete, write) {
+        let write = self.saving.take().expect("saving");
+        match session.end_write(world, write) {
             Ok(Written::Gone) => Said::Failed(ErrorKind::Gone),
             Ok(_) => Said::Done,
             Err(kind) => Said::Failed(kind),
@@ -96,12 +96,15 @@ impl Request {
 
     /// The handler answers.
     pub fn end(&mut self, world: &mut World, answer: Answer) -> Option<Sent> {
-        let Answer::Status(status) = answer else {
-            return None;
+        let (status, failed) = match answer {
+            Answer::Status(status) => (status, status >= 500 || status == 408),
+            Answer::GrpcError => (200, true),
+            Answer::Error => return None,
         };
         self.head_out = true;
         // Rule 13, for which a lazy layer need not ask the store.
-        if self.session.is_none() && self.any_cookie && self.ids.is_empty() {
+        let malformed = self.any_cookie && self.ids.is_empty();
+        if self.session.is_none() && malformed && world.options.clear_unknown {
             self.session = Some(Session::new(true));
         }
         let mut sent = Sent {
@@ -113,18 +116,27 @@ impl Request {
         let persistent = world.options.persistent && status != 304;
         if let Some(session) = &mut self.session {
             session.head_out = true;
-            if status >= 500 && !world.options.save_on_server_error {
+            if failed && !world.options.keep_all {
                 session.changes = Changes::default();
                 session.next = None;
-            } else if session.refused || session.void {
+                session.missed_change = false;
+            }
+            if session.refusal().is_some() {
                 return Some(UNAVAILABLE);
             }
             let lives_on = session.current.is_some() && session.current == session.held;
             let ages = persistent && session.refreshed && lives_on;
             let required = session.is_pending();
             if required || ages {
-                let (delete, write) = session.begin_write(world, ages);
-                match session.end_write(world, delete, write) {
+                let write = session.begin_write(world, ages);
+                match session.end_write(world, write) {
+                    // Rule 19: what trying again cannot mend.
+                    Err(ErrorKind::NotAnInteger | ErrorKind::Overflow) if required => {
+                        return Some(Sent {
+                            status: 500,
+                            ..UNAVAILABLE
+                        });
+                    }
                     Err(_) if required => return Some(UNAVAILABLE),
                     // Nobody knows whether the session still lives, so its cookie is not sent again.
                     Err(_) => session.refreshed = false,

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// So many ids are looked up; none counts where there are more.
+const MOST_IDS: usize = 16;
+
 impl Session {
     pub(super) fn new(any_cookie: bool) -> Self {
         let lookup = if any_cookie {
@@ -12,9 +15,11 @@ impl Session {
         Self {
             lookup,
             any_cookie,
-            ambiguous: false,
-            refused: false,
-            void: false,
+            unknown: any_cookie,
+            ended: false,
+            untrusted: Vec::new(),
+            missed_change: false,
+            missed_destroy: false,
             head_out: false,
             touched: false,
             held: None,
@@ -36,29 +41,31 @@ impl Session {
 
     /// Rules 4 and 5: just one live session counts, and only that is refreshed.
     pub(super) fn find(&mut self, world: &mut World, ids: &[usize]) -> Outcome<()> {
-        let live = match ids {
+        let (mut live, mut found) = (Vec::new(), None);
+        let too_many = ids.len() > MOST_IDS;
+        match ids {
             [] => return Ok(()),
-            [id] => vec![*id],
-            several => {
-                // Four are looked up; none counts where there are more.
-                let several = &several[..several.len().min(4)];
-                let found: Vec<_> = several.iter().map(|id| world.load(*id, false)).collect();
-                let mut live = Vec::new();
-                for (id, found) in several.iter().zip(found) {
-                    live.extend(found?.map(|_| *id));
-                }
-                live
+            [id] => {
+                found = world.load(*id, true)?;
+                live.push(*id);
             }
-        };
-        let too_many = ids.len() > 4;
-        let found = match live[..] {
-            [id] if !too_many => world.load(id, true)?,
-            _ => None,
-        };
-        // What was refused while the store could not be asked can be tried again.
-        (self.refused, self.next) = (false, None);
+            _ if too_many => {}
+            several => {
+                let loaded: Vec<_> = several.iter().map(|id| world.load(*id, false)).collect();
+                for (id, loaded) in several.iter().zip(loaded) {
+                    live.extend(loaded?.map(|_| *id));
+                }
+                if let [id] = live[..] {
+                    found = world.load(id, true)?;
+                }
+            }
+        }
+        self.next = None;
         self.lookup = Lookup::NotFound;
-        self.ambiguous = live.len() > 1 || too_many;
+        if live.len() > 1 || too_many {
+            self.untrusted = ids.iter().copied().take(MOST_IDS).collect();
+        }
+        self.unknown = found.is_none() && self.untrusted.is_empty();
         if let Some((stored, left, refreshed)) = found {
             self.lookup = Lookup::Found;
             (self.held, self.current) = (Some(live[0]), Some(live[0]));
@@ -86,7 +93,7 @@ impl Session {
             Op::IsEmpty => return Ok(Said::Truth(seen.is_empty())),
             Op::Entries => return Ok(Said::Entries(seen)),
             Op::Lookup => return Ok(Said::Lookup(self.lookup)),
-            Op::Id if seen.is_empty() || (self.gone && self.current.is_some()) => {
+            Op::Id if seen.is_empty() || self.is_gone() || self.lookup == Lookup::Unavailable => {
                 return Ok(Said::Session(None));
             }
             Op::Id => {
@@ -97,15 +104,10 @@ impl Session {
             }
             _ => {}
         }
-        // Whatever may change something, whether it does or not.
-        let unavailable = self.lookup == Lookup::Unavailable;
-        self.refused |= unavailable;
-        // What leaves nothing behind that could be done later.
-        self.void |= unavailable
-            && matches!(
-                op,
-                Op::Remove(_) | Op::Take(_) | Op::Clear | Op::Renew | Op::Destroy
-            );
+        if self.lookup == Lookup::Unavailable {
+            self.missed_change |= matches!(op, Op::Clear | Op::Renew);
+            self.missed_destroy |= matches!(op, Op::Destroy);
+        }
         match op {
             Op::Insert(field, value) => {
                 self.insert(field.name(), value.text())?;
@@ -127,6 +129,8 @@ impl Session {
             }
             Op::Destroy => {
                 self.doomed.extend(self.current.take());
+                self.doomed.append(&mut self.untrusted);
+                self.ended |= self.any_cookie;
                 if let Some(write) = &mut self.under_way {
                     write.destroyed = true;
                 }
@@ -185,6 +189,12 @@ impl Session {
             }
             Some(_) => Change::Set(sum.to_string()),
         };
+        // Should the write under way fail, the next one does the work of both.
+        if let (Change::Add(by), Some(Change::Add(first))) =
+            (&change, self.in_flight.fields.get(name))
+        {
+            first.checked_add(*by).ok_or(ErrorKind::Overflow)?;
+        }
         self.must_fit(name, &sum.to_string())?;
         if matches!(change, Change::Add(0)) && self.written().contains_key(name) {
             self.changes.fields.remove(name);
@@ -245,16 +255,30 @@ impl Session {
             None => {
                 self.lookup = Lookup::NotFound;
                 self.gone = true;
-                (self.current, self.next) = (None, None);
+                (self.current, self.next, self.held) = (None, None, None);
                 self.forget();
             }
         }
         Ok(())
     }
 
+    /// A write found that it went away; nothing brings it back.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone && self.current.is_some()
+    }
+
+    /// Why nothing can be written.
+    pub(super) fn refusal(&self) -> Option<ErrorKind> {
+        let unavailable = self.lookup == Lookup::Unavailable && self.is_changed();
+        let refused = unavailable || self.missed_change || self.missed_destroy;
+        refused.then_some(ErrorKind::Unavailable)
+    }
+
     pub(super) fn is_pending(&self) -> bool {
         let changed = match self.current {
+            _ if self.lookup == Lookup::Unavailable => false,
             None => !self.seen().is_empty(),
+            Some(_) if self.gone => false,
             Some(_) => {
                 let idle = self.changes.idle.is_some();
                 !self.changes.fields.is_empty() || idle || self.next.is_some()
@@ -270,13 +294,15 @@ impl Session {
         }
     }
 
-    pub(super) fn begin_write(
-        &mut self,
-        world: &mut World,
-        touch: bool,
-    ) -> (Vec<usize>, Option<Write>) {
+    pub(super) fn begin_write(&mut self, world: &mut World, touch: bool) -> Option<Write> {
         let seen = self.seen();
-        let write = match (self.current, self.next.take()) {
+        let next = if self.is_gone() || (self.current.is_none() && seen.is_empty()) {
+            None
+        } else {
+            self.next.take()
+        };
+        let write = match (self.current, next) {
+            _ if self.is_gone() || self.lookup == Lookup::Unavailable => None,
             (None, _) if seen.is_empty() => None,
             (None, next) => {
                 let set = seen
@@ -295,23 +321,22 @@ impl Session {
             let (id, destroyed) = (write.id(), false);
             self.under_way = Some(UnderWay { id, destroyed });
         }
-        (self.doomed.clone(), write)
+        write
     }
 
-    fn is_changed(&self) -> bool {
+    pub(super) fn is_changed(&self) -> bool {
         !self.changes.fields.is_empty() || self.changes.idle.is_some()
     }
 
     pub(super) fn end_write(
         &mut self,
         world: &mut World,
-        delete: Vec<usize>,
         write: Option<Write>,
     ) -> Outcome<Written> {
         // First: where a new session cannot be made, the one that it is to replace stays.
         let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write))?;
         let mut deleted = Ok(());
-        for id in delete {
+        for id in self.doomed.clone() {
             let outcome = world.delete(id);
             if outcome.is_ok() {
                 self.doomed.retain(|doomed| *doomed != id);
@@ -337,6 +362,7 @@ impl Session {
                 self.in_flight = Changes::default();
                 self.is_certain();
                 (self.current, self.gone) = (Some(*id), false);
+                self.doomed.append(&mut self.untrusted);
                 (self.left, self.refreshed) = (left, true);
             }
             Ok(Written::Emptied) => {
@@ -344,10 +370,11 @@ impl Session {
                 self.in_flight = Changes::default();
                 self.is_certain();
                 (self.current, self.next) = (None, None);
+                self.ended |= self.held.is_some();
             }
             Ok(Written::Gone) => {
                 self.forget();
-                self.next = None;
+                (self.next, self.held) = (None, None);
                 self.gone = true;
             }
             Err(kind) => {
@@ -372,7 +399,7 @@ impl Session {
     }
 
     pub(super) fn cookie(&self, world: &World, persistent: bool) -> SetCookie {
-        if self.lookup == Lookup::Unavailable || self.gone {
+        if self.lookup == Lookup::Unavailable || self.is_gone() {
             return SetCookie::None;
         }
         match self.current {
@@ -381,8 +408,11 @@ impl Session {
                 SetCookie::Set(id, max_age)
             }
             Some(_) => SetCookie::None,
-            None if self.ambiguous || !self.any_cookie => SetCookie::None,
-            None => SetCookie::Cleared,
+            None if self.ended => SetCookie::Cleared,
+            None if self.unknown && !self.gone && world.options.clear_unknown => {
+                SetCookie::Cleared
+            }
+            None => SetCookie::None,
         }
     }
 }

@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tower_redis_session::{Error, Expiry, MemoryStore, SessionId, SessionStore};
+use tower_redis_session::store::{Expiry, SessionStore};
+use tower_redis_session::{Error, MemoryStore, SessionId};
 
 use super::program::{Fate, IDLE, Outage};
 use super::reference::Fields;
+use crate::context::context;
 use crate::through::{Call, Operation, Way};
 
 /// What a store really holds of a session.
@@ -57,7 +59,11 @@ impl Backend for Memory {
 
     async fn held(&mut self, id: SessionId) -> Option<Held> {
         let expiry = Expiry::new(Duration::from_secs(IDLE));
-        let record = self.0.load(id, expiry, false).await.expect("memory")?;
+        let record = self
+            .0
+            .load(id.key(), false, context(expiry))
+            .await
+            .expect("memory")?;
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
         let fields = record.fields.iter();
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).expect("small");

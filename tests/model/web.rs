@@ -6,8 +6,9 @@ use std::time::Duration;
 use http::header::SET_COOKIE;
 use http::{Request, Response};
 use tokio::sync::oneshot;
+use tower_redis_session::store::{Expiry, SessionStore};
 use tower_redis_session::{
-    CookieLifetime, Error, Expiry, LazySession, OnStoreError, Session, SessionLayer, SessionStore,
+    CookieLifetime, Error, LazySession, OnStoreError, Session, SessionLayer,
 };
 
 use super::compare::Ids;
@@ -57,6 +58,11 @@ pub async fn handler(request: Request<()>) -> Outcome {
             .header(SET_COOKIE, "own=1")
             .body(())
             .expect("a response")),
+        Ok(Answer::GrpcError) => Ok(Response::builder()
+            .header("grpc-status", "13")
+            .header(SET_COOKIE, "own=1")
+            .body(())
+            .expect("a response")),
         Ok(Answer::Error) | Err(_) => Err("the inner service failed"),
     }
 }
@@ -68,7 +74,10 @@ pub fn layer(options: Options, store: impl SessionStore) -> SessionLayer {
         .store_timeout(Duration::from_secs(15))
         .max_session_bytes(MAX_BYTES)
         .lazy(options.lazy)
-        .save_on_server_error(options.save_on_server_error);
+        .clear_unknown(options.clear_unknown);
+    if options.keep_all {
+        builder = builder.keep_changes(|_, _| true);
+    }
     if options.persistent {
         builder = builder.cookie_lifetime(CookieLifetime::Persistent);
     }

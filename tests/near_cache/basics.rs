@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tower_redis_session::{Expiry, RedisStore, SessionId, SessionStore, Written};
+use tower_redis_session::store::{Expiry, SessionStore, Written};
+use tower_redis_session::{RedisStore, SessionId};
 
 use crate::common::{HANG, Monitor, RedisServer, names};
+use crate::context::context;
 use crate::faults::{sees_in_time, tracking};
 use crate::node::{Node, cost, secs, set, two};
 
@@ -51,12 +53,18 @@ async fn a_write_here_is_seen_at_once() {
     }
     here.warm(&mut monitor, id).await;
     let new = SessionId::random();
-    let renewed = here.store.renew(id, new, &set("new"), here.expiry).await;
+    let renewed = here
+        .store
+        .renew(id.key(), new.key(), &set("new"), context(here.expiry))
+        .await;
     assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
     assert_eq!(here.read(id).await, None);
     assert_eq!(here.read(new).await.as_deref(), Some("new"));
     here.warm(&mut monitor, new).await;
-    here.store.delete(new).await.unwrap();
+    here.store
+        .delete(new.key(), context(here.expiry))
+        .await
+        .unwrap();
     assert_eq!(here.read(new).await, None);
 }
 
@@ -66,7 +74,11 @@ async fn a_logout_elsewhere_is_seen() {
     for _ in 0..20 {
         let id = here.create("1").await;
         here.warm(&mut monitor, id).await;
-        there.store.delete(id).await.unwrap();
+        there
+            .store
+            .delete(id.key(), context(here.expiry))
+            .await
+            .unwrap();
         here.sees(id, None).await;
         // What is not there is asked for.
         assert_eq!(here.read(id).await, None);
@@ -99,7 +111,7 @@ async fn stores_with_other_prefixes_and_layers_with_other_expiries_do_not_mix() 
     assert_eq!(other.read(id).await, None);
     other
         .store
-        .create(id, &set("other's"), other.expiry)
+        .create(id.key(), &set("other's"), context(other.expiry))
         .await
         .unwrap();
     other.warm(&mut monitor, id).await;

@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config};
-use tower_redis_session::{RedisStore, SessionId, SessionStore};
+use tower_redis_session::store::SessionStore;
+use tower_redis_session::{RedisStore, SessionId};
 use tracing::Level;
 
 use crate::capture::Log;
 use crate::common::{Monitor, RedisCluster, RedisServer, Sentinels, first_slots, patiently};
+use crate::context::context;
 use crate::faults::sees_in_time;
 use crate::node::{BOUND, Node, cost, secs};
 
@@ -96,7 +98,7 @@ async fn a_cluster_and_the_loss_of_a_master() {
 async fn asks_the_new_one(here: &Node, id: SessionId, wanted: &str) {
     let began = Instant::now();
     loop {
-        let record = here.store.load(id, here.expiry, false).await;
+        let record = here.store.load(id.key(), false, context(here.expiry)).await;
         if record.is_ok_and(|it| it.as_ref().map(crate::node::text).as_deref() == Some(wanted)) {
             return;
         }

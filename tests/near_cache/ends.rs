@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tower_redis_session::{Expiry, Record, SessionId, SessionStore};
+use tower_redis_session::SessionId;
+use tower_redis_session::store::{Expiry, Record, SessionStore};
 
 use crate::common::{HANG, Monitor, RedisServer, Resp};
+use crate::context::context;
 use crate::node::{Node, cost, secs, set, text, two};
 
 const STEP: Duration = Duration::from_millis(1);
@@ -61,13 +63,19 @@ async fn a_timeout_of_its_own_counts() {
     let (server, mut monitor, here, _) = two().await;
     let (id, own) = (SessionId::random(), secs(1));
     let changes = set("1").with_idle_timeout(own);
-    here.store.create(id, &changes, here.expiry).await.unwrap();
+    here.store
+        .create(id.key(), &changes, context(here.expiry))
+        .await
+        .unwrap();
     here.warm(&mut monitor, id).await;
     reads_for(&here, &mut server.client(), id, secs(3), own).await;
     assert!(left(&mut server.client(), id) <= own + secs(10));
     // Set here, it counts at once.
     let (long, changes) = (secs(5000), set("1").with_idle_timeout(secs(5000)));
-    here.store.update(id, &changes, here.expiry).await.unwrap();
+    here.store
+        .update(id.key(), &changes, context(here.expiry))
+        .await
+        .unwrap();
     let record = here.load(id).await.unwrap().unwrap();
     assert_eq!(record.idle_timeout, Some(long));
     assert!(record.time_to_live > long);

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, ReconnectPolicy};
-use tower_redis_session::{ErrorKind, RedisStore, SessionId, SessionStore};
+use tower_redis_session::store::SessionStore;
+use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
 use crate::common::{HANG, Monitor, RedisServer, Wire};
+use crate::context::context;
 use crate::node::{BOUND, Node, connection, two};
 
 const STEP: Duration = Duration::from_millis(1);
@@ -124,7 +126,10 @@ async fn another_takes_its_place(node: impl AsyncFn(String) -> Node, late: Durat
     }
     let killed = Instant::now();
     loop {
-        let record = here.store.load(asked, here.expiry, false).await;
+        let record = here
+            .store
+            .load(asked.key(), false, context(here.expiry))
+            .await;
         if record.is_ok_and(|it| it.as_ref().map(crate::node::text).as_deref() == Some("new")) {
             break;
         }
@@ -201,7 +206,11 @@ async fn an_emptied_database_beside_it() {
     }
     assert_eq!(admin.cmd(&["FLUSHDB"]).text(), "OK");
     for id in &ids {
-        there.store.delete(*id).await.expect("a logout");
+        there
+            .store
+            .delete(id.key(), context(there.expiry))
+            .await
+            .expect("a logout");
     }
     let gone = Instant::now();
     for id in &ids {
@@ -283,7 +292,12 @@ async fn a_server_that_is_killed_and_starts_empty() {
     let id = loop {
         let id = SessionId::random();
         let changes = crate::node::set("1");
-        if here.store.create(id, &changes, here.expiry).await.is_ok() {
+        if here
+            .store
+            .create(id.key(), &changes, context(here.expiry))
+            .await
+            .is_ok()
+        {
             break id;
         }
         assert!(killed.elapsed() < HANG);

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tower_redis_session::{
-    Change, Changes, Error, Expiry, Record, RedisStore, SessionId, SessionStore, Written,
-};
+use tower_redis_session::store::{Change, Changes, Expiry, Record, SessionStore, Written};
+use tower_redis_session::{Error, RedisStore, SessionId};
 
 use crate::common::{HANG, Monitor, RedisServer, names};
+use crate::context::context;
 
 /// What `with_near_cache` promises.
 pub const BOUND: Duration = Duration::from_secs(1);
@@ -50,13 +50,19 @@ impl Node {
 
     pub async fn create(&self, value: impl ToString) -> SessionId {
         let id = SessionId::random();
-        let written = self.store.create(id, &set(value), self.expiry).await;
+        let written = self
+            .store
+            .create(id.key(), &set(value), context(self.expiry))
+            .await;
         assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
         id
     }
 
     pub async fn write(&self, id: SessionId, value: impl ToString) {
-        let written = self.store.update(id, &set(value), self.expiry).await;
+        let written = self
+            .store
+            .update(id.key(), &set(value), context(self.expiry))
+            .await;
         assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
     }
 
@@ -64,7 +70,11 @@ impl Node {
     pub async fn write_patiently(&self, id: SessionId, value: impl ToString) -> Instant {
         let (asked, changes) = (Instant::now(), set(value));
         loop {
-            match self.store.update(id, &changes, self.expiry).await {
+            match self
+                .store
+                .update(id.key(), &changes, context(self.expiry))
+                .await
+            {
                 Ok(Written::Kept(_)) => return Instant::now(),
                 other => assert!(asked.elapsed() < HANG, "{other:?}"),
             }
@@ -73,7 +83,7 @@ impl Node {
     }
 
     pub async fn load(&self, id: SessionId) -> Result<Option<Record>, Error> {
-        self.store.load(id, self.expiry, true).await
+        self.store.load(id.key(), true, context(self.expiry)).await
     }
 
     pub async fn read(&self, id: SessionId) -> Option<String> {
@@ -82,7 +92,7 @@ impl Node {
     }
 
     pub async fn fresh(&self, id: SessionId) -> Option<String> {
-        let record = self.store.load(id, self.expiry, false).await;
+        let record = self.store.load(id.key(), false, context(self.expiry)).await;
         record.expect("a load").as_ref().map(text)
     }
 

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::common::{HANG, Monitor, RedisServer, bounded};
+use crate::context::context;
 use crate::node::{BOUND, Node, secs, set};
 use crate::split::Split;
-use tower_redis_session::SessionStore;
+use tower_redis_session::store::SessionStore;
 
 async fn scene() -> (RedisServer, Monitor, Split, Node, Node) {
     let server = RedisServer::start();
@@ -32,7 +33,11 @@ async fn a_load_that_a_write_here_has_overtaken_is_not_kept() {
         split.hold_asked();
         let write = tokio::spawn({
             let here = here.clone();
-            async move { here.store.update(id, &set("new"), here.expiry).await }
+            async move {
+                here.store
+                    .update(id.key(), &set("new"), context(here.expiry))
+                    .await
+            }
         });
         split.is_asked().await;
         split.hold();

@@ -12,9 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tower_redis_session::{Error, RedisStore, SessionId, SessionStore, Written};
+use tower_redis_session::store::{SessionStore, Written};
+use tower_redis_session::{Error, RedisStore, SessionId};
 
 use crate::common::{HANG, bounded};
+use crate::context::context;
 use crate::node::{Node, set, text};
 
 /// Where the test listens, how many connections it waits for, the URL of Redis, and the prefix of the keys.
@@ -92,18 +94,30 @@ pub async fn obey(node: &Node, line: &str) -> String {
     let words: Vec<_> = line.split(' ').collect();
     match words[..] {
         [how @ ("load" | "fresh"), of] => {
-            let loaded = store.load(id(of), expiry, how == "load").await;
+            let loaded = store
+                .load(id(of).key(), how == "load", context(expiry))
+                .await;
             let seen = |record: Option<_>| record.as_ref().map_or("none".into(), text);
             loaded.map_or("failed".into(), seen)
         }
-        ["create", of, number] => told(store.create(id(of), &set(number), expiry).await),
-        ["update", of, number] => told(store.update(id(of), &set(number), expiry).await),
+        ["create", of, number] => told(
+            store
+                .create(id(of).key(), &set(number), context(expiry))
+                .await,
+        ),
+        ["update", of, number] => told(
+            store
+                .update(id(of).key(), &set(number), context(expiry))
+                .await,
+        ),
         ["renew", old, new, number] => {
-            let renewed = store.renew(id(old), id(new), &set(number), expiry).await;
+            let renewed = store
+                .renew(id(old).key(), id(new).key(), &set(number), context(expiry))
+                .await;
             told(renewed)
         }
         ["delete", of] => {
-            let deleted = store.delete(id(of)).await;
+            let deleted = store.delete(id(of).key(), context(expiry)).await;
             deleted.map_or("failed", |()| "kept").into()
         }
         _ => panic!("not understood: {line}"),

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use tower_redis_session::SessionStore;
+use tower_redis_session::store::SessionStore;
 
-#[cfg(feature = "rustls")]
 use crate::certificates::Authority;
 use crate::common::{Monitor, RedisServer};
+#[cfg(feature = "rustls")]
+use crate::context::context;
 use crate::faults::{sees_in_time, tracking};
 use crate::node::Node;
 
@@ -22,7 +23,11 @@ async fn works_over(server: &RedisServer, url: &str, local: &str) {
         sees_in_time(&here, id, Some(&round.to_string()), written).await;
     }
     here.warm(&mut monitor, id).await;
-    there.store.delete(id).await.expect("a logout");
+    there
+        .store
+        .delete(id.key(), context(there.expiry))
+        .await
+        .expect("a logout");
     sees_in_time(&here, id, None, Instant::now()).await;
 
     // It is `here` alone that reads.

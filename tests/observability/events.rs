@@ -4,11 +4,13 @@ use std::cell::RefCell;
 
 use http::Request;
 use tower::ServiceExt;
-use tower_redis_session::{Changes, Expiry, OnStoreError, Session, SessionStore, Written};
+use tower_redis_session::store::{Changes, Expiry, SessionStore, Written};
+use tower_redis_session::{OnStoreError, Session};
 use tracing::Level;
 
 use crate::backend::{Backend, Outage};
 use crate::capture::{Log, event};
+use crate::context::context;
 use crate::fixture::{App, secs, set, short, unknown_id};
 
 over_both_stores!(
@@ -176,9 +178,11 @@ async fn a_session_past_its_absolute_end_is_expired_when_it_is_written<B: Backen
         for expired in [true, false] {
             let written = if renew {
                 let new = unknown_id().parse().unwrap();
-                store.renew(parsed, new, &changes, expiry).await
+                store
+                    .renew(parsed.key(), new.key(), &changes, context(expiry))
+                    .await
             } else {
-                store.update(parsed, &changes, expiry).await
+                store.update(parsed.key(), &changes, context(expiry)).await
             };
             assert!(matches!(written, Ok(Written::Gone)), "{written:?}");
             let event = event(Level::DEBUG, "expired", &[("session", &short(&id))]);

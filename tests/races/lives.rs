@@ -1,11 +1,11 @@
 //! Requests that end or move a session while others use it: logout, renewal, expiry.
 
-use tower_redis_session::{
-    Change, Changes, CookieLifetime, ErrorKind, Expiry, SessionId, SessionStore,
-};
+use tower_redis_session::store::{Change, Changes, Expiry, SessionStore};
+use tower_redis_session::{CookieLifetime, ErrorKind, SessionId};
 
 use crate::app::{id, run, start};
 use crate::common::HANG;
+use crate::context::context;
 use crate::world::World;
 use crate::{Scene, is_silent};
 
@@ -240,9 +240,11 @@ async fn an_id_that_is_taken_is_refused_and_left_alone<W: World>(mut scene: Scen
         .into_iter()
         .collect();
     let ids = [&one, &two].map(|browser| id(browser).parse::<SessionId>().expect("an id"));
-    let created = store.create(ids[0], &changes, expiry).await;
+    let created = store.create(ids[0].key(), &changes, context(expiry)).await;
     assert_eq!(created.unwrap_err().kind(), ErrorKind::Unavailable);
-    let renewed = store.renew(ids[0], ids[1], &changes, expiry).await;
+    let renewed = store
+        .renew(ids[0].key(), ids[1].key(), &changes, context(expiry))
+        .await;
     assert_eq!(renewed.unwrap_err().kind(), ErrorKind::Unavailable);
     for (browser, user) in [(&one, "ada"), (&two, "bo")] {
         let stored = scene.world.fields(&id(browser)).await;

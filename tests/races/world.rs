@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tower_redis_session::{Expiry, MemoryStore, SessionStore};
+use tower_redis_session::MemoryStore;
+use tower_redis_session::store::{Expiry, SessionStore};
+
+use crate::context::context;
 
 /// Runs each test over both stores, on a `Scene` that the including binary defines.
 macro_rules! over_both_stores {
@@ -73,7 +76,11 @@ impl World for Memory {
     async fn fields(&mut self, id: &str) -> Option<Texts> {
         let id = id.parse().expect("a session id");
         let expiry = Expiry::new(Duration::from_secs(900));
-        let record = self.0.load(id, expiry, false).await.expect("a store");
+        let record = self
+            .0
+            .load(id.key(), false, context(expiry))
+            .await
+            .expect("a store");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         record.map(|record| {
             let fields = record.fields.iter();

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tower_redis_session::{
-    Change, Changes, Error, Expiry, MemoryStore, Record, SessionId, SessionStore, Written,
-};
+use tower_redis_session::store::{Change, Changes, Expiry, Record, SessionStore, Written};
+use tower_redis_session::{Error, MemoryStore, SessionId};
 
 use crate::common::Gate;
 #[cfg(feature = "redis")]
 use crate::common::{RedisServer, Resp, bounded};
+use crate::context::context;
 use crate::through::{Call, Operation, Through, Way};
 
 /// The fields of a session as a test writes and compares them.
@@ -114,6 +114,11 @@ impl Way for Watch {
     }
 }
 
+/// For what does not set a time to live.
+fn any() -> Expiry {
+    Expiry::new(Duration::from_secs(1))
+}
+
 fn parsed(id: &str) -> SessionId {
     id.parse().expect("a session id")
 }
@@ -123,8 +128,8 @@ pub(crate) struct Memory(Watched<MemoryStore>);
 
 impl Memory {
     async fn peek(&self, id: &str) -> Option<Record> {
-        let any = Expiry::new(Duration::from_secs(1));
-        let found = self.0.store.load(parsed(id), any, false).await;
+        let found = (self.0.store).load(parsed(id).key(), false, context(any()));
+        let found = found.await;
         found.expect("memory does not fail")
     }
 }
@@ -162,12 +167,18 @@ impl Backend for Memory {
             .map(|(name, text)| (Bytes::copy_from_slice(name.as_bytes()), set(text)))
             .collect();
         let store = &self.0.store;
-        let created = store.create(parsed(id), &changes, Expiry::new(ttl)).await;
+        let created = store
+            .create(parsed(id).key(), &changes, context(Expiry::new(ttl)))
+            .await;
         assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
     }
 
     async fn end(&self, id: &str) {
-        self.0.store.delete(parsed(id)).await.expect("a deletion");
+        self.0
+            .store
+            .delete(parsed(id).key(), context(any()))
+            .await
+            .expect("a deletion");
     }
 
     async fn age(&self, by: Duration) {
@@ -294,8 +305,12 @@ impl Backend for Redis {
         } else {
             self.server.borrow_mut().restart();
         }
-        let any = Expiry::new(Duration::from_secs(1));
-        let probe = async || self.store.store.load(SessionId::random(), any, false).await;
+        let probe = async || {
+            self.store
+                .store
+                .load(SessionId::random().key(), false, context(any()))
+                .await
+        };
         bounded("the store to reconnect", async {
             while probe().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -11,9 +11,8 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_redis_session::{
-    ErrorKind, LazySession, Lookup, MemoryStore, Session, SessionLayer, SessionStore,
-};
+use tower_redis_session::store::SessionStore;
+use tower_redis_session::{ErrorKind, LazySession, Lookup, MemoryStore, Session, SessionLayer};
 
 use crate::common::{HANG, bounded};
 use crate::panics;

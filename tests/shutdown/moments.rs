@@ -12,12 +12,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tower::{Layer, Service, service_fn};
+use tower_redis_session::store::{Change, Expiry, SessionStore, Written};
 use tower_redis_session::{
-    Change, CookieLifetime, Error, Expiry, LazySession, MemoryStore, Session, SessionId,
-    SessionLayer, SessionStore, Written,
+    CookieLifetime, Error, LazySession, MemoryStore, Session, SessionId, SessionLayer,
 };
 
 use crate::common::HANG;
+use crate::context::context;
 use crate::panics;
 use crate::stopped::Stop;
 use crate::through::Through;
@@ -257,7 +258,11 @@ async fn log_in(store: &impl SessionStore) -> SessionId {
     let id = SessionId::random();
     let user = ("user".into(), Change::Set("ada".into()));
     let created = store
-        .create(id, &[user].into_iter().collect(), Expiry::new(EXPIRY))
+        .create(
+            id.key(),
+            &[user].into_iter().collect(),
+            context(Expiry::new(EXPIRY)),
+        )
         .await;
     assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
     id
@@ -325,7 +330,7 @@ fn over_memory() {
             // It works on in another runtime.
             other.block_on(async {
                 for id in ids {
-                    let load = store.load(id, Expiry::new(EXPIRY), true);
+                    let load = store.load(id.key(), true, context(Expiry::new(EXPIRY)));
                     if let Some(record) = load.await.expect("memory") {
                         assert_eq!(record.fields[&b"user"[..]], "ada");
                     }

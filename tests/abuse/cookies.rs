@@ -84,7 +84,7 @@ fn ids() -> [Vec<String>; 2] {
 }
 
 #[tokio::test]
-async fn ten_thousand_ids_cost_four_lookups() {
+async fn ten_thousand_ids_are_not_looked_up() {
     for lazy in [false, true] {
         let (store, way) = (MemoryStore::new(), Counting::default());
         let loads = way.0.clone();
@@ -94,25 +94,7 @@ async fn ten_thousand_ids_cost_four_lookups() {
             // None of them is trusted, and none of their cookies cleared: the user's own may be among them.
             let nobody = ("NotFound ".to_owned(), "kept");
             assert_eq!(ask(&service, &lines).await, nobody);
-            assert_eq!(loads.swap(0, Ordering::Relaxed), 4);
+            assert_eq!(loads.swap(0, Ordering::Relaxed), 0);
         }
-    }
-}
-
-#[cfg(feature = "redis")]
-#[tokio::test]
-async fn ten_thousand_ids_cost_redis_one_command_for_four() {
-    use crate::common::{Monitor, RedisServer, names};
-
-    let server = RedisServer::start();
-    let store = tower_redis_session::RedisStore::connect(&server.url()).await;
-    let layer = SessionLayer::builder(store.expect("a connection")).store_timeout(HANG);
-    let service = layer.build().unwrap().layer(service_fn(read));
-    let mut monitor = Monitor::start(&server);
-    for lines in ids() {
-        ask(&service, &lines).await;
-        let commands = monitor.commands();
-        assert_eq!(names(&commands), ["EVALSHA"]);
-        assert_eq!(commands[0].args[2], "4", "keys");
     }
 }

@@ -12,8 +12,8 @@ use http::{Request, Response};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tower::{Layer, Service, service_fn};
-use tower_redis_session::store::SessionStore;
-use tower_redis_session::{Error, MemoryStore, SessionId, SessionLayer, SessionLayerBuilder};
+use tower_redis_session::store::{SessionKey, SessionStore};
+use tower_redis_session::{Error, MemoryStore, SessionLayer, SessionLayerBuilder};
 
 use crate::through::{Call, Operation, Through, Way};
 use crate::{ask, fake_id, read};
@@ -110,7 +110,7 @@ fn fake(n: usize) -> Vec<Vec<u8>> {
 }
 
 fn rejected(_: usize) -> (&'static str, &'static str) {
-    ("NotFound", "cleared")
+    ("NotFound", "kept")
 }
 
 /// Without an id: no cookie at all, none of ours, or a malformed one.
@@ -129,7 +129,7 @@ fn anonymous(n: usize) -> Vec<Vec<u8>> {
 fn nobody(n: usize) -> (&'static str, &'static str) {
     match n % 6 {
         0 | 1 => ("NoCookie", "kept"),
-        _ => ("NotFound", "cleared"),
+        _ => ("NotFound", "kept"),
     }
 }
 
@@ -155,12 +155,12 @@ fn requests_without_an_id_leave_nothing_in_memory() {
 
 /// Remembers which ids a store was asked for, and nothing else about them.
 #[derive(Default)]
-struct Remembering(Mutex<HashSet<SessionId>>);
+struct Remembering(Mutex<HashSet<SessionKey>>);
 
 impl Way for Remembering {
     async fn pass<T: Send>(&self, call: Call, operation: Operation<'_, T>) -> Result<T, Error> {
-        if let Call::Load(id, _) = call {
-            self.0.lock().unwrap().insert(id);
+        if let Call::Load(key, _) = call {
+            self.0.lock().unwrap().insert(key);
         }
         operation.await
     }

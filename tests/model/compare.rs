@@ -6,6 +6,7 @@ use http::HeaderValue;
 use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
 use tokio::task::JoinHandle;
 use tower_redis_session::SessionId;
+use tower_redis_session::store::SessionKey;
 
 use super::driver::Run;
 use super::program::Ends;
@@ -37,7 +38,7 @@ impl Ids {
         }
     }
 
-    pub fn call(&mut self, call: Call<SessionId>, expected: Option<&Call<usize>>) -> Call<usize> {
+    pub fn call(&mut self, call: Call, expected: Option<&Call<usize>>) -> Call<usize> {
         let (one, two) = match expected {
             Some(Call::Renew(old, new)) => (Some(*old), Some(*new)),
             Some(Call::Load(id, _) | Call::Create(id) | Call::Update(id) | Call::Delete(id)) => {
@@ -45,12 +46,16 @@ impl Ids {
             }
             None => (None, None),
         };
+        // A UUID is its own key.
+        let id = |key: SessionKey| key.to_string().parse().expect("a UUID");
         match call {
-            Call::Load(id, refresh) => Call::Load(self.number(id, one), refresh),
-            Call::Create(id) => Call::Create(self.number(id, one)),
-            Call::Update(id) => Call::Update(self.number(id, one)),
-            Call::Renew(old, new) => Call::Renew(self.number(old, one), self.number(new, two)),
-            Call::Delete(id) => Call::Delete(self.number(id, one)),
+            Call::Load(key, refresh) => Call::Load(self.number(id(key), one), refresh),
+            Call::Create(key) => Call::Create(self.number(id(key), one)),
+            Call::Update(key) => Call::Update(self.number(id(key), one)),
+            Call::Renew(old, new) => {
+                Call::Renew(self.number(id(old), one), self.number(id(new), two))
+            }
+            Call::Delete(key) => Call::Delete(self.number(id(key), one)),
         }
     }
 }

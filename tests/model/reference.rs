@@ -358,7 +358,7 @@ fn both(first: Changes, later: Changes) -> Changes {
         let change = match (first.fields.get(&name), change) {
             (Some(Change::Add(a)), Change::Add(b)) => {
                 Change::Add(a.checked_add(b).expect("else it was refused"))
-            },
+            }
             (Some(Change::Set(text)), Change::Add(b)) => {
                 Change::Set(add(Some(text), b).expect("it was possible").to_string())
             }

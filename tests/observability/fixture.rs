@@ -134,7 +134,7 @@ pub(crate) fn unknown_id() -> String {
 
 /// An id as it may be shown.
 pub(crate) fn short(id: &str) -> String {
-    format!("{:?}", id.parse::<SessionId>().expect("an id"))
+    format!("{:?}", id.parse::<SessionId>().expect("an id").key())
 }
 
 pub(crate) const fn secs(seconds: u64) -> Duration {

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tower_redis_session::MemoryStore;
 use tower_redis_session::store::{Expiry, SessionStore};
+use tower_redis_session::{MemoryStore, SessionId};
 
 use crate::context::context;
 
@@ -74,7 +74,7 @@ impl World for Memory {
     }
 
     async fn fields(&mut self, id: &str) -> Option<Texts> {
-        let id = id.parse().expect("a session id");
+        let id: SessionId = id.parse().expect("a session id");
         let expiry = Expiry::new(Duration::from_secs(900));
         let record = self
             .0

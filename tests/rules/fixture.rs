@@ -261,6 +261,10 @@ async fn perform(State(shared): State<Shared>, session: Session, script: String)
                 Value::Null
             }
             ["save"] => told(session.save().await),
+            ["save-or-fail"] => match session.save().await {
+                Ok(()) => Value::Null,
+                Err(error) => return error.into_response(),
+            },
             ["reload"] => told(session.reload().await),
             ["status", code] => {
                 *response.status_mut() = code.parse::<StatusCode>().unwrap();

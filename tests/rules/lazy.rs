@@ -85,16 +85,18 @@ async fn a_lazy_layer_creates_renews_and_destroys_as_any_other<B: Backend>() {
 }
 
 async fn a_lazy_layer_leaves_a_stale_cookie_to_the_routes_that_ask<B: Backend>() {
-    let app = App::<B>::with(|builder| builder.lazy(true)).await;
-    app.client.set_cookie("session_id", unknown_id());
-    assert_eq!(app.client.get("/ignore").await.set_cookies(), [""; 0]);
-    assert_eq!(app.calls(), [""; 0], "nobody knows whether it is stale");
-    let answer = app.run("lookup").await;
-    assert_eq!(answer.json(), json!(["NotFound"]));
-    assert_eq!(answer.set_cookies(), [CLEARED]);
-    // What is malformed names no session, whatever the store holds.
-    app.client.set_cookie("session_id", "malformed");
-    assert_eq!(app.client.get("/ignore").await.set_cookies(), [CLEARED]);
+    for (clears, expected) in [(false, &[][..]), (true, &[CLEARED][..])] {
+        let app = App::<B>::with(|builder| builder.lazy(true).clear_unknown(clears)).await;
+        app.client.set_cookie("session_id", unknown_id());
+        assert_eq!(app.client.get("/ignore").await.set_cookies(), [""; 0]);
+        assert_eq!(app.calls(), [""; 0], "nobody knows whether it is stale");
+        let answer = app.run("lookup").await;
+        assert_eq!(answer.json(), json!(["NotFound"]));
+        assert_eq!(answer.set_cookies(), expected);
+        // What is malformed names no session, whatever the store holds.
+        app.client.set_cookie("session_id", "malformed");
+        assert_eq!(app.client.get("/ignore").await.set_cookies(), expected);
+    }
 }
 
 async fn a_lazy_layer_sees_ambiguity_where_the_handler_asks<B: Backend>() {

@@ -16,6 +16,7 @@ over_both_stores!(
     requests_without_a_cookie_do_not_notice_an_outage,
     an_outage_can_let_the_handler_run_with_an_empty_session,
     what_is_written_without_the_store_ends_in_a_503,
+    what_is_not_there_can_be_taken_and_removed_without_the_store,
     an_outage_overwrites_nothing,
     a_new_session_that_cannot_be_created_is_a_503,
     a_change_that_cannot_be_written_is_a_503,
@@ -124,7 +125,6 @@ async fn what_is_written_without_the_store_ends_in_a_503<B: Backend>() {
         let app = broken::<B>(how, goes_on).await;
         for script in [
             "set user eve",
-            "remove user",
             "add n 1",
             "idle 60",
             "renew",
@@ -137,6 +137,25 @@ async fn what_is_written_without_the_store_ends_in_a_503<B: Backend>() {
             assert_eq!(app.runs(), runs + 1, "{script}");
         }
         // Only the loads.
+        assert!(app.calls().iter().all(|call| *call == "load"));
+    }
+}
+
+async fn what_is_not_there_can_be_taken_and_removed_without_the_store<B: Backend>() {
+    for how in BOTH {
+        let app = broken::<B>(how, goes_on).await;
+        let id = app.id();
+        for script in [
+            "take notice",
+            "remove notice",
+            "take notice; remove notice; get user",
+            "set a 1; remove a",
+        ] {
+            let answer = app.run(&format!("{script}; lookup")).await;
+            assert_eq!(answer.status, 200, "{script}");
+            assert_eq!(answer.set_cookies(), [""; 0], "{script}");
+        }
+        assert_eq!(app.id(), id);
         assert!(app.calls().iter().all(|call| *call == "load"));
     }
 }
@@ -286,7 +305,7 @@ async fn a_reload_after_an_outage_has_time_to_write<B: Backend>() {
 }
 
 async fn what_was_nothing_without_the_session_is_not_done_by_a_reload<B: Backend>() {
-    for before in ["destroy", "renew", "clear", "remove user"] {
+    for before in ["destroy", "renew", "clear"] {
         let (app, answer) = loaded_late::<B>(before, "get user").await;
         assert_unavailable(&answer);
         app.assert_stored(&[("user", "ann"), ("n", "1")]).await;

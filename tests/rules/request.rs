@@ -4,17 +4,20 @@ use serde_json::{Value, json};
 
 use crate::backend::Backend;
 use crate::events;
-use crate::fixture::{App, CLEARED, own_cookies, secs, stored, unknown_id};
+use crate::fixture::{App, CLEARED, secs, stored, unknown_id};
 
 over_both_stores!(
     without_a_cookie_the_store_is_asked_only_when_something_is_inserted,
     every_cookie_line_counts,
-    a_malformed_id_costs_nothing_and_its_cookie_is_cleared,
+    a_malformed_id_costs_nothing_and_its_cookie_is_left_alone,
     of_several_ids_the_one_that_lives_counts,
     the_same_id_twice_is_one_id,
     two_live_sessions_in_one_request_are_trusted_neither,
-    a_session_inserted_in_an_ambiguous_request_is_a_new_one,
-    at_most_four_ids_are_looked_up,
+    a_login_with_several_live_sessions_ends_all_of_them,
+    a_logout_with_several_live_sessions_ends_all_of_them,
+    a_login_that_fails_ends_none_of_several_live_sessions,
+    at_most_sixteen_ids_are_looked_up,
+    of_too_many_ids_a_login_or_a_logout_ends_the_first_sixteen,
     an_unknown_id_is_never_adopted,
     a_live_session_is_refreshed_although_the_handler_does_not_look,
     lookup_says_what_the_request_brought,
@@ -46,7 +49,7 @@ async fn every_cookie_line_counts<B: Backend>() {
     }
 }
 
-async fn a_malformed_id_costs_nothing_and_its_cookie_is_cleared<B: Backend>() {
+async fn a_malformed_id_costs_nothing_and_its_cookie_is_left_alone<B: Backend>() {
     let app = App::<B>::start().await;
     app.ask("set user ann").await;
     let id = app.id();
@@ -55,7 +58,7 @@ async fn a_malformed_id_costs_nothing_and_its_cookie_is_cleared<B: Backend>() {
         let cookie = format!("session_id={value}");
         let answer = app.send(&[cookie], "lookup; get user").await;
         assert_eq!(answer.json(), json!(["NotFound", null]), "{value}");
-        assert_eq!(answer.set_cookies(), [CLEARED]);
+        assert_eq!(answer.set_cookies(), [""; 0]);
     }
     assert_eq!(app.calls(), [""; 0]);
 }
@@ -101,11 +104,11 @@ async fn two_live_sessions_in_one_request_are_trusted_neither<B: Backend>() {
     let answer = app
         .send(
             &[format!("session_id={a}; session_id={b}")],
-            "lookup; get user; empty; renew; destroy",
+            "lookup; get user; empty; renew; remove user",
         )
         .await;
     assert_eq!(answer.status, 200);
-    let nothing = json!(["NotFound", null, true, null, null]);
+    let nothing = json!(["NotFound", null, true, null, false]);
     assert_eq!(answer.json(), nothing);
     assert_eq!(answer.set_cookies(), [""; 0]);
     for (id, user) in [(&a, "ann"), (&b, "eve")] {
@@ -120,28 +123,104 @@ async fn two_live_sessions_in_one_request_are_trusted_neither<B: Backend>() {
     assert_eq!(events::count("WARN", "ambiguous"), 1);
 }
 
-async fn a_session_inserted_in_an_ambiguous_request_is_a_new_one<B: Backend>() {
-    let app = App::<B>::start().await;
-    let (a, b) = (unknown_id(), unknown_id());
-    app.store.put(&a, &[("user", "ann")], secs(300)).await;
-    app.store.put(&b, &[("user", "eve")], secs(300)).await;
-    let answer = app
-        .send(&[format!("session_id={a}; session_id={b}")], "set user bob")
-        .await;
-    assert_eq!(own_cookies(&answer).len(), 1);
-    assert!(app.id() != a && app.id() != b);
-    app.assert_stored(&[("user", "bob")]).await;
-    assert_eq!(app.store.count().await, 3);
+/// Several live sessions, and the cookies of a browser that holds all of them.
+async fn several<B: Backend>(app: &App<B>, count: usize) -> (Vec<String>, String) {
+    let ids: Vec<String> = (0..count).map(|_| unknown_id()).collect();
+    for id in &ids {
+        app.store.put(id, &[("user", "ann")], secs(300)).await;
+    }
+    let cookies = ids.iter().map(|id| format!("session_id={id}"));
+    let line = cookies.collect::<Vec<_>>().join("; ");
+    (ids, line)
 }
 
-async fn at_most_four_ids_are_looked_up<B: Backend>() {
+async fn a_login_with_several_live_sessions_ends_all_of_them<B: Backend>() {
+    for (count, script) in [
+        (2, "set user bob"),
+        (3, "destroy; set user bob"),
+        (16, "renew; set user bob"),
+    ] {
+        let app = App::<B>::start().await;
+        let (ids, line) = several(&app, count).await;
+        let answer = app.send(&[line], script).await;
+        assert_eq!(answer.status, 200);
+        let id = app.id();
+        let set = format!("session_id={id}; HttpOnly; SameSite=Lax; Secure; Path=/");
+        assert_eq!(answer.set_cookies(), [set]);
+        assert!(!ids.contains(&id), "{script}");
+        app.assert_stored(&[("user", "bob")]).await;
+        assert_eq!(app.store.count().await, 1, "{script}");
+        // Whichever cookie the browser still holds beside the new one, the login counts.
+        for old in ids {
+            let line = format!("session_id={old}; session_id={id}");
+            let answer = app.send(&[line], "lookup; get user").await;
+            assert_eq!(answer.json(), json!(["Found", "bob"]));
+        }
+    }
+}
+
+async fn a_logout_with_several_live_sessions_ends_all_of_them<B: Backend>() {
+    for (count, script) in [(2, "destroy"), (16, "destroy"), (2, "destroy; status 500")] {
+        let app = App::<B>::start().await;
+        let (_, line) = several(&app, count).await;
+        let answer = app.send(&[&line], script).await;
+        assert_eq!(answer.set_cookies(), [CLEARED], "{script}");
+        assert_eq!(app.store.count().await, 0, "{script}");
+        let answer = app.send(&[line], "lookup").await;
+        assert_eq!(answer.json(), json!(["NotFound"]));
+    }
+}
+
+async fn a_login_that_fails_ends_none_of_several_live_sessions<B: Backend>() {
     let app = App::<B>::start().await;
-    let line: String = (0..9)
-        .map(|_| format!("session_id={}; ", unknown_id()))
+    let (ids, line) = several(&app, 2).await;
+    for script in ["set user bob; status 500", "set user bob; remove user"] {
+        let answer = app.send(&[&line], script).await;
+        assert_eq!(answer.set_cookies(), [""; 0], "{script}");
+        for id in &ids {
+            let fields = app.store.fields(id).await;
+            assert_eq!(fields, Some(stored(&[("user", "ann")])), "{script}");
+        }
+    }
+}
+
+async fn at_most_sixteen_ids_are_looked_up<B: Backend>() {
+    let app = App::<B>::start().await;
+    for (count, loads) in [(2, 2), (16, 16), (17, 0), (40, 0)] {
+        let cookies = (0..count).map(|_| format!("session_id={}; ", unknown_id()));
+        let line: String = cookies.collect();
+        let answer = app.send(&[line], "lookup").await;
+        assert_eq!(answer.json(), json!(["NotFound"]));
+        assert_eq!(answer.set_cookies(), [""; 0]);
+        assert_eq!(app.calls(), vec!["load"; loads], "{count}");
+    }
+    // The only live one is found wherever it stands, and is the only one that is refreshed.
+    app.ask("set user ann").await;
+    app.age(600).await;
+    app.calls();
+    let mut cookies: Vec<_> = (0..15)
+        .map(|_| format!("session_id={}", unknown_id()))
         .collect();
-    let answer = app.send(&[line], "lookup").await;
-    assert_eq!(answer.json(), json!(["NotFound"]));
-    assert_eq!(app.calls(), ["load"; 4]);
+    cookies.push(format!("session_id={}", app.id()));
+    let answer = app.send(&[cookies.join("; ")], "lookup; get user").await;
+    assert_eq!(answer.json(), json!(["Found", "ann"]));
+    assert_eq!(app.calls(), ["load"; 17]);
+    app.assert_ttl(900).await;
+}
+
+async fn of_too_many_ids_a_login_or_a_logout_ends_the_first_sixteen<B: Backend>() {
+    for script in ["destroy", "set user bob"] {
+        let app = App::<B>::start().await;
+        let (ids, line) = several(&app, 18).await;
+        let answer = app.send(&[&line], "lookup; get user").await;
+        assert_eq!(answer.json(), json!(["NotFound", null]));
+        assert_eq!(app.store.count().await, 18);
+        app.send(&[&line], script).await;
+        for (place, id) in ids.iter().enumerate() {
+            let lives = app.store.fields(id).await.is_some();
+            assert_eq!(lives, place >= 16, "{script}, {place}");
+        }
+    }
 }
 
 async fn an_unknown_id_is_never_adopted<B: Backend>() {
@@ -180,6 +259,6 @@ async fn lookup_says_what_the_request_brought<B: Backend>() {
     app.store.end(&app.id()).await;
     let told = app.ask("lookup; id").await;
     assert_eq!(told, json!(["NotFound", Value::Null]));
-    // That request's answer has cleared the cookie.
-    assert_eq!(app.ask("lookup").await, json!(["NoCookie"]));
+    // That request's answer has left the cookie alone.
+    assert_eq!(app.ask("lookup").await, json!(["NotFound"]));
 }

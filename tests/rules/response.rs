@@ -20,16 +20,19 @@ over_both_stores!(
     a_new_session_is_created_with_its_first_field_and_gets_its_cookie,
     a_new_session_that_is_left_empty_is_nothing,
     with_the_last_field_the_session_and_its_cookie_go,
-    a_cookie_that_names_no_live_session_is_cleared,
+    a_cookie_that_names_no_live_session_is_left_alone,
+    a_cookie_that_names_no_live_session_is_cleared_by_destroy_or_where_the_layer_says_so,
     a_stale_cookie_gives_way_to_a_new_session,
     a_cookie_is_cleared_with_all_its_attributes,
     destroy_deletes_the_session_and_clears_the_cookie,
     destroy_without_a_cookie_clears_nothing,
     at_most_one_cookie_of_ours_beside_the_handlers_own,
-    changes_and_renewals_of_a_server_error_are_dropped,
-    a_new_session_of_a_server_error_is_not_created,
-    changes_of_a_server_error_are_kept_on_request,
-    a_destroyed_session_goes_even_with_a_server_error,
+    changes_and_renewals_of_a_request_that_failed_are_dropped,
+    a_new_session_of_a_request_that_failed_is_not_created,
+    keep_changes_decides_by_status_and_headers,
+    a_destroyed_session_goes_even_where_the_request_failed,
+    what_was_saved_stays_although_the_request_failed,
+    a_change_that_cannot_be_made_is_a_500_not_to_be_tried_again,
     an_error_of_the_inner_service_writes_nothing,
     a_session_ended_elsewhere_does_not_come_back,
     a_session_renewed_elsewhere_keeps_its_new_cookie,
@@ -104,16 +107,60 @@ async fn with_the_last_field_the_session_and_its_cookie_go<B: Backend>() {
     }
 }
 
-async fn a_cookie_that_names_no_live_session_is_cleared<B: Backend>() {
+async fn a_cookie_that_names_no_live_session_is_left_alone<B: Backend>() {
     let app = App::<B>::start().await;
-    for path in ["/", "/ignore"] {
-        app.client.set_cookie("session_id", unknown_id());
-        let answer = app.client.post(path, "get user").await;
-        assert_eq!(answer.set_cookies(), [CLEARED]);
-        assert_eq!(app.cookie(), None);
+    for id in [unknown_id(), "malformed".to_owned(), String::new()] {
+        app.client.set_cookie("session_id", &id);
+        for script in [
+            "get user",
+            "lookup; renew; clear; remove user",
+            "set a 1; remove a",
+            "status 404",
+            "status 500",
+        ] {
+            let answer = app.run(script).await;
+            assert_eq!(answer.set_cookies(), [""; 0], "{id}: {script}");
+        }
+        let answer = app.client.get("/ignore").await;
+        assert_eq!(answer.set_cookies(), [""; 0]);
+        assert_eq!(answer.header("cache-control"), "");
+        assert_eq!(app.cookie(), Some(id));
     }
-    app.client.set_cookie("session_id", "");
-    assert_eq!(app.run("get user").await.set_cookies(), [CLEARED]);
+    // So is one whose session has ended.
+    app.client.forget();
+    app.ask("set user ann").await;
+    app.age(900).await;
+    let answer = app.run("lookup").await;
+    assert_eq!(answer.json(), json!(["NotFound"]));
+    assert_eq!(answer.set_cookies(), [""; 0]);
+}
+
+async fn a_cookie_that_names_no_live_session_is_cleared_by_destroy_or_where_the_layer_says_so<
+    B: Backend,
+>() {
+    for id in [unknown_id(), String::new()] {
+        let app = App::<B>::start().await;
+        app.client.set_cookie("session_id", &id);
+        assert_eq!(app.run("destroy").await.set_cookies(), [CLEARED]);
+        app.client.set_cookie("session_id", &id);
+        let answer = app.run("destroy; status 500").await;
+        assert_eq!(answer.set_cookies(), [CLEARED]);
+
+        let app = App::<B>::with(|builder| builder.clear_unknown(true)).await;
+        for path in ["/", "/ignore"] {
+            app.client.set_cookie("session_id", &id);
+            let answer = app.client.post(path, "get user").await;
+            assert_eq!(answer.set_cookies(), [CLEARED]);
+            assert_eq!(app.cookie(), None);
+        }
+        app.client.set_cookie("session_id", &id);
+        let answer = app.run("set user ann").await;
+        assert_eq!(own_cookies(&answer).len(), 1);
+        assert_ne!(answer.set_cookies(), [CLEARED]);
+        // Without a cookie there is nothing to clear.
+        app.client.forget();
+        assert_eq!(app.run("get user").await.set_cookies(), [""; 0]);
+    }
 }
 
 async fn a_stale_cookie_gives_way_to_a_new_session<B: Backend>() {
@@ -136,6 +183,7 @@ async fn a_cookie_is_cleared_with_all_its_attributes<B: Backend>() {
             .http_only(false)
             .same_site(SameSite::None)
             .partitioned(true)
+            .clear_unknown(true)
     })
     .await;
     let attributes = "SameSite=None; Partitioned; Secure; Path=/; Domain=example.org";
@@ -190,49 +238,126 @@ async fn at_most_one_cookie_of_ours_beside_the_handlers_own<B: Backend>() {
     }
 }
 
-async fn changes_and_renewals_of_a_server_error_are_dropped<B: Backend>() {
+/// How a handler or a layer inside says that the request failed: a server error, a handler that was dropped half-way, and
+/// gRPC errors, which are HTTP 200.
+const FAILED: [&str; 7] = [
+    "status 500",
+    "status 503",
+    "status 599",
+    "status 408",
+    "header grpc-status 13",
+    "header grpc-status 1",
+    "header grpc-status x",
+];
+
+async fn changes_and_renewals_of_a_request_that_failed_are_dropped<B: Backend>() {
     let app = App::<B>::start().await;
     app.ask("set user ann; add n 1").await;
     let id = app.id();
     app.calls();
-    for status in [500, 503, 599] {
-        let script = format!("set user eve; add n 1; idle 60; renew; status {status}");
+    for failed in FAILED {
+        let script = format!("set user eve; add n 1; idle 60; renew; {failed}");
         let answer = app.run(&script).await;
-        assert_eq!(answer.status, status);
-        assert_eq!(answer.set_cookies(), [""; 0]);
+        assert_eq!(answer.set_cookies(), [""; 0], "{failed}");
     }
-    assert_eq!(app.calls(), ["load"; 3]);
+    assert_eq!(app.calls(), ["load"; FAILED.len()]);
     assert_eq!(app.id(), id);
     app.assert_stored(&[("user", "ann"), ("n", "1")]).await;
     app.assert_ttl(900).await;
     // Any other status is no such error.
-    app.run("set user bob; status 499").await;
+    for fine in ["status 499", "status 404", "header grpc-status 0"] {
+        let answer = app.run(&format!("set user {fine}; {fine}")).await;
+        assert!(answer.status.as_u16() < 500);
+    }
+    app.run("set user bob; header grpc-status 0").await;
     app.assert_stored(&[("user", "bob"), ("n", "1")]).await;
+    app.run("set user cleo; status 499").await;
+    app.assert_stored(&[("user", "cleo"), ("n", "1")]).await;
 }
 
-async fn a_new_session_of_a_server_error_is_not_created<B: Backend>() {
+async fn a_new_session_of_a_request_that_failed_is_not_created<B: Backend>() {
     let app = App::<B>::start().await;
-    let answer = app.run("set user ann; status 500").await;
-    assert_eq!(answer.set_cookies(), [""; 0]);
+    for failed in FAILED {
+        let answer = app.run(&format!("set user ann; {failed}")).await;
+        assert_eq!(answer.set_cookies(), [""; 0], "{failed}");
+    }
     assert_eq!(app.calls(), [""; 0]);
 }
 
-async fn changes_of_a_server_error_are_kept_on_request<B: Backend>() {
-    let app = App::<B>::with(|builder| builder.save_on_server_error(true)).await;
-    assert_eq!(app.run("set user ann; status 500").await.status, 500);
-    let id = app.id();
-    app.run("set user bob; renew; status 500").await;
-    assert_ne!(app.id(), id);
+async fn keep_changes_decides_by_status_and_headers<B: Backend>() {
+    let app = App::<B>::with(|builder| builder.keep_changes(|_, _| true)).await;
+    for failed in FAILED {
+        app.run(&format!("set user {}; renew; {failed}", failed.len()))
+            .await;
+        let user = failed.len().to_string();
+        app.assert_stored(&[("user", &user)]).await;
+    }
+
+    // Here the handler says it, and 200 is not enough.
+    let app = App::<B>::with(|builder| {
+        builder.keep_changes(|status, headers| status == 202 && headers.contains_key("x-keep"))
+    })
+    .await;
+    for dropped in ["", "header x-keep 1", "status 202"] {
+        let answer = app.run(&format!("set user ann; {dropped}")).await;
+        assert_eq!(answer.set_cookies(), [""; 0], "{dropped}");
+    }
+    assert_eq!(app.store.count().await, 0);
+    app.run("set user ann; status 202; header x-keep 1").await;
+    app.assert_stored(&[("user", "ann")]).await;
+    let answer = app.run("destroy").await;
+    assert_eq!(answer.set_cookies(), [CLEARED], "a logout is a logout");
+    assert_eq!(app.store.count().await, 0);
+}
+
+async fn a_destroyed_session_goes_even_where_the_request_failed<B: Backend>() {
+    for failed in FAILED {
+        let app = App::<B>::start().await;
+        app.ask("set user ann").await;
+        let answer = app.run(&format!("destroy; set user eve; {failed}")).await;
+        assert_eq!(answer.set_cookies(), [CLEARED], "{failed}");
+        assert_eq!(app.store.count().await, 0, "{failed}");
+    }
+}
+
+async fn what_was_saved_stays_although_the_request_failed<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann").await;
+    app.run("set user bob; save; set user eve; status 408")
+        .await;
     app.assert_stored(&[("user", "bob")]).await;
 }
 
-async fn a_destroyed_session_goes_even_with_a_server_error<B: Backend>() {
-    let app = App::<B>::start().await;
-    app.ask("set user ann").await;
-    let answer = app.run("destroy; set user eve; status 500").await;
-    assert_eq!(answer.status, 500);
-    assert_eq!(answer.set_cookies(), [CLEARED]);
-    assert_eq!(app.store.count().await, 0);
+async fn a_change_that_cannot_be_made_is_a_500_not_to_be_tried_again<B: Backend>() {
+    for (meanwhile, kind) in [
+        ("set n text", "NotAnInteger"),
+        ("set n 9223372036854775807", "Overflow"),
+    ] {
+        for script in ["add n 1; set user eve", "renew; add n 1"] {
+            let app = App::<B>::start().await;
+            app.ask("set user ann; add n 1").await;
+            let id = app.id();
+            let slow = app.begin(&format!("wait; {script}; header x-mine 1")).await;
+            app.ask(meanwhile).await;
+            let answer = app.go_on(slow).await;
+            assert_eq!(answer.status, 500, "{script}");
+            assert_eq!(answer.header("retry-after"), "", "{script}");
+            assert_eq!(answer.header("x-error"), kind, "{script}");
+            assert_eq!(answer.header("x-mine"), "", "in place of the response");
+            assert_eq!(answer.set_cookies(), [""; 0], "{script}");
+            // Nothing of it is done.
+            assert_eq!(app.id(), id);
+            assert_eq!(app.ask("get user").await, json!(["ann"]), "{script}");
+            // The same as from a handler that returns the error of its `save`.
+            let slow = app.begin("wait; add n 1; save-or-fail").await;
+            app.ask(meanwhile).await;
+            let told = app.go_on(slow).await;
+            assert_eq!(
+                (told.status.as_u16(), &*told.header("x-error")),
+                (500, kind)
+            );
+        }
+    }
 }
 
 async fn an_error_of_the_inner_service_writes_nothing<B: Backend>() {

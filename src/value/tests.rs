@@ -1,6 +1,10 @@
-use std::{collections::BTreeMap, error::Error as _, fmt::Debug};
+use std::{
+    collections::BTreeMap,
+    error::Error as _,
+    fmt::{self, Debug},
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

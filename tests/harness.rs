@@ -288,6 +288,27 @@ async fn both_protocols_carry_requests_and_cookies() {
     }
 }
 
+#[tokio::test]
+async fn a_kept_connection_leaves_the_cookies_of_its_answers_to_the_test() {
+    let server = Server::start(service_fn(echo)).await;
+    let client = Client::new(&server);
+    let mut connection = client.connect().await.expect("a connection");
+    let mut get = async |path: &str| {
+        let request = Request::get(path).body("").expect("a request");
+        connection.request(request).await
+    };
+    let answer = get("/cookies").await.expect("an answer");
+    assert_eq!(answer.text(), "");
+    assert_eq!(client.cookie("a"), None);
+    client.take(&answer.headers);
+    assert_eq!(client.cookie("a").as_deref(), Some("2"));
+    // Once more over the same connection, which ends with an answer that fails.
+    let answer = get("/").await.expect("an answer");
+    assert_eq!(&answer.body[..], b"a=2; b=x=\xff; c=3\n");
+    assert!(get("/error").await.is_err());
+    assert!(get("/").await.is_err());
+}
+
 #[test]
 fn dates_of_cookies_are_read() {
     let unix_time = common::jar::unix_time;

@@ -21,7 +21,7 @@ use super::server::{BoxError, Server};
 /// A browser: keeps cookies and sends them back. Clones share the cookies, as tabs do.
 ///
 /// What it does with cookies is told at [`Jar`]. Each request has a connection of its own, which is
-/// closed when the request's future is dropped.
+/// closed when the request's future is dropped; [`connect`](Self::connect) opens one that is kept.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The server's address.
@@ -97,9 +97,7 @@ impl Client {
         let request = self.prepare(request);
         let (response, connection) = bounded(&what, self.send(request)).await?;
         let (head, body) = response.into_parts();
-        for line in head.headers.get_all(SET_COOKIE) {
-            self.jar.lock().unwrap().set_cookie(line.as_bytes());
-        }
+        self.take(&head.headers);
         Ok(Streaming {
             status: head.status,
             headers: head.headers,
@@ -108,6 +106,24 @@ impl Client {
             what,
             _connection: connection,
         })
+    }
+
+    /// Opens a connection over HTTP/1 that is kept for one request after the other.
+    pub async fn connect(&self) -> Result<Connection, BoxError> {
+        let (sender, connection) = http1::handshake(self.dial().await?).await?;
+        Ok(Connection {
+            client: self.clone(),
+            sender,
+            _driver: Driver::spawn(connection),
+        })
+    }
+
+    /// Does to the jar what the cookies of an answer say.
+    pub fn take(&self, headers: &HeaderMap) {
+        let mut jar = self.jar.lock().unwrap();
+        for line in headers.get_all(SET_COOKIE) {
+            jar.set_cookie(line.as_bytes());
+        }
     }
 
     /// The value of a cookie in the jar; bytes that are not UTF-8 become U+FFFD.
@@ -161,9 +177,7 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Driver), BoxError> {
-        let stream = TcpStream::connect(self.addr).await?;
-        stream.set_nodelay(true)?;
-        let io = TokioIo::new(stream);
+        let io = self.dial().await?;
         if self.http2 {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
             let driver = Driver::spawn(connection);
@@ -173,6 +187,48 @@ impl Client {
             let driver = Driver::spawn(connection);
             Ok((sender.send_request(request).await?, driver))
         }
+    }
+
+    /// Opens a connection.
+    async fn dial(&self) -> Result<TokioIo<TcpStream>, BoxError> {
+        let stream = TcpStream::connect(self.addr).await?;
+        stream.set_nodelay(true)?;
+        Ok(TokioIo::new(stream))
+    }
+}
+
+/// A connection of a browser that is kept. Closed when it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    /// The browser.
+    client: Client,
+    /// What sends requests over it.
+    sender: http1::SendRequest<Full<Bytes>>,
+    /// Keeps the connection open.
+    _driver: Driver,
+}
+
+impl Connection {
+    /// Sends any request, with the jar's cookies of this moment, and waits for the whole answer.
+    /// Its cookies do not go into the jar: that is for [`Client::take`], whenever the answer is to
+    /// have arrived.
+    pub async fn request<B: Into<Bytes>>(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Answer, BoxError> {
+        let what = format!("{} {}", request.method(), request.uri());
+        let request = self.client.prepare(request);
+        let answer = async {
+            self.sender.ready().await?;
+            let (head, body) = self.sender.send_request(request).await?.into_parts();
+            Ok(Answer {
+                status: head.status,
+                headers: head.headers,
+                body: body.collect().await?.to_bytes(),
+                version: head.version,
+            })
+        };
+        bounded(&what, answer).await
     }
 }
 

@@ -29,7 +29,7 @@ pub mod wire;
 
 pub use cluster::{RedisCluster, first_slots, replicated};
 pub use gate::{Gate, HANG, bounded};
-pub use http::{Answer, Client, Streaming};
+pub use http::{Answer, Client, Connection, Streaming};
 pub use monitor::{Command, Monitor, names};
 pub use random::Random;
 pub use redis::{RedisServer, patiently};

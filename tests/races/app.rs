@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -75,13 +76,12 @@ fn with_error<B>(mut response: Response<B>) -> Response<B> {
     response
 }
 
+/// A service.
+type Served = BoxCloneSyncService<Request<Incoming>, Response<Full<Bytes>>, BoxError>;
+
 /// What [`App`] serves.
-pub fn service(
-    layer: &SessionLayer,
-    gates: &Gates,
-) -> BoxCloneSyncService<Request<Incoming>, Response<Full<Bytes>>, BoxError> {
-    let (told, ended) = (gates.clone(), gates.get("ended"));
-    let service = layer.layer(service_fn(move |request| handle(request, told.clone())));
+pub fn service(layer: &SessionLayer, gates: &Gates) -> Served {
+    let (service, ended) = (handlers(layer, gates), gates.get("ended"));
     BoxCloneSyncService::new(service_fn(move |request: Request<Incoming>| {
         let (service, ended) = (service.clone(), ended.clone());
         async move {
@@ -90,10 +90,17 @@ pub fn service(
             tokio::select! {
                 biased;
                 () = ended.pass() => unreachable!("nobody opens it"),
-                answer = service.oneshot(request) => answer.map(with_error),
+                answer = service.oneshot(request) => answer,
             }
         }
     }))
+}
+
+/// The layer and the handlers in it, and nothing that learns how a request ended.
+pub fn handlers(layer: &SessionLayer, gates: &Gates) -> Served {
+    let told = gates.clone();
+    let service = layer.layer(service_fn(move |request| handle(request, told.clone())));
+    BoxCloneSyncService::new(service.map_response(with_error))
 }
 
 /// Sends a request and waits for its answer.
@@ -137,6 +144,8 @@ async fn handle(
         match step.split_whitespace().collect::<Vec<_>>()[..] {
             [] => {}
             ["wait", gate] => gates.get(gate).pass().await,
+            // For what is random anyway.
+            ["sleep", millis] => tokio::time::sleep(Duration::from_millis(millis.parse()?)).await,
             ["set", field, value] => note(session.insert(field, value)),
             ["add", field, by] => note(session.increment(field, by.parse()?).map(drop)),
             ["remove", field] => drop(session.remove(field)),
@@ -144,7 +153,7 @@ async fn handle(
             ["renew"] => session.renew(),
             ["destroy"] => session.destroy(),
             ["idle", millis] => {
-                session.set_idle_timeout(std::time::Duration::from_millis(millis.parse()?));
+                session.set_idle_timeout(Duration::from_millis(millis.parse()?));
             }
             ["save"] => note(session.save().await),
             // A second change and save while the first is on its way.

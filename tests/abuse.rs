@@ -11,6 +11,8 @@ mod garbage;
 mod sizes;
 
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "common/through.rs"]
 mod through;
 #[path = "races/world.rs"]

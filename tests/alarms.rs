@@ -8,6 +8,8 @@ mod backend;
 #[path = "observability/capture.rs"]
 mod capture;
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "common/through.rs"]
 mod through;
 #[macro_use]

@@ -4,6 +4,8 @@
 #[path = "rules/backend.rs"]
 mod backend;
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "rules/events.rs"]
 mod events;
 #[path = "common/through.rs"]

@@ -4,6 +4,8 @@
 #[path = "races/app.rs"]
 mod app;
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "races/events.rs"]
 mod events;
 #[path = "races/readiness.rs"]

@@ -14,6 +14,8 @@
 #[path = "races/app.rs"]
 mod app;
 mod common;
+#[path = "common/context.rs"]
+mod context;
 #[path = "jar/exact.rs"]
 mod exact;
 #[path = "jar/page.rs"]

@@ -99,7 +99,11 @@ impl Nested {
         let id = self.client.cookie(cookie).expect("a cookie");
         let any = Expiry::new(std::time::Duration::from_secs(1));
         let record = store
-            .load(id.parse().unwrap().key(), false, context(any))
+            .load(
+                id.parse::<tower_redis_session::SessionId>().unwrap().key(),
+                false,
+                context(any),
+            )
             .await
             .unwrap();
         let fields = record.expect("a session").fields;

@@ -475,6 +475,9 @@ impl State {
             }
             Err(error) => {
                 self.data.not_written(!error.is_unavailable());
+                if error.is_unavailable() {
+                    self.keep_cookie();
+                }
                 match (&mut self.case, write.kind) {
                     // A renewal that was done unseen must be found out: the next attempt has the same id.
                     (Case::Live { renew_to, .. }, Kind::Renew) => {

@@ -82,12 +82,14 @@ impl<B: Backend, V> Run<'_, B, V> {
             _ => return Err("several cookies of the layer's".to_owned()),
         };
         let status = response.status().as_u16();
-        let by_layer = status == 503;
-        if own.len() != usize::from(!by_layer) || headers.contains_key(RETRY_AFTER) != by_layer {
+        let by_layer = own.is_empty();
+        let again = headers.contains_key(RETRY_AFTER);
+        if own.len() > 1 || again != (by_layer && status == 503) {
             return Err(format!("headers of a {status}: {headers:?}"));
         }
         let sent = Sent {
             status,
+            by_layer,
             cookie,
             vary: headers.get(VARY).is_some_and(|value| value == "Cookie"),
             no_store: headers

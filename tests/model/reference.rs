@@ -68,6 +68,8 @@ pub enum Said {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
     pub status: u16,
+    /// In place of the handler's answer.
+    pub by_layer: bool,
     pub cookie: SetCookie,
     pub vary: bool,
     pub no_store: bool,

@@ -109,6 +109,7 @@ impl Request {
         }
         let mut sent = Sent {
             status,
+            by_layer: false,
             cookie: SetCookie::None,
             vary: false,
             no_store: false,
@@ -161,6 +162,7 @@ impl Write {
 /// The layer's own answer.
 const UNAVAILABLE: Sent = Sent {
     status: 503,
+    by_layer: true,
     cookie: SetCookie::None,
     vary: false,
     no_store: false,

@@ -382,6 +382,8 @@ impl Session {
                 let failed = std::mem::take(&mut self.in_flight);
                 // The layer cannot know whether an answer was lost or the store never asked.
                 if kind == ErrorKind::Unavailable {
+                    // Nor whether the session still lives.
+                    self.refreshed = false;
                     self.uncertain.extend(failed.fields.keys().cloned());
                     self.uncertain_idle |= failed.idle.is_some();
                 }

@@ -42,8 +42,6 @@ pub type Texts = BTreeMap<String, String>;
 pub trait World {
     /// The store.
     type Store: SessionStore;
-    /// Whether it refuses a write for which nobody waits any more.
-    const REFUSES_LATE_WRITES: bool;
     /// An empty one.
     async fn new() -> Self;
     /// The store as one more process would open it.
@@ -63,7 +61,6 @@ pub struct Memory(MemoryStore);
 
 impl World for Memory {
     type Store = MemoryStore;
-    const REFUSES_LATE_WRITES: bool = false;
 
     async fn new() -> Self {
         Self(MemoryStore::new())
@@ -146,7 +143,6 @@ mod redis {
 
     impl World for Redis {
         type Store = RedisStore;
-        const REFUSES_LATE_WRITES: bool = true;
 
         async fn new() -> Self {
             let server = RedisServer::start();

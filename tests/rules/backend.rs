@@ -33,8 +33,6 @@ pub(crate) enum Outage {
 pub(crate) trait Backend: Sized {
     /// What the layer works with.
     type Store: SessionStore + Clone;
-    /// Whether it refuses a write for which nobody waits any more.
-    const REFUSES_LATE_WRITES: bool;
 
     /// A store without sessions.
     async fn start() -> Self;
@@ -136,7 +134,6 @@ impl Memory {
 
 impl Backend for Memory {
     type Store = MemoryStore;
-    const REFUSES_LATE_WRITES: bool = false;
 
     async fn start() -> Self {
         Self(Watched::new(MemoryStore::new()))
@@ -232,7 +229,6 @@ impl Redis {
 #[cfg(feature = "redis")]
 impl Backend for Redis {
     type Store = tower_redis_session::RedisStore;
-    const REFUSES_LATE_WRITES: bool = true;
 
     async fn start() -> Self {
         let server = RedisServer::start();

@@ -401,10 +401,10 @@ impl Session {
     }
 
     pub(super) fn cookie(&self, world: &World, persistent: bool) -> SetCookie {
-        if self.lookup == Lookup::Unavailable || self.is_gone() {
+        if self.lookup == Lookup::Unavailable {
             return SetCookie::None;
         }
-        match self.current {
+        match self.current.filter(|_| !self.gone) {
             Some(id) if self.held != Some(id) || (persistent && self.refreshed) => {
                 let max_age = world.options.persistent.then_some(self.left);
                 SetCookie::Set(id, max_age)

@@ -163,7 +163,7 @@ async fn a_session_that_expires_while_a_handler_runs_stays_away<W: World>(mut sc
         scene.world.expire(&old).await;
         scene.app.gate(&name).open();
         is_silent(&slow.await.unwrap());
-        // The next request clears the cookie of an id that is no more.
+        // The cookie of an id that is no more is left alone.
         assert_eq!(id(&browser), old, "{write}");
         scene.is_empty(&browser).await;
     }

@@ -185,9 +185,16 @@ impl State {
     /// A reload found that the session is no more: what was to be changed in it is void.
     pub(crate) fn lost(&mut self) {
         self.lookup = Lookup::NotFound;
-        self.cookie = ClientCookie::LeftAlone;
+        self.leave_cookie_alone();
         self.case = ANONYMOUS;
         self.data = Data::default();
+    }
+
+    /// The session that the cookie names went away: the client may have another cookie by now.
+    fn leave_cookie_alone(&mut self) {
+        if let ClientCookie::Names(_) = self.cookie {
+            self.cookie = ClientCookie::LeftAlone;
+        }
     }
 
     /// What a reload has to ask for.
@@ -464,10 +471,7 @@ impl State {
                     _ => write.id,
                 };
                 self.case = Case::Gone { id };
-                self.cookie = match self.cookie {
-                    ClientCookie::Names(_) => ClientCookie::LeftAlone,
-                    cookie => cookie,
-                };
+                self.leave_cookie_alone();
             }
             Err(_) if write.then == Then::Drop => {
                 self.data.not_written(false);

@@ -411,7 +411,7 @@ impl Session {
             }
             Some(_) => SetCookie::None,
             None if self.ended => SetCookie::Cleared,
-            None if self.unknown && !self.gone && world.options.clear_unknown => SetCookie::Cleared,
+            None if self.unknown && world.options.clear_unknown => SetCookie::Cleared,
             None => SetCookie::None,
         }
     }

@@ -26,7 +26,8 @@ pub enum CookieLifetime {
     ///
     /// Before that, one script asks whether the session still lives: were it renewed meanwhile, the old id would take
     /// the place of the new one in the browser. With a `refresh_interval` most requests send no cookie, and cost
-    /// nothing more.
+    /// nothing more. Set one where pages send several requests at once: of two answers that are on their way to the browser
+    /// together, the one with the old id may arrive last.
     Persistent,
 }
 

@@ -88,7 +88,8 @@
 //! | in a [lazy](SessionLayerBuilder::lazy) layer, session not used | nothing | nothing |
 //!
 //! Two live sessions cannot be told apart, so a request that presents several well-formed ids has each of them looked
-//! up, at most four, before the only live one is loaded: two round trips. Where there are more than four, none counts. [`RedisStore`] says more.
+//! up before the only live one is loaded: two round trips. Where there are more than 16, none is looked up and none
+//! counts. [`RedisStore`] says more.
 //!
 //! # What is guaranteed
 //!
@@ -101,9 +102,15 @@
 //!   overwritten later. The client gets a 503 with `Retry-After`, or, with [`OnStoreError::Continue`], what the handler
 //!   makes of [`Lookup::Unavailable`]. A response whose session could not be written never looks like success.
 //! - **Ids are the server's.** An id that names no live session is never adopted. Only the canonical form of a version
-//!   4 UUID is looked up; names are compared byte for byte; of two live sessions none is trusted.
-//! - **Server errors undo.** Where the handler answers 5xx, its changes are dropped; a logout is not. Where the service itself
-//!   returns an error, nothing at all is written.
+//!   4 UUID is looked up; names are compared byte for byte. Of two live sessions none is trusted, and a login or a
+//!   logout ends all that were presented.
+//! - **A late answer logs nobody out.** A request that was sent with an old cookie and is answered after a login sets and
+//!   clears no cookie. A cookie that names no live session is cleared only by [`destroy`](Session::destroy), or with
+//!   [`clear_unknown`](SessionLayerBuilder::clear_unknown).
+//! - **A request that failed leaves nothing half done.** Where the response is a 5xx, a 408 or a gRPC error, the changes are
+//!   dropped, a logout is not; [`keep_changes`](SessionLayerBuilder::keep_changes) decides otherwise. Where the service
+//!   itself returns an error, nothing at all is written.
+//! - **What was reported as failed does not happen later.** A write that has not ended by its deadline is dropped.
 //! - **Every session ends**: `idle_timeout` after its last request, and at the latest `absolute_timeout` after its
 //!   creation.
 //! - **Caches.** A response with a cookie of ours is `Cache-Control: no-store`; one that depends on the session has
@@ -112,7 +119,7 @@
 //! # Errors
 //!
 //! What a handler can do wrong, and what it can run into, is an [`Error`] with a [kind](ErrorKind). With feature `axum`
-//! it is a response, too: 503 where the store is to blame, else 500. Where the layer itself answers 503, the error is
+//! it is a response, too: 503 where the store is to blame, else 500. Where the layer itself answers so, the error is
 //! in the response's extensions, so that a layer outside can log it or make a page of it:
 //!
 //! ```
@@ -128,8 +135,8 @@
 //!
 //! # Events
 //!
-//! They are logged through [`tracing`], target `tower_redis_session`, with the name in the field `event`. An id is shown
-//! only as [`SessionId`]'s `Debug` shows it, a keyed hash: the same for the same session while the process lives.
+//! They are logged through [`tracing`], target `tower_redis_session`, with the name in the field `event`. A session is shown
+//! as a keyed hash of its id: the same for the same session while the process lives, and useless elsewhere.
 //!
 //! | event | level | fields | when |
 //! | --- | --- | --- | --- |
@@ -149,7 +156,8 @@
 //!
 //! - What is at info or above does not grow with the requests: an event of level warn or error is logged at that level at
 //!   most once in ten seconds. In between it is at debug, with the same fields; the next one at its level says in
-//!   `suppressed` how many those were. The first `unavailable` after a `recovered` is always an error.
+//!   `suppressed` how many those were. The first `unavailable` after a `recovered` is always an error. Two stores in one
+//!   process are limited each by itself.
 //! - Redis removes a session at its end by itself, so `expired` is rare there: a key that has outlived the absolute
 //!   timeout because that was shortened, or because another program set its time to live. All others are `rejected`.
 //!   [`MemoryStore`] says `expired` also for an idle end, unless another operation has freed the session before.

@@ -1,15 +1,17 @@
 //! What one request knows of its session: which it is, what was changed, and what follows for store and cookie. No input
 //! or output.
 
-use std::{mem, time::Duration};
+use std::time::Duration;
 
+use self::under_way::{Then, UnderWay};
 use super::{data::Data, lookup::Found};
 use crate::{
     cookie::Presented,
     error::{Error, ErrorKind},
     id::SessionId,
-    store::{Write, Written},
 };
+
+mod under_way;
 
 /// What the request brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,33 +73,6 @@ enum ClientCookie {
     Ended,
     /// Nobody knows, or the client may have another cookie by now, which must not be cleared.
     LeftAlone,
-}
-
-/// A write under way. A handler may go on changing the session meanwhile, where it does not wait for its `save`.
-#[derive(Clone, Copy, Debug)]
-struct UnderWay {
-    kind: Kind,
-    /// The session's id once it is written.
-    id: SessionId,
-    then: Then,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Create,
-    Update,
-    Renew,
-}
-
-/// What follows when a write has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    /// The request goes on with the session. What could not be written is still pending.
-    GoOn,
-    /// What could not be written is dropped: the response says that the request failed.
-    Drop,
-    /// The session was destroyed meanwhile, and is to be deleted.
-    Delete,
 }
 
 /// What was asked of a session that could not be loaded, and leaves no trace in its data. A reload does not make up for it.
@@ -213,12 +188,6 @@ impl State {
         }
     }
 
-    /// The id that the session gets with the write under way.
-    fn coming_id(&self) -> Option<SessionId> {
-        let write = self.under_way.filter(|write| write.then != Then::Delete);
-        write.map(|write| write.id)
-    }
-
     /// The id that the client holds or will hold.
     pub(crate) fn id(&mut self) -> Option<SessionId> {
         let coming = self.coming_id();
@@ -301,22 +270,6 @@ impl State {
         }
     }
 
-    /// The error that stands in the way of any write.
-    pub(crate) fn refusal(&self) -> Option<Error> {
-        let message = "the session could not be loaded, so it cannot be written";
-        match &self.case {
-            Case::Unavailable { why, .. }
-                if self.missed != Missed::Nothing || self.data.is_changed() =>
-            {
-                Some(Error::new(why.kind(), message).with_source(why.clone()))
-            }
-            _ if self.missed != Missed::Nothing => {
-                Some(Error::new(ErrorKind::Unavailable, message))
-            }
-            _ => None,
-        }
-    }
-
     /// Forgets what was changed, other than that a session was destroyed.
     pub(crate) fn drop_changes(&mut self) {
         self.data.drop_pending();
@@ -335,170 +288,9 @@ impl State {
         }
     }
 
-    /// Whether something waits to be written, or is being written and its end must be waited for.
-    pub(crate) fn is_pending(&self) -> bool {
-        let changed = match &self.case {
-            Case::Anonymous { .. } | Case::Ambiguous { .. } => !self.data.is_empty(),
-            Case::Live { renew_to, .. } => self.data.is_changed() || renew_to.is_some(),
-            Case::Unavailable { .. } | Case::Gone { .. } => false,
-        };
-        changed || !self.pending_deletes.is_empty() || self.under_way.is_some()
-    }
-
-    /// Whether a session was destroyed and is not deleted yet.
-    pub(crate) fn must_delete(&self) -> bool {
-        let destroyed = |write: UnderWay| write.then == Then::Delete;
-        !self.pending_deletes.is_empty() || self.under_way.is_some_and(destroyed)
-    }
-
-    /// The destroyed sessions that are still to be deleted.
-    pub(crate) fn pending_deletes(&self) -> Vec<SessionId> {
-        self.pending_deletes.clone()
-    }
-
-    pub(crate) fn is_under_way(&self) -> bool {
-        self.under_way.is_some()
-    }
-
     /// Whether something that was changed after the head was made still waits to be written.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.head == Head::MadeAndChanged && self.is_pending()
-    }
-
-    /// Whether a `save` can do what it should.
-    pub(crate) fn may_save(&self) -> Result<(), Error> {
-        if let Some(refusal) = self.refusal() {
-            return Err(refusal);
-        }
-        if matches!(self.case, Case::Gone { .. }) && self.data.is_changed() {
-            return Err(gone());
-        }
-        if self.head != Head::NotMade && self.needs_cookie() {
-            let message = "the response head is out, so the session can get no new cookie";
-            return Err(Error::new(ErrorKind::ResponseStarted, message));
-        }
-        Ok(())
-    }
-
-    /// Whether what waits to be written gives the client another id.
-    fn needs_cookie(&self) -> bool {
-        match &self.case {
-            Case::Live { renew_to, .. } => renew_to.is_some(),
-            Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => match self.coming_id() {
-                Some(_) => new_id.is_some(),
-                None => !self.data.is_empty(),
-            },
-            Case::Unavailable { .. } | Case::Gone { .. } => false,
-        }
-    }
-
-    /// Starts a write; [`end`](Self::end) ends it. `touch`: the time to live is set anew in any case.
-    pub(crate) fn begin(&mut self, touch: bool) -> Option<Write> {
-        if self.under_way.is_some() {
-            // Nobody ended it.
-            let panicked = Error::new(ErrorKind::Unavailable, "the store panicked");
-            self.end(&Err(panicked));
-        }
-        let (kind, id, write) = match &mut self.case {
-            Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. }
-                if !self.data.is_empty() =>
-            {
-                let id = new_id.take().unwrap_or_else(SessionId::random);
-                let write = Write::Create(id.key(), self.data.begin_create());
-                (Kind::Create, id, write)
-            }
-            Case::Live { id, renew_to, .. } => match renew_to.take() {
-                Some(new_id) => {
-                    let (old, new) = (id.key(), new_id.key());
-                    let changes = self.data.begin_write();
-                    (Kind::Renew, new_id, Write::Renew { old, new, changes })
-                }
-                None if touch || self.data.is_changed() => {
-                    let write = Write::Update(id.key(), self.data.begin_write());
-                    (Kind::Update, *id, write)
-                }
-                None => return None,
-            },
-            _ => return None,
-        };
-        let then = Then::GoOn;
-        self.under_way = Some(UnderWay { kind, id, then });
-        Some(write)
-    }
-
-    /// Ends a write.
-    pub(crate) fn end(&mut self, written: &Result<Written, Error>) {
-        let Some(write) = self.under_way.take() else {
-            return;
-        };
-        if write.then == Then::Delete {
-            // However it ended, there may be a session of this id; what it held is forgotten.
-            if !self.pending_deletes.contains(&write.id) {
-                self.pending_deletes.push(write.id);
-            }
-            return;
-        }
-        match written {
-            Ok(Written::Kept(time_to_live)) => {
-                self.data.written();
-                let renew_to = match mem::replace(&mut self.case, ANONYMOUS) {
-                    Case::Anonymous { new_id } => new_id,
-                    Case::Ambiguous { presented, new_id } => {
-                        self.pending_deletes.extend(presented);
-                        new_id
-                    }
-                    Case::Live { renew_to, .. } => renew_to,
-                    Case::Unavailable { .. } | Case::Gone { .. } => None,
-                };
-                self.case = Case::Live {
-                    id: write.id,
-                    time_to_live: *time_to_live,
-                    refreshed: true,
-                    renew_to,
-                };
-            }
-            Ok(Written::Emptied) => {
-                self.data.replace_stored(Default::default(), None);
-                self.case = ANONYMOUS;
-                if let ClientCookie::Names(_) = self.cookie {
-                    self.cookie = ClientCookie::Ended;
-                }
-            }
-            Ok(Written::Gone) => {
-                self.data = Data::default();
-                let id = match self.case {
-                    Case::Live { id, .. } => id,
-                    _ => write.id,
-                };
-                self.case = Case::Gone { id };
-                self.leave_cookie_alone();
-            }
-            Err(_) if write.then == Then::Drop => {
-                self.data.not_written(false);
-                self.data.drop_pending();
-            }
-            Err(error) => {
-                self.data.not_written(!error.is_unavailable());
-                if error.is_unavailable() {
-                    self.keep_cookie();
-                }
-                match (&mut self.case, write.kind) {
-                    // A renewal that was done unseen must be found out: the next attempt has the same id.
-                    (Case::Live { renew_to, .. }, Kind::Renew) => {
-                        renew_to.get_or_insert(write.id);
-                    }
-                    // A session that was created unseen is not taken for this one: the next attempt has another id.
-                    (Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. }, Kind::Create) => {
-                        *new_id = None
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    pub(crate) fn deleted(&mut self, id: SessionId) {
-        self.pending_deletes.retain(|pending| *pending != id);
     }
 
     /// What the client has to be told, once everything is written. `persistent`: its cookie has an age.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::store::{Fields, Record, SessionKey};
+use crate::store::{Fields, Record, SessionKey, Write, Written};
 
 const LEFT: Duration = Duration::from_secs(900);
 

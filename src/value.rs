@@ -10,11 +10,20 @@
 //!   an array, or exactly what serde_json writes for a number, a boolean or null; else a string. `1.10` is a string: as
 //!   a number it would lose its zero. So is `"q"`: its quotes are part of it. If the type refuses the one, it is given
 //!   the other.
+//! - What would not read back as it was is refused, at every depth ([`Checked`](check::Checked)): a NaN or an infinity,
+//!   which JSON lacks; `Some(None)`, `Some(())` and the like, which would be read as `None`; and more than 127 lists and
+//!   objects inside each other, of which serde_json reads no more.
 //!
-//! What such a type cannot know is whether `3` was written as a number or as a string: `Value::String("3")` comes back
-//! as `Value::Number(3)`, and likewise any string that is also the text of something else. As everywhere in serde's
-//! JSON, `Some(None)` and `Some(())` come back as `None`. NaN and the infinities are refused where they are the value
-//! itself; deeper, in a struct or a `Vec`, serde_json writes `null` for them.
+//! What nobody can tell from the value that is written is still lost:
+//!
+//! - A type that takes what there is cannot know whether `3` was written as a number or as a string:
+//!   `Value::String("3")` comes back as `Value::Number(3)`, and likewise any string that is also the text of something
+//!   else. A `serde_json::value::RawValue` is read only as a part of another value.
+//! - What is untagged, internally tagged or flattened is read by way of a copy that serde makes: no `u128` or `i128` in it
+//!   can be read, and no map whose keys are numbers.
+//! - A type may have a `Deserialize` of its own that makes something else of the text.
+//!
+//! Such a type may even tell `Some(None)` from `None` (a "double option"). It is refused all the same.
 
 use std::{borrow::Cow, cell::Cell};
 
@@ -27,6 +36,7 @@ use self::{
     write::{Json, Writer},
 };
 
+mod check;
 mod read;
 mod write;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::Error;
 
-use super::{is_null, is_object, must_quote};
+use super::{check::Checked, is_null, is_object, must_quote};
 
 pub(super) type Json = serde_json::Serializer<Vec<u8>>;
 
@@ -18,18 +18,10 @@ pub(super) struct Writer<'a> {
     pub(super) in_some: bool,
 }
 
-impl Writer<'_> {
-    fn finite(self, is_finite: bool) -> Result<Self, Error> {
-        let refused =
-            || Error::custom("NaN and infinity cannot be stored: JSON has no such number");
-        is_finite.then_some(self).ok_or_else(refused)
-    }
-}
-
 macro_rules! to_json {
     ($($method:ident($($arg:ident: $type:ty),*) -> $ok:ty;)*) => {$(
         fn $method(self, $($arg: $type),*) -> Result<$ok, Error> {
-            self.json.$method($($arg),*)
+            Checked::outermost(self.json, self.in_some).$method($($arg),*)
         }
     )*};
 }
@@ -37,13 +29,13 @@ macro_rules! to_json {
 impl<'a> Serializer for Writer<'a> {
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = <&'a mut Json as Serializer>::SerializeSeq;
-    type SerializeTuple = <&'a mut Json as Serializer>::SerializeTuple;
-    type SerializeTupleStruct = <&'a mut Json as Serializer>::SerializeTupleStruct;
-    type SerializeTupleVariant = <&'a mut Json as Serializer>::SerializeTupleVariant;
-    type SerializeMap = <&'a mut Json as Serializer>::SerializeMap;
-    type SerializeStruct = <&'a mut Json as Serializer>::SerializeStruct;
-    type SerializeStructVariant = <&'a mut Json as Serializer>::SerializeStructVariant;
+    type SerializeSeq = <Checked<&'a mut Json> as Serializer>::SerializeSeq;
+    type SerializeTuple = <Checked<&'a mut Json> as Serializer>::SerializeTuple;
+    type SerializeTupleStruct = <Checked<&'a mut Json> as Serializer>::SerializeTupleStruct;
+    type SerializeTupleVariant = <Checked<&'a mut Json> as Serializer>::SerializeTupleVariant;
+    type SerializeMap = <Checked<&'a mut Json> as Serializer>::SerializeMap;
+    type SerializeStruct = <Checked<&'a mut Json> as Serializer>::SerializeStruct;
+    type SerializeStructVariant = <Checked<&'a mut Json> as Serializer>::SerializeStructVariant;
 
     fn serialize_str(self, text: &str) -> Result<(), Error> {
         if self.in_some && must_quote(text, is_null) {
@@ -99,16 +91,8 @@ impl<'a> Serializer for Writer<'a> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Error> {
-        self.json
+        Checked::outermost(self.json, self.in_some)
             .serialize_newtype_variant(name, index, variant, value)
-    }
-
-    fn serialize_f32(self, value: f32) -> Result<(), Error> {
-        self.finite(value.is_finite())?.json.serialize_f32(value)
-    }
-
-    fn serialize_f64(self, value: f64) -> Result<(), Error> {
-        self.finite(value.is_finite())?.json.serialize_f64(value)
     }
 
     to_json! {
@@ -123,6 +107,8 @@ impl<'a> Serializer for Writer<'a> {
         serialize_u32(value: u32) -> ();
         serialize_u64(value: u64) -> ();
         serialize_u128(value: u128) -> ();
+        serialize_f32(value: f32) -> ();
+        serialize_f64(value: f64) -> ();
         serialize_bytes(value: &[u8]) -> ();
         serialize_none() -> ();
         serialize_unit() -> ();

@@ -5,7 +5,7 @@ use proptest::{prelude::*, string::string_regex};
 use super::*;
 
 /// Any text, and the texts that this format is about, whole and damaged.
-fn text() -> impl Strategy<Value = String> {
+pub(super) fn text() -> impl Strategy<Value = String> {
     let quoted = |text: &String| serde_json::to_string(text).unwrap();
     let known = prop::sample::select(vec![
         "null",

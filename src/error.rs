@@ -36,7 +36,9 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The value given to `insert` cannot be stored: its `Serialize` failed, or it is a number that is not finite.
+    /// The value given to `insert` cannot be stored: its `Serialize` failed, or it would not read back as it is. That is
+    /// so where any part of it is a NaN or an infinity, a `Some(None)` or `Some(())`, a map whose keys are not strings or
+    /// numbers, or nested deeper than 127 levels. The [`source`](StdError::source) says which.
     Serialize,
     /// The stored value is not one of the type that was asked for.
     Deserialize,

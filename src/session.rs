@@ -203,9 +203,9 @@ impl Session {
     )]
     /// # Errors
     ///
-    /// [`ErrorKind::ReservedField`] for a name that begins with `@`, [`ErrorKind::Serialize`] for a value that cannot
-    /// be stored, [`ErrorKind::TooLarge`] where the session would have more than `max_session_bytes`. The session is
-    /// then as before.
+    /// [`ErrorKind::ReservedField`] for a name that begins with `@`, [`ErrorKind::Serialize`] for a value that would not
+    /// read back as it is (with a NaN or a `Some(None)` anywhere in it, say), [`ErrorKind::TooLarge`] where the session
+    /// would have more than `max_session_bytes`. The session is then as before.
     pub fn insert(&self, field: &str, value: impl Serialize) -> Result<(), Error> {
         let text = value::encode(&value).map_err(|source| {
             let message = format!("the value for field {field:?} cannot be stored");

@@ -26,7 +26,8 @@ const TOO_DEEP: &str = "nested deeper than 127 levels: it could not be read";
 
 /// A serializer of serde_json's, a list or an object that it has begun, or a value that is to stand in one.
 ///
-/// Each makes the next of these and tells it how deep it is.
+/// A serializer begins a list, the list wraps its values, and a wrapped value wraps the serializer that it is given: so
+/// each knows how deep it is, and nothing is written unchecked.
 pub(super) struct Checked<T> {
     inner: T,
     /// How many lists and objects are around it.
@@ -78,6 +79,7 @@ impl<S: Serializer> Checked<S> {
         Ok(levels)
     }
 
+    /// Begins what JSON has so many lists and objects for.
     fn open<O>(
         self,
         levels: u8,

@@ -50,7 +50,7 @@ async fn a_flood_of_made_up_ids_is_at_debug_but_for_one_line() {
     let events = log.take_raw();
     assert_eq!(levels(&events), [Level::DEBUG; FLOOD]);
     for _ in 0..FLOOD {
-        let ids: Vec<String> = (0..5).map(|_| unknown_id()).collect();
+        let ids: Vec<String> = (0..17).map(|_| unknown_id()).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         app.look(&ids).await;
     }

@@ -4,14 +4,23 @@
 #[path = "stores/broken.rs"]
 mod broken;
 mod common;
+#[path = "../examples/custom_store/file_store.rs"]
+mod file_store;
 #[path = "stores/knowing.rs"]
 mod knowing;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use broken::{Broken, Fault};
+use bytes::Bytes;
+use file_store::FileStore;
 use knowing::Knowing;
-use tower_redis_session::{MemoryStore, store::SessionStore, testing::check_store};
+use tokio::time::Instant;
+use tower_redis_session::store::{Change, Changes, Context, Expiry, SessionStore, Written};
+use tower_redis_session::{ErrorKind, MemoryStore, SessionId, testing::check_store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_store_keeps_every_rule() {
@@ -36,9 +45,97 @@ async fn redis_store_keeps_every_rule() {
     common::no_key_without_ttl(&mut server.client(), "*");
 }
 
+#[cfg(feature = "near-cache")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_near_cache_breaks_the_rules_about_times_alone() {
+    let server = common::RedisServer::start();
+    let store = tower_redis_session::RedisStore::connect(&server.url()).await;
+    let store = store.expect("a connection").with_near_cache(1000);
+    let said = said_of(move || store.clone()).await;
+    let times = [
+        "a_load_refreshes_only_what_is_due",
+        "a_load_refreshes_where_it_is_told_to",
+        "a_renewal_keeps_age_and_own_idle_timeout",
+        "a_session_ends_after_its_own_idle_timeout",
+        "an_own_idle_timeout_can_be_changed",
+        "an_own_idle_timeout_is_kept",
+    ];
+    assert_eq!(rules(&said), BTreeSet::from(times), "{said}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_may_know_sessions() {
     check_store(|| async { Knowing(MemoryStore::new()) }).await;
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // Of an earlier run.
+    let _ = fs::remove_dir_all(&folder);
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_example_keeps_every_rule() {
+    let folder = folder("custom-store");
+    check_store(|| async { FileStore::open(&folder).expect("a folder") }).await;
+}
+
+#[tokio::test]
+async fn a_file_of_the_example_outlives_a_restart_and_a_crash_and_a_bad_one_is_an_error() {
+    let folder = folder("custom-store-files");
+    let context = || {
+        let expiry = Expiry::new(Duration::from_secs(60));
+        Context::new(expiry, Instant::now() + Duration::from_secs(10))
+    };
+    let key = SessionId::random().key();
+    let path = folder.join(key.to_string());
+    let some: Changes = [(Bytes::from("a"), Change::Set(Bytes::from("1")))]
+        .into_iter()
+        .collect();
+    let store = FileStore::open(&folder).expect("a folder");
+    let created = store.create(key, &some, context()).await;
+    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    drop(store);
+
+    let store = FileStore::open(&folder).expect("a folder");
+    // What a write leaves that a crash has cut off.
+    let whole = fs::read(&path).expect("a file");
+    fs::write(folder.join(format!("{key}.new")), &whole[..9]).expect("half a file");
+    let found = store.load(key, true, context()).await.expect("an answer");
+    assert_eq!(found.expect("a session").fields[&b"a"[..]], "1");
+
+    let huge = String::from_utf8(whole.clone()).expect("text");
+    let huge = huge.replacen("\"secs\":", "\"secs\":99999999999999999999", 1);
+    for bad in [
+        &b""[..],
+        &whole[..9],
+        b"[]",
+        b"null",
+        b"\xff\0",
+        huge.as_bytes(),
+    ] {
+        fs::write(&path, bad).expect("a bad file");
+        let found = store.load(key, true, context()).await;
+        let error = found.expect_err("no session of ours");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        for written in [
+            store.create(key, &some, context()).await,
+            store.update(key, &some, context()).await,
+            store
+                .renew(SessionId::random().key(), key, &some, context())
+                .await,
+            store
+                .renew(key, SessionId::random().key(), &some, context())
+                .await,
+        ] {
+            assert!(matches!(written, Err(_) | Ok(Written::Gone)), "{written:?}");
+        }
+        assert_eq!(fs::read(&path).expect("the file"), bad, "left alone");
+    }
+    // Whoever logs out is logged out.
+    store.delete(key, context()).await.expect("a deletion");
+    assert!(!path.exists());
 }
 
 /// What the suite says about a store.

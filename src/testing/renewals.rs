@@ -20,9 +20,7 @@ pub(super) async fn a_renewal_moves_the_session(it: &Subject<impl SessionStore>)
         ("n", Change::Increment(1)),
         ("z", Change::Remove),
     ]);
-    let begun = Instant::now();
-    let left = it.kept(Write::Renew(old, new), &all, minute()).await?;
-    it.left(left, MINUTE, A_WHILE * 0, begun)?;
+    it.kept(Write::Renew(old, new), &all, minute()).await?;
     let fields = changed(&made(&created)?, &all)?;
     it.holds(new, &fields).await?;
     // Whoever still has the old key has nothing.
@@ -56,14 +54,14 @@ pub(super) async fn a_renewal_keeps_age_and_own_idle_timeout(
     it.wait(A_WHILE).await;
     let renewed = Instant::now();
     let left = it.kept(Write::Renew(old, new), &some, far).await?;
-    it.left(left, own, A_WHILE * 0, renewed)?;
+    it.fresh(left, own, renewed)?;
     let record = it.found(new, true, far).await?;
     it.own_timeout(&record, Some(own))?;
-    it.left(record.time_to_live, own, A_WHILE * 0, renewed)?;
+    it.fresh(record.time_to_live, own, renewed)?;
 
     let other = some.clone().with_idle_timeout(own * 2);
     let left = it.kept(Write::Renew(new, newer), &other, far).await?;
-    it.left(left, own * 2, A_WHILE * 0, renewed)?;
+    it.fresh(left, own * 2, renewed)?;
     let record = it.found(newer, false, far).await?;
     it.own_timeout(&record, Some(own * 2))?;
     // As old as it was: an end that comes sooner than that has come.

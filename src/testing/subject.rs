@@ -289,7 +289,12 @@ impl<S: SessionStore> Subject<S> {
         Ok(())
     }
 
-    /// A time to live that was set to `full` after `since`, and at least `aged` ago.
+    /// A time to live that was set to `full` after `since`.
+    pub(super) fn fresh(&self, left: Duration, full: Duration, since: Instant) -> Checked {
+        self.left(left, full, Duration::ZERO, since)
+    }
+
+    /// One that was set to `full` after `since`, and at least `aged` ago.
     pub(super) fn left(
         &self,
         left: Duration,

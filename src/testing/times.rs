@@ -9,7 +9,6 @@ use crate::store::{Change, Changes, Expiry, SessionKey, SessionStore, Written};
 
 /// Ends within [`A_WHILE`].
 const SHORT: Duration = Duration::from_millis(60);
-const NOW: Duration = Duration::ZERO;
 
 fn some() -> Changes {
     changes([set("a", "1")])
@@ -20,7 +19,7 @@ pub(super) async fn a_load_refreshes_where_it_is_told_to(
 ) -> Checked {
     let (key, created) = (key(), Instant::now());
     let left = it.kept(Write::Create(key), &some(), minute()).await?;
-    it.left(left, MINUTE, NOW, created)?;
+    it.fresh(left, MINUTE, created)?;
     it.wait(A_WHILE).await;
     let record = it.found(key, false, minute()).await?;
     it.refreshed(&record, false)?;
@@ -29,7 +28,7 @@ pub(super) async fn a_load_refreshes_where_it_is_told_to(
     let loaded = Instant::now();
     let record = it.found(key, true, minute()).await?;
     it.refreshed(&record, true)?;
-    it.left(record.time_to_live, MINUTE, NOW, loaded)?;
+    it.fresh(record.time_to_live, MINUTE, loaded)?;
     it.wait(A_WHILE).await;
     let record = it.found(key, false, minute()).await?;
     it.left(record.time_to_live, MINUTE, A_WHILE, loaded)
@@ -41,7 +40,7 @@ pub(super) async fn a_load_refreshes_only_what_is_due(it: &Subject<impl SessionS
     // The interval is added, so that the session lives an idle timeout after a request that does not refresh.
     let full = MINUTE + MINUTE / 2;
     let left = it.kept(Write::Create(key), &some(), seldom).await?;
-    it.left(left, full, NOW, created)?;
+    it.fresh(left, full, created)?;
     it.wait(A_WHILE).await;
     let record = it.found(key, true, seldom).await?;
     it.refreshed(&record, false)?;
@@ -52,18 +51,18 @@ pub(super) async fn a_load_refreshes_only_what_is_due(it: &Subject<impl SessionS
     // Longer than it should be: the configuration has changed.
     let record = it.found(key, true, often).await?;
     it.refreshed(&record, true)?;
-    it.left(record.time_to_live, MINUTE + A_WHILE / 2, NOW, loaded)?;
+    it.fresh(record.time_to_live, MINUTE + A_WHILE / 2, loaded)?;
     it.wait(A_WHILE).await;
     let loaded = Instant::now();
     let record = it.found(key, true, often).await?;
     it.refreshed(&record, true)?;
-    it.left(record.time_to_live, MINUTE + A_WHILE / 2, NOW, loaded)?;
+    it.fresh(record.time_to_live, MINUTE + A_WHILE / 2, loaded)?;
     // Shorter than the idle timeout.
     let loaded = Instant::now();
     let longer = Expiry::new(MINUTE * 10).with_refresh_interval(MINUTE * 10);
     let record = it.found(key, true, longer).await?;
     it.refreshed(&record, true)?;
-    it.left(record.time_to_live, MINUTE * 20, NOW, loaded)
+    it.fresh(record.time_to_live, MINUTE * 20, loaded)
 }
 
 /// Whether or not it is due.
@@ -75,9 +74,9 @@ pub(super) async fn an_update_refreshes(it: &Subject<impl SessionStore>) -> Chec
         it.wait(A_WHILE).await;
         let updated = Instant::now();
         let left = it.kept(Write::Update(key), &changes, seldom).await?;
-        it.left(left, MINUTE * 2, NOW, updated)?;
+        it.fresh(left, MINUTE * 2, updated)?;
         let record = it.holds(key, &made(&some())?).await?;
-        it.left(record.time_to_live, MINUTE * 2, NOW, updated)?;
+        it.fresh(record.time_to_live, MINUTE * 2, updated)?;
     }
     Ok(())
 }
@@ -87,13 +86,13 @@ pub(super) async fn an_own_idle_timeout_is_kept(it: &Subject<impl SessionStore>)
     let begun = Instant::now();
     let created = some().with_idle_timeout(own);
     let left = it.kept(Write::Create(key), &created, minute()).await?;
-    it.left(left, own, NOW, begun)?;
+    it.fresh(left, own, begun)?;
     let left = it.kept(Write::Update(key), &some(), minute()).await?;
-    it.left(left, own, NOW, begun)?;
+    it.fresh(left, own, begun)?;
     for refresh in [false, true] {
         let record = it.found(key, refresh, minute()).await?;
         it.own_timeout(&record, Some(own))?;
-        it.left(record.time_to_live, own, NOW, begun)?;
+        it.fresh(record.time_to_live, own, begun)?;
     }
     Ok(())
 }
@@ -106,10 +105,10 @@ pub(super) async fn an_own_idle_timeout_can_be_changed(it: &Subject<impl Session
         let updated = Instant::now();
         let changed = fields.with_idle_timeout(own);
         let left = it.kept(Write::Update(key), &changed, minute()).await?;
-        it.left(left, own, NOW, updated)?;
+        it.fresh(left, own, updated)?;
         let record = it.holds(key, &made(&some())?).await?;
         it.own_timeout(&record, Some(own))?;
-        it.left(record.time_to_live, own, NOW, updated)?;
+        it.fresh(record.time_to_live, own, updated)?;
     }
     Ok(())
 }
@@ -190,7 +189,7 @@ pub(super) async fn the_absolute_end_is_never_put_off(it: &Subject<impl SessionS
     let longer = || some().with_idle_timeout(MINUTE * 10);
     let created = Instant::now();
     let left = it.kept(Write::Create(old), &longer(), absolute).await?;
-    it.left(left, MINUTE, NOW, created)?;
+    it.fresh(left, MINUTE, created)?;
     it.wait(A_WHILE).await;
     let record = it.found(old, true, absolute).await?;
     it.left(record.time_to_live, MINUTE, A_WHILE, created)?;
@@ -233,12 +232,12 @@ pub(super) async fn the_longest_timeouts_can_be_kept(it: &Subject<impl SessionSt
     let longest = Expiry::storable(Duration::MAX);
     let create = some().with_idle_timeout(Duration::MAX);
     let left = it.kept(Write::Create(key), &create, for_ever).await?;
-    it.left(left, longest, NOW, begun)?;
+    it.fresh(left, longest, begun)?;
     let update = changes([("n", Change::Increment(1))]);
     let left = it.kept(Write::Update(key), &update, for_ever).await?;
-    it.left(left, longest, NOW, begun)?;
+    it.fresh(left, longest, begun)?;
     let record = it.found(key, true, for_ever).await?;
     it.own_timeout(&record, Some(longest))?;
-    it.left(record.time_to_live, longest, NOW, begun)?;
+    it.fresh(record.time_to_live, longest, begun)?;
     it.delete(key).await
 }

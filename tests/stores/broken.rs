@@ -263,8 +263,9 @@ impl SessionStore for Broken {
             Fault::AlwaysFails => return Err(Error::unavailable(std::io::Error::other("no"))),
             Fault::CreatesOverWhatIsThere => self.store.delete(key, context).await?,
             Fault::LooksThenCreates => {
-                if self.peek(key, context).await?.is_none() {
-                    yield_now().await;
+                let found = self.peek(key, context).await?;
+                yield_now().await;
+                if found.is_none() {
                     self.store.delete(key, context).await?;
                 }
             }
@@ -382,12 +383,14 @@ impl SessionStore for Broken {
                 yield_now().await;
                 let mut fields = record.fields.clone();
                 changes.apply(&mut fields)?;
-                let removed = record.fields.iter().map(|(name, _)| name);
-                let removed = removed.filter(|name| !fields.contains_key(*name));
+                let removed = record
+                    .fields
+                    .keys()
+                    .filter(|name| !fields.contains_key(*name));
                 let removed = removed.map(|name| (name.clone(), Change::Remove));
-                let all = set_all(&fields);
-                let all = all.fields().map(|(name, it)| (name.clone(), it.clone()));
-                let mut all: Changes = all.chain(removed).collect();
+                let kept = fields.iter();
+                let kept = kept.map(|(name, text)| (name.clone(), Change::Set(text.clone())));
+                let mut all: Changes = kept.chain(removed).collect();
                 if let Some(own) = changes.idle_timeout() {
                     all = all.with_idle_timeout(own);
                 }

@@ -68,22 +68,32 @@ async fn a_store_may_know_sessions() {
     check_store(|| async { Knowing(MemoryStore::new()) }).await;
 }
 
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    // Of an earlier run.
-    let _ = fs::remove_dir_all(&folder);
-    folder
+/// A folder of a test's own, also where the tests run twice at the same time. It goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let name = format!("stores-{}", SessionId::random());
+        Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_example_keeps_every_rule() {
-    let folder = folder("custom-store");
-    check_store(|| async { FileStore::open(&folder).expect("a folder") }).await;
+    let folder = Folder::new();
+    check_store(|| async { FileStore::open(&folder.0).expect("a folder") }).await;
 }
 
 #[tokio::test]
 async fn a_file_of_the_example_outlives_a_restart_and_a_crash_and_a_bad_one_is_an_error() {
-    let folder = folder("custom-store-files");
+    let of_its_own = Folder::new();
+    let folder = &of_its_own.0;
     let context = || {
         let expiry = Expiry::new(Duration::from_secs(60));
         Context::new(expiry, Instant::now() + Duration::from_secs(10))
@@ -93,12 +103,12 @@ async fn a_file_of_the_example_outlives_a_restart_and_a_crash_and_a_bad_one_is_a
     let some: Changes = [(Bytes::from("a"), Change::Set(Bytes::from("1")))]
         .into_iter()
         .collect();
-    let store = FileStore::open(&folder).expect("a folder");
+    let store = FileStore::open(folder).expect("a folder");
     let created = store.create(key, &some, context()).await;
     assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
     drop(store);
 
-    let store = FileStore::open(&folder).expect("a folder");
+    let store = FileStore::open(folder).expect("a folder");
     // What a write leaves that a crash has cut off.
     let whole = fs::read(&path).expect("a file");
     fs::write(folder.join(format!("{key}.new")), &whole[..9]).expect("half a file");

@@ -215,6 +215,7 @@
 //! | `near-cache` | no | `RedisStore::with_near_cache`: sessions kept in the process, and kept right by Redis; on moka |
 //! | `rustls` | no | `rediss://` URLs: TLS to Redis, with rustls and *ring* |
 //! | `metrics` | no | counters and a histogram, see [Metrics](#metrics) |
+//! | `test-util` | no | `testing`: the suite that a store of your own must pass |
 // Without the store of production its links lead nowhere.
 #![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -233,6 +234,9 @@ mod response;
 mod service;
 mod session;
 pub mod store;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod testing;
 mod value;
 
 pub use self::{

@@ -1,8 +1,8 @@
 //! Where sessions are stored: [`SessionStore`], which a backend implements, and what its operations are told and answer.
 //!
 //! [`RedisStore`](crate::RedisStore) and [`MemoryStore`](crate::MemoryStore) are the two that come with this crate. A
-//! store of your own needs nothing but this module and [`Error`](crate::Error): `examples/custom_store.rs` keeps sessions
-//! in files. With feature `test-util`, `testing::check_store` tests one.
+//! store of your own needs nothing but this module and [`Error`](crate::Error): `examples/custom_store` keeps sessions
+//! in files. With feature `test-util`, `testing::check_store` checks that one keeps every rule.
 
 use std::{future::Future, time::Duration};
 
@@ -129,13 +129,19 @@ pub enum Written {
     Gone,
 }
 
-/// What a backend implements. Each operation is one atomic step.
+/// What a backend implements. Each operation is one atomic step: done as a whole or not at all, also where its future is
+/// dropped.
 ///
-/// - No operation brings a session to life that is not there, but `create` and, for its new key, `renew`.
+/// - Of each session a store keeps the fields, when it was created, its own idle timeout if it has one, and when it ends.
+///   [`Changes::apply`] and [`Expiry`] say what becomes of them.
+/// - No operation brings a session to life that is not there, but `create` and, for its new key, `renew`. One whose end has
+///   come is not there, whether or not it has been freed.
 /// - No session is stored without an end.
-/// - What was reported as failed does not happen later, see [`Context::deadline`].
+/// - What was reported as failed does not happen later, see [`Context::deadline`]. It is reported as failed where the answer
+///   is an error, and where the layer drops the future.
 ///
-/// [`MemoryStore`](crate::MemoryStore) is the model to follow. The futures need not be boxed:
+/// [`MemoryStore`](crate::MemoryStore) is the model to follow, and `testing::check_store` (feature `test-util`) checks
+/// these rules. The futures need not be boxed:
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -175,7 +181,8 @@ pub enum Written {
 /// # let _ = tower_redis_session::SessionLayer::new(Counting::default());
 /// ```
 pub trait SessionStore: Send + Sync + 'static {
-    /// Reads a session and, where `refresh` says so and [`Expiry::is_due`], sets its time to live anew.
+    /// Reads a session and, where `refresh` says so and [`Expiry::is_due`], sets its time to live anew, to
+    /// [`Expiry::time_to_live`].
     /// `None` where there is none, or where its absolute end has come. A session that can be read is answered, also where
     /// its time to live cannot be set.
     ///
@@ -208,8 +215,9 @@ pub trait SessionStore: Send + Sync + 'static {
         context: Context,
     ) -> impl Future<Output = Result<Written, Error>> + Send;
 
-    /// Changes a session, its own [idle timeout](Changes::idle_timeout) included, and sets its time to live anew. Without
-    /// changes it does only the latter. Any [`Written`] may be the answer.
+    /// Changes a session, its own [idle timeout](Changes::idle_timeout) included, and sets its time to live anew, whether or
+    /// not that is due. Without changes it does only the latter. Where no field is left, the session is deleted. Any
+    /// [`Written`] may be the answer.
     ///
     /// # Errors
     ///
@@ -235,7 +243,8 @@ pub trait SessionStore: Send + Sync + 'static {
         context: Context,
     ) -> impl Future<Output = Result<Written, Error>> + Send;
 
-    /// Deletes a session. One that is not there is no error.
+    /// Deletes a session. One that is not there is no error. This alone may happen after its deadline: nobody wants the
+    /// session any more.
     fn delete(
         &self,
         key: SessionKey,

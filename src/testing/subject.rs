@@ -1,0 +1,401 @@
+//! [`Subject`]: the store under test. It writes down what is done with it, so that a broken rule can be shown.
+
+use std::{
+    fmt::{self, Debug, Display},
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::{
+    error::Error,
+    id::SessionId,
+    store::{Change, Changes, Context, Expiry, Fields, Record, SessionKey, SessionStore, Written},
+};
+
+/// What came of a check: for a broken rule, what was done and what was expected.
+pub(super) type Checked<T = ()> = Result<T, String>;
+
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+/// How long a check waits for a session to age: far more than [`TOLERANCE`].
+pub(super) const A_WHILE: Duration = Duration::from_millis(200);
+/// A time to live may be wrong by this much: clocks differ, and are rounded.
+const TOLERANCE: Duration = Duration::from_millis(50);
+/// How long an operation may take.
+const IN_TIME: Duration = Duration::from_secs(10);
+/// The layer waits for a write so much longer.
+const GRACE: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Write {
+    Create(SessionKey),
+    Update(SessionKey),
+    /// From the one to the other.
+    Renew(SessionKey, SessionKey),
+}
+
+pub(super) struct Subject<S> {
+    store: Arc<S>,
+    steps: Arc<Mutex<Vec<String>>>,
+}
+
+impl<S> Clone for Subject<S> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            steps: self.steps.clone(),
+        }
+    }
+}
+
+impl<S: SessionStore> Subject<S> {
+    pub(super) fn new(store: S) -> Self {
+        Self {
+            store: Arc::new(store),
+            steps: Arc::default(),
+        }
+    }
+
+    /// The same store, with which nothing was done yet.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            steps: Arc::default(),
+        }
+    }
+
+    pub(super) fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Writes down what was done.
+    pub(super) fn step(&self, step: impl Into<String>) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.push(step.into());
+    }
+
+    /// The rule is broken.
+    pub(super) fn broken<T>(&self, expected: impl Display) -> Checked<T> {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps: String = steps.iter().map(|step| format!("    {step}\n")).collect();
+        Err(format!("{steps}  expected: {expected}"))
+    }
+
+    pub(super) async fn wait(&self, time: Duration) {
+        sleep(time).await;
+        self.step(format!("{time:?} pass"));
+    }
+
+    /// Awaits an operation.
+    async fn answer<T: Debug>(
+        &self,
+        step: String,
+        operation: impl Future<Output = Result<T, Error>>,
+        deadline: Instant,
+    ) -> Checked<Result<T, Error>> {
+        let answer = timeout_at(deadline + GRACE, Box::pin(operation)).await;
+        match answer {
+            Ok(answer) => {
+                self.step(format!("{step}: {}", Short(&answer)));
+                Ok(answer)
+            }
+            Err(_) => {
+                self.step(format!("{step}: nothing"));
+                self.broken(format_args!("an answer by the deadline, after {IN_TIME:?}"))
+            }
+        }
+    }
+
+    pub(super) async fn load(
+        &self,
+        key: SessionKey,
+        refresh: bool,
+        expiry: Expiry,
+    ) -> Checked<Option<Record>> {
+        let context = soon(expiry);
+        let step = format!("Load({key:?}), refresh {refresh} ({})", Times(expiry));
+        let load = self.store.load(key, refresh, context);
+        match self.answer(step, load, context.deadline).await? {
+            Ok(found) => Ok(found),
+            Err(_) => self.broken("no error"),
+        }
+    }
+
+    /// What the store answers to a write. An error may be right.
+    pub(super) async fn write(
+        &self,
+        write: Write,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Checked<Result<Written, Error>> {
+        let context = soon(expiry);
+        let step = format!("{write:?}{} ({})", Done(changes), Times(expiry));
+        let written = self.write_by(write, changes, context);
+        self.answer(step, written, context.deadline).await
+    }
+
+    /// The same as the layer does it, where an operation's time may be over.
+    pub(super) async fn write_late(
+        &self,
+        write: Write,
+        changes: &Changes,
+        context: Context,
+    ) -> Option<Written> {
+        let written = Box::pin(self.write_by(write, changes, context));
+        let written = timeout_at(context.deadline + GRACE, written).await;
+        let step = format!("{write:?}{} (its deadline is over)", Done(changes));
+        match written {
+            Ok(answer) => {
+                self.step(format!("{step}: {}", Short(&answer)));
+                answer.ok()
+            }
+            Err(_) => {
+                self.step(format!("{step}: nothing, so it was dropped"));
+                None
+            }
+        }
+    }
+
+    async fn write_by(
+        &self,
+        write: Write,
+        changes: &Changes,
+        context: Context,
+    ) -> Result<Written, Error> {
+        match write {
+            Write::Create(key) => self.store.create(key, changes, context).await,
+            Write::Update(key) => self.store.update(key, changes, context).await,
+            Write::Renew(old, new) => self.store.renew(old, new, changes, context).await,
+        }
+    }
+
+    /// A write that must be done. Answers the time to live.
+    pub(super) async fn kept(
+        &self,
+        write: Write,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Checked<Duration> {
+        match self.write(write, changes, expiry).await? {
+            Ok(Written::Kept(left)) => Ok(left),
+            _ => self.broken("Kept"),
+        }
+    }
+
+    /// A write with one right answer.
+    pub(super) async fn answers(
+        &self,
+        expected: Written,
+        write: Write,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Checked {
+        match self.write(write, changes, expiry).await? {
+            Ok(written) if written == expected => Ok(()),
+            _ => self.broken(format_args!("{expected:?}")),
+        }
+    }
+
+    /// A write that must be an error.
+    pub(super) async fn refused(
+        &self,
+        write: Write,
+        changes: &Changes,
+        expiry: Expiry,
+    ) -> Checked<Error> {
+        match self.write(write, changes, expiry).await? {
+            Err(error) => Ok(error),
+            Ok(_) => self.broken("an error"),
+        }
+    }
+
+    pub(super) async fn delete(&self, key: SessionKey) -> Checked {
+        let context = soon(minute());
+        let delete = self.store.delete(key, context);
+        let answer = self.answer(format!("Delete({key:?})"), delete, context.deadline);
+        match answer.await? {
+            Ok(()) => Ok(()),
+            Err(_) => self.broken("no error"),
+        }
+    }
+
+    /// Loads a session that must be there.
+    pub(super) async fn found(
+        &self,
+        key: SessionKey,
+        refresh: bool,
+        expiry: Expiry,
+    ) -> Checked<Record> {
+        match self.load(key, refresh, expiry).await? {
+            Some(record) => Ok(record),
+            None => self.broken("a session"),
+        }
+    }
+
+    /// The session is there, with just these fields.
+    pub(super) async fn holds(&self, key: SessionKey, fields: &Fields) -> Checked<Record> {
+        let record = self.found(key, false, minute()).await?;
+        if record.fields != *fields {
+            return self.broken(format_args!("the fields {}", Short(fields)));
+        }
+        Ok(record)
+    }
+
+    /// There is no session.
+    pub(super) async fn absent(&self, key: SessionKey, expiry: Expiry) -> Checked {
+        for refresh in [false, true] {
+            if self.load(key, refresh, expiry).await?.is_some() {
+                return self.broken("no session");
+            }
+        }
+        self.knows(key, None, expiry)
+    }
+
+    /// If the store knows something of the session, then it is this.
+    pub(super) fn knows(
+        &self,
+        key: SessionKey,
+        expected: Option<&Record>,
+        expiry: Expiry,
+    ) -> Checked {
+        let Some(known) = self.store.known(key, expiry) else {
+            return Ok(());
+        };
+        self.step(format!("known({key:?}): {}", Short(&known)));
+        match expected {
+            None => self.broken("None"),
+            Some(it) if (&it.fields, it.idle_timeout) == (&known.fields, known.idle_timeout) => {
+                Ok(())
+            }
+            Some(it) => self.broken(Short(it)),
+        }
+    }
+
+    /// The session's own idle timeout is this.
+    pub(super) fn own_timeout(&self, record: &Record, expected: Option<Duration>) -> Checked {
+        if record.idle_timeout != expected {
+            return self.broken(format_args!("the idle_timeout {expected:?}"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn refreshed(&self, record: &Record, expected: bool) -> Checked {
+        if record.refreshed != expected {
+            return self.broken(format_args!("refreshed: {expected}"));
+        }
+        Ok(())
+    }
+
+    /// A time to live that was set to `full` after `since`.
+    pub(super) fn fresh(&self, left: Duration, full: Duration, since: Instant) -> Checked {
+        self.left(left, full, Duration::ZERO, since)
+    }
+
+    /// One that was set to `full` after `since`, and at least `aged` ago.
+    pub(super) fn left(
+        &self,
+        left: Duration,
+        full: Duration,
+        aged: Duration,
+        since: Instant,
+    ) -> Checked {
+        let most = full.saturating_sub(aged) + TOLERANCE;
+        let least = full.saturating_sub(since.elapsed() + TOLERANCE);
+        if left < least || left > most {
+            return self.broken(format_args!(
+                "a time to live of {least:?} to {most:?}, not {left:?}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// An operation that has time enough.
+pub(super) fn soon(expiry: Expiry) -> Context {
+    Context::new(expiry, Instant::now() + IN_TIME)
+}
+
+pub(super) fn minute() -> Expiry {
+    Expiry::new(MINUTE)
+}
+
+pub(super) fn key() -> SessionKey {
+    SessionId::random().key()
+}
+
+pub(super) fn set(name: &'static str, text: &'static str) -> (&'static str, Change) {
+    (name, Change::Set(Bytes::from_static(text.as_bytes())))
+}
+
+pub(super) fn changes<const N: usize>(changes: [(&'static str, Change); N]) -> Changes {
+    let changes = changes.into_iter();
+    changes.map(|(name, it)| (name.into(), it)).collect()
+}
+
+/// What these changes make of no fields.
+pub(super) fn made(changes: &Changes) -> Checked<Fields> {
+    changed(&Fields::new(), changes)
+}
+
+/// What these changes make of these fields.
+pub(super) fn changed(fields: &Fields, changes: &Changes) -> Checked<Fields> {
+    let mut fields = fields.clone();
+    let applied = changes.apply(&mut fields);
+    applied.map_err(|error| format!("the check itself is wrong: {error}"))?;
+    Ok(fields)
+}
+
+/// As much of it as one likes to read.
+struct Short<T>(T);
+
+impl<T: Debug> Display for Short<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 600;
+        let all = format!("{:?}", self.0);
+        match all.char_indices().nth(MOST) {
+            Some((at, _)) => write!(f, "{} …", all.get(..at).unwrap_or_default()),
+            None => f.write_str(&all),
+        }
+    }
+}
+
+/// The changes, with their values.
+struct Done<'a>(&'a Changes);
+
+impl Display for Done<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 8;
+        for (name, change) in self.0.fields().take(MOST) {
+            match change {
+                Change::Set(text) if text.len() <= 100 => write!(f, ", {name:?} = {text:?}")?,
+                change => write!(f, ", {name:?} {change:?}")?,
+            }
+        }
+        match self.0.fields().count().saturating_sub(MOST) {
+            0 => {}
+            more => write!(f, " and {more} more changes")?,
+        }
+        match self.0.idle_timeout() {
+            Some(own) => write!(f, ", its own idle timeout {own:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Times(Expiry);
+
+impl Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "idle timeout {:?}", self.0.idle_timeout())?;
+        if let Some(absolute) = self.0.absolute_timeout() {
+            write!(f, ", absolute {absolute:?}")?;
+        }
+        if !self.0.refresh_interval().is_zero() {
+            write!(f, ", refresh interval {:?}", self.0.refresh_interval())?;
+        }
+        Ok(())
+    }
+}

@@ -1,7 +1,7 @@
 //! Where sessions are stored: [`SessionStore`], which a backend implements, and what its operations are told and answer.
 //!
 //! [`RedisStore`](crate::RedisStore) and [`MemoryStore`](crate::MemoryStore) are the two that come with this crate. A
-//! store of your own needs nothing but this module and [`Error`](crate::Error): `examples/custom_store` keeps sessions
+//! store of your own needs nothing but this module and [`Error`](crate::Error): `examples/custom_store.rs` keeps sessions
 //! in files. With feature `test-util`, `testing::check_store` checks that one keeps every rule.
 
 use std::{future::Future, time::Duration};
@@ -20,11 +20,13 @@ mod memory;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 mod redis;
+mod stored;
 
 pub use crate::{event::Events, id::SessionKey};
 pub use changes::{Change, Changes};
 pub use expiry::Expiry;
 pub use fields::Fields;
+pub use stored::Stored;
 
 pub(crate) use erased::{BoxFuture, ErasedStore, Write};
 pub(crate) use expiry::LONGEST;

@@ -4,8 +4,9 @@
 #[path = "stores/broken.rs"]
 mod broken;
 mod common;
-#[path = "../examples/custom_store/file_store.rs"]
-mod file_store;
+#[path = "../examples/custom_store.rs"]
+#[allow(dead_code)]
+mod custom_store;
 #[path = "stores/knowing.rs"]
 mod knowing;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use broken::{Broken, Fault};
 use bytes::Bytes;
-use file_store::FileStore;
+use custom_store::FileStore;
 use knowing::Knowing;
 use tokio::time::Instant;
 use tower_redis_session::store::{Change, Changes, Context, Expiry, SessionStore, Written};
@@ -87,7 +88,7 @@ impl Drop for Folder {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_example_keeps_every_rule() {
     let folder = Folder::new();
-    check_store(|| async { FileStore::open(&folder.0).expect("a folder") }).await;
+    check_store(|| async { FileStore::open(folder.0.clone()).expect("a folder") }).await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 type Map = BTreeMap<Bytes, Bytes>;
 
@@ -17,6 +18,8 @@ static NONE: Map = Map::new();
 /// The fields of a session: names and stored texts, as bytes, since another program may have stored anything.
 ///
 /// A `BTreeMap` that costs little to clone: who changes a clone changes a copy of the fields, which is made then.
+///
+/// Serialized, it is a list of pairs of bytes.
 ///
 /// ```
 /// use tower_redis_session::store::Fields;
@@ -88,6 +91,22 @@ impl<'a> IntoIterator for &'a Fields {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(|(name, text)| (&name[..], &text[..])))
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let pairs = Vec::<(Vec<u8>, Vec<u8>)>::deserialize(deserializer)?;
+        let pairs = pairs.into_iter();
+        Ok(pairs
+            .map(|(name, text)| (name.into(), text.into()))
+            .collect())
     }
 }
 

@@ -10,9 +10,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Changes, Context, Expiry, Fields, Record, SessionKey, SessionStore, Written, key_is_taken,
+    Changes, Context, Events, Expiry, Record, SessionKey, SessionStore, Stored, Written,
+    key_is_taken,
 };
-use crate::{error::Error, event::Events};
+use crate::error::Error;
 
 /// Sessions in the memory of this process: for development, tests, and apps of a single process.
 ///
@@ -27,37 +28,36 @@ use crate::{error::Error, event::Events};
 /// let layer = SessionLayer::new(store.clone());
 /// assert!(store.is_empty());
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryStore {
     sessions: Arc<Mutex<Sessions>>,
+    /// From when times are counted.
+    began: Instant,
     events: Events,
 }
 
 #[derive(Default)]
 struct Sessions {
-    by_key: HashMap<SessionKey, Entry>,
+    by_key: HashMap<SessionKey, Stored>,
     /// The same sessions, the next to expire first.
-    by_end: BTreeSet<(Instant, SessionKey)>,
-}
-
-struct Entry {
-    fields: Fields,
-    idle_timeout: Option<Duration>,
-    created: Instant,
-    end: Instant,
+    by_end: BTreeSet<(Duration, SessionKey)>,
 }
 
 impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            sessions: Arc::default(),
+            began: Instant::now(),
+            events: Events::new(),
+        }
     }
 
     /// How many sessions live.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock(Instant::now()).by_key.len()
+        self.lock().by_key.len()
     }
 
     /// Whether no session lives.
@@ -66,51 +66,41 @@ impl MemoryStore {
         self.len() == 0
     }
 
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// The sessions, without those that have expired.
-    fn lock(&self, now: Instant) -> MutexGuard<'_, Sessions> {
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
         let mut sessions = self.everything();
-        sessions.free_expired(now);
+        sessions.free_expired(self.now());
         sessions
     }
 
-    /// [`lock`](Self::lock) for an operation on one session; says so where that has expired.
-    fn lock_for(&self, key: SessionKey, now: Instant) -> MutexGuard<'_, Sessions> {
-        let mut sessions = self.everything();
-        if sessions.by_key.get(&key).is_some_and(|it| it.end <= now) {
+    /// [`lock`](Self::lock) for an operation on one session, which may have expired.
+    fn lock_for(&self, key: SessionKey, expiry: Expiry) -> MutexGuard<'_, Sessions> {
+        let (mut sessions, now) = (self.everything(), self.now());
+        let is_over = |stored: &Stored| stored.is_over(expiry, now);
+        if sessions.by_key.get(&key).is_some_and(is_over) {
             sessions.remove(key);
-            self.met_its_end(sessions, key);
-            return self.lock(now);
+            // Without the lock: a subscriber may do anything.
+            drop(sessions);
+            self.events.expired(key);
+            return self.lock();
         }
         sessions.free_expired(now);
         sessions
-    }
-
-    /// Logs without the lock: a subscriber may do anything.
-    fn met_its_end(&self, sessions: MutexGuard<'_, Sessions>, key: SessionKey) {
-        drop(sessions);
-        self.events.expired(key);
-    }
-
-    /// Ends a write to the session `key`, which is now under the key `current`.
-    fn finish(
-        &self,
-        mut sessions: MutexGuard<'_, Sessions>,
-        key: SessionKey,
-        current: SessionKey,
-        expiry: Expiry,
-        now: Instant,
-    ) -> Written {
-        let written = sessions.finish(current, expiry, now);
-        // The session was there, so that only its absolute end is left as the reason.
-        if written == Written::Gone {
-            self.met_its_end(sessions, key);
-        }
-        written
     }
 
     fn everything(&self) -> MutexGuard<'_, Sessions> {
         // Nothing in here panics between two changes that belong together, so a poisoned lock guards sound data.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -121,7 +111,7 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Sessions {
-    fn free_expired(&mut self, now: Instant) {
+    fn free_expired(&mut self, now: Duration) {
         while let Some(&(end, key)) = self.by_end.first()
             && end <= now
         {
@@ -133,50 +123,54 @@ impl Sessions {
         }
     }
 
-    fn insert(&mut self, key: SessionKey, entry: Entry) {
-        self.by_end.insert((entry.end, key));
-        self.by_key.insert(key, entry);
+    fn insert(&mut self, key: SessionKey, stored: Stored) {
+        self.by_end.insert((stored.end, key));
+        self.by_key.insert(key, stored);
     }
 
-    fn remove(&mut self, key: SessionKey) -> Option<Entry> {
-        let entry = self.by_key.remove(&key)?;
-        self.by_end.remove(&(entry.end, key));
-        Some(entry)
+    fn remove(&mut self, key: SessionKey) -> Option<Stored> {
+        let stored = self.by_key.remove(&key)?;
+        self.by_end.remove(&(stored.end, key));
+        Some(stored)
     }
 
-    /// Sets the time to live anew; `None`, and the session is gone, where its absolute end has come.
-    fn refresh(&mut self, key: SessionKey, expiry: Expiry, now: Instant) -> Option<Duration> {
-        let entry = self.by_key.get_mut(&key)?;
-        let Some(left) = expiry.time_to_live(entry.idle_timeout, now - entry.created) else {
-            self.remove(key);
-            return None;
-        };
-        self.by_end.remove(&(entry.end, key));
-        entry.end = now + left;
-        self.by_end.insert((entry.end, key));
-        Some(left)
-    }
-
-    fn change(&mut self, key: SessionKey, changes: &Changes) -> Result<bool, Error> {
-        let Some(entry) = self.by_key.get_mut(&key) else {
-            return Ok(false);
-        };
-        changes.apply(&mut entry.fields)?;
-        entry.idle_timeout = changes.idle_timeout().or(entry.idle_timeout);
-        Ok(true)
-    }
-
-    fn finish(&mut self, key: SessionKey, expiry: Expiry, now: Instant) -> Written {
-        if self
-            .by_key
-            .get(&key)
-            .is_some_and(|entry| entry.fields.is_empty())
-        {
-            self.remove(key);
-            return Written::Emptied;
+    /// Changes a session that is not in here, and puts it in if it lives on.
+    fn put(
+        &mut self,
+        key: SessionKey,
+        mut stored: Stored,
+        changes: &Changes,
+        expiry: Expiry,
+        now: Duration,
+    ) -> Result<Written, (Error, Stored)> {
+        match stored.change(changes, expiry, now) {
+            Ok(written) => {
+                if let Written::Kept(_) = written {
+                    self.insert(key, stored);
+                }
+                Ok(written)
+            }
+            Err(error) => Err((error, stored)),
         }
-        self.refresh(key, expiry, now)
-            .map_or(Written::Gone, Written::Kept)
+    }
+
+    /// Changes the session `old`, which is then under the key `new`.
+    fn change(
+        &mut self,
+        old: SessionKey,
+        new: SessionKey,
+        changes: &Changes,
+        expiry: Expiry,
+        now: Duration,
+    ) -> Result<Written, Error> {
+        let Some(stored) = self.remove(old) else {
+            return Ok(Written::Gone);
+        };
+        self.put(new, stored, changes, expiry, now)
+            .map_err(|(error, as_before)| {
+                self.insert(old, as_before);
+                error
+            })
     }
 }
 
@@ -187,22 +181,16 @@ impl SessionStore for MemoryStore {
         refresh: bool,
         Context { expiry, .. }: Context,
     ) -> Result<Option<Record>, Error> {
-        let now = Instant::now();
-        let mut sessions = self.lock_for(key, now);
-        let Some(entry) = sessions.by_key.get(&key) else {
+        let mut sessions = self.lock_for(key, expiry);
+        let Some(stored) = sessions.by_key.get_mut(&key) else {
             return Ok(None);
         };
-        let Some(full) = expiry.time_to_live(entry.idle_timeout, now - entry.created) else {
-            sessions.remove(key);
-            self.met_its_end(sessions, key);
-            return Ok(None);
-        };
-        let left = entry.end - now;
-        let mut record = Record::new(entry.fields.clone(), left);
-        record.idle_timeout = entry.idle_timeout;
-        if refresh && expiry.is_due(record.idle_timeout, full, left) {
-            record.refreshed = true;
-            record.time_to_live = sessions.refresh(key, expiry, now).unwrap_or(left);
+        let before = stored.end;
+        let record = stored.load(refresh, expiry, self.now());
+        let end = stored.end;
+        if end != before {
+            sessions.by_end.remove(&(before, key));
+            sessions.by_end.insert((end, key));
         }
         Ok(Some(record))
     }
@@ -213,21 +201,13 @@ impl SessionStore for MemoryStore {
         changes: &Changes,
         Context { expiry, .. }: Context,
     ) -> Result<Written, Error> {
-        let now = Instant::now();
-        let mut sessions = self.lock(now);
+        let mut sessions = self.lock();
         if sessions.by_key.contains_key(&key) {
             return Err(key_is_taken());
         }
-        let mut fields = Fields::new();
-        changes.apply(&mut fields)?;
-        let entry = Entry {
-            fields,
-            idle_timeout: changes.idle_timeout(),
-            created: now,
-            end: now,
-        };
-        sessions.insert(key, entry);
-        Ok(sessions.finish(key, expiry, now))
+        let now = self.now();
+        let new = Stored::new(now);
+        (sessions.put(key, new, changes, expiry, now)).map_err(|(error, _)| error)
     }
 
     async fn update(
@@ -236,12 +216,8 @@ impl SessionStore for MemoryStore {
         changes: &Changes,
         Context { expiry, .. }: Context,
     ) -> Result<Written, Error> {
-        let now = Instant::now();
-        let mut sessions = self.lock_for(key, now);
-        if !sessions.change(key, changes)? {
-            return Ok(Written::Gone);
-        }
-        Ok(self.finish(sessions, key, key, expiry, now))
+        let mut sessions = self.lock_for(key, expiry);
+        sessions.change(key, key, changes, expiry, self.now())
     }
 
     async fn renew(
@@ -251,26 +227,15 @@ impl SessionStore for MemoryStore {
         changes: &Changes,
         Context { expiry, .. }: Context,
     ) -> Result<Written, Error> {
-        let now = Instant::now();
-        let mut sessions = self.lock_for(old, now);
-        if !sessions.by_key.contains_key(&old) {
-            return Ok(Written::Gone);
-        }
-        if sessions.by_key.contains_key(&new) {
+        let mut sessions = self.lock_for(old, expiry);
+        if sessions.by_key.contains_key(&old) && sessions.by_key.contains_key(&new) {
             return Err(key_is_taken());
         }
-        // First the change, which can fail, then the move, which cannot.
-        if !sessions.change(old, changes)? {
-            return Ok(Written::Gone);
-        }
-        if let Some(entry) = sessions.remove(old) {
-            sessions.insert(new, entry);
-        }
-        Ok(self.finish(sessions, old, new, expiry, now))
+        sessions.change(old, new, changes, expiry, self.now())
     }
 
     async fn delete(&self, key: SessionKey, _: Context) -> Result<(), Error> {
-        self.lock(Instant::now()).remove(key);
+        self.lock().remove(key);
         Ok(())
     }
 

@@ -1,0 +1,125 @@
+//! [`Stored`]: a session as a store keeps it that reads and writes sessions whole.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Changes, Expiry, Fields, Record, Written};
+use crate::error::Error;
+
+/// A session as a store keeps it that reads and writes sessions whole, and what the operations make of it.
+/// [`MemoryStore`](crate::MemoryStore) is built on it, and so is `examples/custom_store.rs`.
+///
+/// All times are counted from a moment that the store chooses, which must stay the same for as long as it keeps sessions.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_redis_session::store::{Change, Changes, Expiry, Stored, Written};
+///
+/// let (expiry, now) = (Expiry::new(Duration::from_secs(900)), Duration::ZERO);
+/// let login: Changes = [("user".into(), Change::Set("abdullah".into()))].into_iter().collect();
+/// let mut stored = Stored::new(now);
+/// assert_eq!(stored.change(&login, expiry, now)?, Written::Kept(Duration::from_secs(900)));
+/// assert!(!stored.is_over(expiry, Duration::from_secs(899)));
+/// assert!(stored.is_over(expiry, Duration::from_secs(900)));
+/// // To keep it, any format of serde's will do.
+/// let kept = serde_json::to_string(&stored).unwrap();
+/// assert_eq!(serde_json::from_str::<Stored>(&kept).unwrap(), stored);
+/// # Ok::<_, tower_redis_session::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// The fields.
+    pub fields: Fields,
+    /// The session's own idle timeout, where it has one.
+    pub idle_timeout: Option<Duration>,
+    /// When it was created.
+    pub created: Duration,
+    /// When it ends.
+    pub end: Duration,
+}
+
+impl Stored {
+    /// A new session. It has no time to live before it is [changed](Self::change).
+    #[must_use]
+    pub fn new(now: Duration) -> Self {
+        Self {
+            created: now,
+            end: now,
+            ..Self::default()
+        }
+    }
+
+    /// Whether its end has come: then it is no session any more, and can be deleted.
+    #[must_use]
+    pub fn is_over(&self, expiry: Expiry, now: Duration) -> bool {
+        self.end <= now || self.full_time(expiry, now).is_none()
+    }
+
+    /// What [`load`](super::SessionStore::load) answers. Where [`Record::refreshed`] says so, `end` is a new one, which the
+    /// store has to keep.
+    pub fn load(&mut self, refresh: bool, expiry: Expiry, now: Duration) -> Record {
+        let left = self.end.saturating_sub(now);
+        let mut record = Record::new(self.fields.clone(), left);
+        record.idle_timeout = self.idle_timeout;
+        if let Some(full) = self.full_time(expiry, now)
+            && refresh
+            && expiry.is_due(self.idle_timeout, full, left)
+        {
+            self.end = now.saturating_add(full);
+            (record.time_to_live, record.refreshed) = (full, true);
+        }
+        record
+    }
+
+    /// What [`create`](super::SessionStore::create), [`update`](super::SessionStore::update) and
+    /// [`renew`](super::SessionStore::renew) answer. The store keeps the session where that is [`Written::Kept`], and
+    /// deletes it where it is anything else.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Changes::apply`]; nothing is then changed.
+    pub fn change(
+        &mut self,
+        changes: &Changes,
+        expiry: Expiry,
+        now: Duration,
+    ) -> Result<Written, Error> {
+        changes.apply(&mut self.fields)?;
+        self.idle_timeout = changes.idle_timeout().or(self.idle_timeout);
+        if self.fields.is_empty() {
+            return Ok(Written::Emptied);
+        }
+        Ok(match self.full_time(expiry, now) {
+            Some(full) => {
+                self.end = now.saturating_add(full);
+                Written::Kept(full)
+            }
+            None => Written::Gone,
+        })
+    }
+
+    fn full_time(&self, expiry: Expiry, now: Duration) -> Option<Duration> {
+        let age = now.saturating_sub(self.created);
+        expiry.time_to_live(self.idle_timeout, age)
+    }
+}
+
+impl Serialize for Stored {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let times = (self.idle_timeout, self.created, self.end);
+        (&self.fields, times).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (fields, (idle_timeout, created, end)) = Deserialize::deserialize(deserializer)?;
+        Ok(Self {
+            fields,
+            idle_timeout,
+            created,
+            end,
+        })
+    }
+}

@@ -288,9 +288,9 @@ impl State {
         }
     }
 
-    /// Whether something that was changed after the head was made still waits to be written.
+    /// Whether something that was changed after the head was made was never written.
     pub(crate) fn is_forgotten(&self) -> bool {
-        self.head == Head::MadeAndChanged && self.is_pending()
+        self.head == Head::MadeAndChanged && (self.is_pending() || self.data.is_changed())
     }
 
     /// What the client has to be told, once everything is written. `persistent`: its cookie has an age.

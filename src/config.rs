@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::time::Instant;
 
 use crate::{
@@ -50,7 +50,9 @@ pub enum OnStoreError {
 
 /// Decides, by the head of the response, whether a request's changes are kept.
 #[derive(Clone)]
-pub(crate) struct KeepChanges(Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync>);
+pub(crate) struct KeepChanges(Arc<Decide>);
+
+type Decide = dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync;
 
 impl KeepChanges {
     pub(crate) fn new(
@@ -76,11 +78,14 @@ impl fmt::Debug for KeepChanges {
     }
 }
 
+/// Parsed once, not for each response.
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
 /// Whether a response says that its request was carried out. A server error was not; nor was a 408, which a timeout layer
 /// answers in place of a handler that it dropped half-way. A gRPC error is a 200 with the header `grpc-status`
 /// ([a trailers-only response](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses)).
 fn has_not_failed(status: StatusCode, headers: &HeaderMap) -> bool {
-    let mut grpc = headers.get_all("grpc-status").into_iter();
+    let mut grpc = headers.get_all(&GRPC_STATUS).into_iter();
     !status.is_server_error()
         && status != StatusCode::REQUEST_TIMEOUT
         && grpc.all(|status| status == "0")

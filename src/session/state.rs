@@ -45,7 +45,7 @@ enum Case {
         new_id: Option<SessionId>,
     },
     /// Nobody knows: the store could not be asked.
-    Unavailable { presented: Presented, why: Error },
+    Unavailable(Box<Unasked>),
     /// One that is in the store. `renew_to` is the id that it is to get.
     Live {
         id: SessionId,
@@ -56,6 +56,13 @@ enum Case {
     },
     /// One that went away while the request ran, as a write found out. Nothing brings it back.
     Gone { id: SessionId },
+}
+
+/// What is known where the store could not be asked.
+#[derive(Debug)]
+struct Unasked {
+    presented: Presented,
+    why: Error,
 }
 
 const ANONYMOUS: Case = Case::Anonymous { new_id: None };
@@ -154,7 +161,7 @@ impl State {
     pub(crate) fn unavailable(&mut self, presented: Presented, why: Error) {
         self.lookup = Lookup::Unavailable;
         self.cookie = ClientCookie::LeftAlone;
-        self.case = Case::Unavailable { presented, why };
+        self.case = Case::Unavailable(Box::new(Unasked { presented, why }));
     }
 
     /// A reload found that the session is no more: what was to be changed in it is void.
@@ -175,7 +182,7 @@ impl State {
     /// What a reload has to ask for.
     pub(crate) fn reload(&self) -> Reload {
         match &self.case {
-            Case::Unavailable { presented, .. } => Reload::LookUp(presented.clone()),
+            Case::Unavailable(unasked) => Reload::LookUp(unasked.presented.clone()),
             _ => self.stored_id().map_or(Reload::Nothing, Reload::Load),
         }
     }
@@ -192,7 +199,7 @@ impl State {
     pub(crate) fn id(&mut self) -> Option<SessionId> {
         let coming = self.coming_id();
         match &mut self.case {
-            Case::Unavailable { .. } | Case::Gone { .. } => None,
+            Case::Unavailable(_) | Case::Gone { .. } => None,
             _ if self.data.is_empty() => None,
             Case::Live { id, renew_to, .. } => renew_to.or(coming).or(Some(*id)),
             Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => {
@@ -224,7 +231,7 @@ impl State {
     }
 
     pub(crate) fn clear(&mut self) {
-        if let Case::Unavailable { .. } = self.case {
+        if let Case::Unavailable(_) = self.case {
             self.miss(Missed::Change);
         }
         self.data.clear();
@@ -233,7 +240,7 @@ impl State {
     pub(crate) fn renew(&mut self) {
         let coming = self.coming_id();
         match &mut self.case {
-            Case::Unavailable { .. } => self.miss(Missed::Change),
+            Case::Unavailable(_) => self.miss(Missed::Change),
             Case::Live { renew_to, .. } => {
                 renew_to.get_or_insert_with(SessionId::random);
             }
@@ -253,7 +260,7 @@ impl State {
             write.then = Then::Delete;
         }
         match &mut self.case {
-            Case::Unavailable { .. } => return self.miss(Missed::Destroy),
+            Case::Unavailable(_) => return self.miss(Missed::Destroy),
             Case::Anonymous { .. } => {}
             Case::Ambiguous { presented, .. } => self.pending_deletes.append(presented),
             Case::Live { id, .. } | Case::Gone { id } => self.pending_deletes.push(*id),
@@ -276,7 +283,7 @@ impl State {
         match &mut self.case {
             Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => *new_id = None,
             Case::Live { renew_to, .. } => *renew_to = None,
-            Case::Unavailable { .. } | Case::Gone { .. } => {}
+            Case::Unavailable(_) | Case::Gone { .. } => {}
         }
         if self.missed == Missed::Change {
             self.missed = Missed::Nothing;

@@ -48,9 +48,10 @@ impl State {
     pub(crate) fn refusal(&self) -> Option<Error> {
         let message = "the session could not be loaded, so it cannot be written";
         match &self.case {
-            Case::Unavailable { why, .. }
+            Case::Unavailable(unasked)
                 if self.missed != Missed::Nothing || self.data.is_changed() =>
             {
+                let why = &unasked.why;
                 Some(Error::new(why.kind(), message).with_source(why.clone()))
             }
             _ if self.missed != Missed::Nothing => {
@@ -65,7 +66,7 @@ impl State {
         let changed = match &self.case {
             Case::Anonymous { .. } | Case::Ambiguous { .. } => !self.data.is_empty(),
             Case::Live { renew_to, .. } => self.data.is_changed() || renew_to.is_some(),
-            Case::Unavailable { .. } | Case::Gone { .. } => false,
+            Case::Unavailable(_) | Case::Gone { .. } => false,
         };
         changed || !self.pending_deletes.is_empty() || self.under_way.is_some()
     }
@@ -108,7 +109,7 @@ impl State {
                 Some(_) => new_id.is_some(),
                 None => !self.data.is_empty(),
             },
-            Case::Unavailable { .. } | Case::Gone { .. } => false,
+            Case::Unavailable(_) | Case::Gone { .. } => false,
         }
     }
 
@@ -168,7 +169,7 @@ impl State {
                         new_id
                     }
                     Case::Live { renew_to, .. } => renew_to,
-                    Case::Unavailable { .. } | Case::Gone { .. } => None,
+                    Case::Unavailable(_) | Case::Gone { .. } => None,
                 };
                 self.case = Case::Live {
                     id: write.id,

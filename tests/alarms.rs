@@ -1,5 +1,5 @@
-//! Events of a high level do not flood a log. This file is a process of its own, since a level is
-//! that of one event in ten seconds of a process: each event belongs to one test here.
+//! Events of a high level do not flood a log: of each store, one event of a name keeps its level in ten seconds. This
+//! file is a process of its own, since without a layer the limit is the process's.
 #![cfg(feature = "axum")]
 #![allow(dead_code)]
 
@@ -120,5 +120,30 @@ async fn each_outage_is_one_error_and_one_recovery() {
         assert!(recovered.fields["after_ms"].parse::<u64>().is_ok());
         assert_eq!(app.look(&[&unknown_id()]).await, 200);
         assert_eq!(log.names(), ["rejected"]);
+    }
+}
+
+/// Two stores in one process: neither's recovery speaks for the other, and each has its own limits.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn two_stores_speak_each_for_itself() {
+    let log = Log::listen();
+    let one = App::<backend::Redis>::start().await;
+    let other = App::<backend::Redis>::start().await;
+    one.store.fail(Outage::Fails);
+    assert_eq!(one.look(&[&unknown_id()]).await, 503);
+    assert_eq!(levels(&log.take_raw()), [Level::ERROR]);
+    // Of this outage nobody has noticed anything.
+    other.store.fail(Outage::Fails);
+    other.store.mend().await;
+    assert_eq!(log.take_raw(), []);
+
+    other.store.fail(Outage::Fails);
+    assert_eq!(other.look(&[&unknown_id()]).await, 503);
+    assert_eq!(one.look(&[&unknown_id()]).await, 503);
+    assert_eq!(levels(&log.take_raw()), [Level::ERROR, Level::DEBUG]);
+    for store in [&one.store, &other.store] {
+        store.mend().await;
+        assert_eq!(log.names(), ["recovered"]);
     }
 }

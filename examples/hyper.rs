@@ -45,8 +45,8 @@ async fn run() -> Result<(), Box<dyn StdError>> {
         Ok(url) => SessionLayer::builder(RedisStore::connect(&url).await?),
         Err(_) => SessionLayer::builder(MemoryStore::new()),
     };
-    // This is plain http.
-    let sessions = sessions.secure(false).build()?;
+    // This is plain http. Its clients send one request at a time, so that a stale cookie can be cleared.
+    let sessions = sessions.secure(false).clear_unknown(true).build()?;
     let service = TowerToHyperService::new(sessions.layer(service_fn(respond)));
 
     let bind = env::var("BIND").unwrap_or_else(|_| "127.0.0.1:8000".to_owned());

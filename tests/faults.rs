@@ -19,6 +19,8 @@ mod late;
 mod logins;
 #[path = "faults/places.rs"]
 mod places;
+#[path = "faults/readable.rs"]
+mod readable;
 #[path = "faults/recovery.rs"]
 mod recovery;
 #[path = "faults/refused.rs"]

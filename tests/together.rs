@@ -190,8 +190,8 @@ async fn a_write_that_fails_fails_alone() {
     );
 }
 
-/// Loads a live session that needs no refresh together with another one, as one command, in either order: the one is
-/// there, and the other refused.
+/// Loads a live session that needs no refresh together with one that is not there, as one command, in either order: the
+/// one is there, and the other refused.
 async fn refused_alone(
     server: &RedisServer,
     store: &RedisStore,
@@ -233,30 +233,65 @@ async fn a_load_that_there_are_no_replicas_for_is_refused_alone() {
     refused_alone(&server, &store, both, expiry, ErrorKind::NoReplicas).await;
 }
 
-/// A session of another program gets its creation time with its first load.
+/// Those that are there are served beside one that is not, as one command: what cannot be refreshed as it is.
 #[tokio::test]
-async fn a_load_that_there_is_no_memory_for_is_refused_alone() {
+async fn each_load_that_can_be_answered_is_where_nothing_is_written() {
     let (server, store) = start().await;
     let expiry = EXPIRY()
         .with_refresh_interval(Duration::from_secs(60))
         .with_absolute_timeout(Duration::from_secs(3600));
-    let [live, foreign] = [SessionId::random(), SessionId::random()];
-    let created = store.create(live, &set("n", "0"), expiry).await;
-    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
     let mut admin = server.client();
-    let key = format!("session:{foreign}");
-    admin.cmd(&["HSET", &key, "n", "1"]);
-    admin.cmd(&["PEXPIRE", &key, "960000"]);
-    let full = ["CONFIG", "SET", "maxmemory", "1"];
-    assert_eq!(admin.cmd(&full).text(), "OK");
-    refused_alone(
-        &server,
-        &store,
-        [live, foreign],
-        expiry,
-        ErrorKind::OutOfMemory,
-    )
-    .await;
+    let mut add = |n: &str, created: &[&str], left: &str| {
+        let id = SessionId::random();
+        let key = format!("session:{id}");
+        let set = [&["HSET", &key, "n", n], created].concat();
+        assert!(admin.cmd(&set).int() > 0);
+        assert_eq!(admin.cmd(&["PEXPIRE", &key, left]).int(), 1);
+        id
+    };
+    let began = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let began = began.as_millis().to_string();
+    let due = add("due", &["@created", &began], "500000");
+    let fresh = add("fresh", &["@created", &began], "959000");
+    let foreign = add("foreign", &[], "959000");
+    let ended = add("ended", &["@created", "1"], "500000");
+    let absent = SessionId::random();
+    let few = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    assert_eq!(admin.cmd(&few).text(), "OK");
+    let mut monitor = Monitor::start(&server);
+    let mut ids = [due, fresh, foreign, ended, absent];
+    for _ in 0..ids.len() {
+        ids.rotate_left(1);
+        let loads = ids.map(|id| {
+            let store = store.clone();
+            async move { (id, store.load(id, expiry, true).await) }
+        });
+        let loaded = all(loads).await;
+        assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+        for (id, loaded) in loaded {
+            if id == absent {
+                let kind = loaded.expect_err("it may be elsewhere").kind();
+                assert_eq!(kind, ErrorKind::NoReplicas);
+                continue;
+            }
+            let record = loaded.expect("it is there");
+            if id == ended {
+                assert!(record.is_none());
+                continue;
+            }
+            let record = record.expect("a session");
+            let (n, left) = match id {
+                _ if id == due => ("due", 500),
+                _ if id == fresh => ("fresh", 959),
+                _ => ("foreign", 959),
+            };
+            assert_eq!(field(&record, "n"), n);
+            assert!(!record.refreshed, "{n}");
+            let left = Duration::from_secs(left);
+            let least = left.saturating_sub(Duration::from_secs(60));
+            assert!((least..=left).contains(&record.time_to_live), "{record:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -88,6 +88,12 @@ const DIRECT: Duration = Duration::from_secs(1);
 /// for, at first after at most 10 milliseconds, later after 125 to 250, by one task a server. When there is one again, an
 /// event `recovered` says so. At most 4096 operations are under way at once; more wait for a place, within their time.
 ///
+/// A session that can be read is loaded also where Redis refuses to write (`MISCONF`, `NOREPLICAS`, `OOM`, `READONLY` of a
+/// replica that has it, a right that is missing): with the time to live that it has, not refreshed, and an event
+/// `unavailable` says why. An absolute end of which the beginning was to be stored is counted from that request; a session
+/// past its end is none, whether or not it can be deleted. That there is no such session is only believed from a server
+/// that may write. While a replica is read, a server that writes is looked for.
+///
 /// A write that was reported as failed may have happened before that, where only its answer was lost. It does not
 /// happen later: each script that writes carries the layer's deadline in the server's time, and does nothing when it
 /// comes too late, out of a socket's buffer or after the server stood still. The server's clock need not be right, but

@@ -12,6 +12,7 @@ use std::{
 
 use fred::{
     clients::{Client, Pool},
+    error::Error as FredError,
     interfaces::ClientLike,
     types::{Value, config::Options},
 };
@@ -22,10 +23,10 @@ use tokio::{
 
 use super::{
     clock::{Clock, Silence},
-    connect::{ATTEMPT, Connection, Target},
+    connect::{ATTEMPT, Connection, Target, is_replica},
     deadline,
     keeper::{Attention, Keeper, LONGEST_DELAY, with_jitter},
-    refusal::{is_answer, no_connection, silent, unsent},
+    refusal::{Elsewhere, elsewhere, failed, is_answer, no_connection, silent, unsent},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -86,10 +87,18 @@ struct Live {
     since: Instant,
     /// Tells this connection from those before and after it.
     number: u64,
-    /// Tells the keeper to end the connection.
-    given_up: Arc<Notify>,
+    wanted: Arc<Wanted>,
     /// Closed when it is lost or given up: the client leaves some of those without an answer who were asking.
     lost: Arc<Semaphore>,
+}
+
+/// What is wanted of a connection's keeper.
+#[derive(Default)]
+struct Wanted {
+    /// To end it: it is given up.
+    end: Notify,
+    /// To look for a server that writes, while this one is read.
+    writer: Notify,
 }
 
 impl Drop for Live {
@@ -110,7 +119,7 @@ impl Live {
             clients,
             since: Instant::now(),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            given_up: Arc::default(),
+            wanted: Arc::default(),
             lost: Arc::new(Semaphore::new(0)),
         }
     }
@@ -128,10 +137,10 @@ impl Link {
     pub(super) async fn connect(target: Target) -> Result<Arc<Self>, Error> {
         let connection = first_connection(&target).await?;
         let live = Live::new(Clients::One(connection.client.clone()));
-        let given_up = live.given_up.clone();
+        let wanted = live.wanted.clone();
         let link = Arc::new(Self::new(Way::Connect(Box::new(target)), State::Up(live)));
         link.clock.learn(connection.reading);
-        link.keep(Some((connection, given_up)));
+        link.keep(Some((connection, wanted)));
         Ok(link)
     }
 
@@ -261,7 +270,7 @@ impl Link {
         let mut state = self.state_mut();
         match &*state {
             State::Up(live) if live.number == number && live.since.elapsed() > older => {
-                live.given_up.notify_one();
+                live.wanted.end.notify_one();
                 *state = State::Down {
                     since: Instant::now(),
                     why,
@@ -273,6 +282,30 @@ impl Link {
         drop(state);
         self.tell_of_loss();
         self.keep(None);
+    }
+
+    /// A server has refused something over the connection with this number. If another connection does not lead to one
+    /// that does it, not every request makes one.
+    pub(super) fn refused(self: &Arc<Self>, number: u64, refusal: &FredError) {
+        match elsewhere(refusal) {
+            Some(Elsewhere::Loading) => {
+                self.give_up(number, LONGEST_DELAY, failed(refusal.clone()));
+            }
+            // It is read until there is a better one.
+            Some(Elsewhere::Replica) => self.wants_a_writer(number, failed(refusal.clone())),
+            None => {}
+        }
+    }
+
+    fn wants_a_writer(self: &Arc<Self>, number: u64, why: Error) {
+        match &*self.state() {
+            State::Up(live) if live.number == number => live.wanted.writer.notify_one(),
+            _ => return,
+        }
+        if let Way::Given(pool) = &self.way {
+            let link = Arc::downgrade(self);
+            (self.keeper).keep(|| look_for_a_writer(link, pool.clone(), number, why));
+        }
     }
 
     fn tell_of_loss(&self) {
@@ -299,13 +332,28 @@ impl Link {
         }
     }
 
-    fn up(&self, live: Live) {
+    /// There is a connection; where there was one to a replica, it was not good enough `since` then.
+    fn up(&self, live: Live, since: Option<Instant>) {
         self.silence.broken();
         let before = mem::replace(&mut *self.state_mut(), State::Up(live));
         self.tried.notify_waiters();
-        if let (State::Down { since, .. }, None) = (before, &self.attention) {
+        let since = match before {
+            State::Up(_) => since,
+            State::Down { since, .. } => Some(since),
+        };
+        if let (Some(since), None) = (since, &self.attention) {
             event::recovered(since.elapsed());
         }
+    }
+
+    /// [`up`](Self::up) for one that we have made, which may be to another server than the last.
+    fn up_with(&self, new: Connection, since: Option<Instant>) -> Held {
+        self.clock.forget();
+        self.clock.learn(new.reading);
+        let live = Live::new(Clients::One(new.client.clone()));
+        let wanted = live.wanted.clone();
+        self.up(live, since);
+        (new, wanted)
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -326,7 +374,7 @@ impl Link {
     }
 
     /// Sees to it that there is a keeper.
-    fn keep(self: &Arc<Self>, connection: Option<(Connection, Arc<Notify>)>) {
+    fn keep(self: &Arc<Self>, connection: Option<Held>) {
         // It must not keep alive what it keeps up.
         let link = Arc::downgrade(self);
         match &self.way {
@@ -350,6 +398,9 @@ async fn first_connection(target: &Target) -> Result<Connection, Error> {
     }
 }
 
+/// A connection that a keeper has, and what is wanted of it.
+type Held = (Connection, Arc<Wanted>);
+
 /// The connection of a keeper that ends with its runtime is no connection any more; whoever asks next, in another
 /// runtime, has another keeper.
 struct Kept(Weak<Link>);
@@ -363,22 +414,21 @@ impl Drop for Kept {
 }
 
 /// Makes a new connection whenever there is none.
-async fn keep_connected(
-    link: Weak<Link>,
-    target: Target,
-    mut connection: Option<(Connection, Arc<Notify>)>,
-) {
+async fn keep_connected(link: Weak<Link>, target: Target, mut held: Option<Held>) {
     let _kept = Kept(link.clone());
     let mut delay = FIRST_DELAY;
     loop {
-        if let Some((mut connection, given_up)) = connection.take() {
-            let ended = tokio::select! {
-                why = connection.ended() => Some(why),
-                () = given_up.notified() => None,
+        while let Some((mut connection, wanted)) = held.take() {
+            let next = tokio::select! {
+                why = connection.ended() => Err(Some(why)),
+                () = wanted.end.notified() => Err(None),
+                better = a_writer(&target, &wanted.writer) => Ok(better),
             };
             let Some(link) = link.upgrade() else { return };
-            if let Some(why) = ended {
-                link.down(why);
+            match next {
+                Ok((better, since)) => held = Some(link.up_with(better, Some(since))),
+                Err(Some(why)) => link.down(why),
+                Err(None) => {}
             }
         }
         sleep(with_jitter(delay)).await;
@@ -388,16 +438,46 @@ async fn keep_connected(
         match attempt {
             Ok(new) => {
                 delay = FIRST_DELAY;
-                // It may be another server.
-                link.clock.forget();
-                link.clock.learn(new.reading);
-                let live = Live::new(Clients::One(new.client.clone()));
-                connection = Some((new, live.given_up.clone()));
-                link.up(live);
+                held = Some(link.up_with(new, None));
             }
             Err(why) => link.down(why),
         }
     }
+}
+
+/// Once one is wanted, a connection to a server that is not known to be a replica, and since when it was wanted.
+async fn a_writer(target: &Target, wanted: &Notify) -> (Connection, Instant) {
+    let (mut since, mut asked) = (Instant::now(), None::<Instant>);
+    loop {
+        wanted.notified().await;
+        // What was refused long ago is another story.
+        if asked.is_none_or(|asked| asked.elapsed() > SILENCE) {
+            since = Instant::now();
+        }
+        if let Ok(new) = target.connect_to_serve().await
+            && !is_replica(&new.client).await
+        {
+            return (new, since);
+        }
+        asked = Some(Instant::now());
+        sleep(with_jitter(LONGEST_DELAY)).await;
+    }
+}
+
+/// The same for a pool, which is to connect anew only where that leads to such a server.
+async fn look_for_a_writer(link: Weak<Link>, pool: Pool, number: u64, why: Error) {
+    let new = Target::of(&pool).connect_to_serve().await;
+    let is_one = match new {
+        Ok(new) => !is_replica(&new.client).await,
+        Err(_) => false,
+    };
+    if !is_one {
+        return sleep(with_jitter(LONGEST_DELAY)).await;
+    }
+    if let Some(link) = link.upgrade() {
+        link.give_up(number, Duration::ZERO, why);
+    }
+    look_for(link, pool).await;
 }
 
 /// Makes a pool connect anew, and waits until it is answered.
@@ -416,7 +496,7 @@ async fn look_for(link: Weak<Link>, pool: Pool) {
         let Some(link) = link.upgrade() else { break };
         if answer.is_ok() || answer.is_err_and(|error| is_answer(&error)) {
             link.clock.forget();
-            link.up(Live::new(Clients::Pool(pool)));
+            link.up(Live::new(Clients::Pool(pool)), None);
             break;
         }
     }

@@ -1,8 +1,9 @@
 -- KEYS: sessions. ARGV: as in common.lua, 4 whether to refresh ('1' or '0'), 5 '1' where the server is to say when one
 -- of them changes.
--- Answers for each key: false where there is nothing, -6 where there is something else than a session, -5 where the
+-- Answers for each key: false where there is nothing, -6 where there is something else than a session, {-5} where the
 -- session's absolute end has come, the text of an error, else its hash, followed by its time to live in milliseconds,
--- and 1 where that was refreshed. It is all that most requests do in Redis, so it makes no call that it can do without.
+-- and 1 where that was refreshed. A session that can be read is answered also where Redis refuses to write: the text of
+-- that refusal then comes last. It is all that most requests do in Redis, so it makes no call that it can do without.
 local REFRESHES, TRACKED = ARGV[4] == '1', ARGV[5] == '1'
 
 return answers(#KEYS, function(at)
@@ -23,12 +24,10 @@ return answers(#KEYS, function(at)
       created = hash[i + 1]
     end
   end
-  local full, idle = time_to_live(key, own, created, REFRESHES)
+  local full, idle, refused = time_to_live(key, own, created, REFRESHES)
   if not full then
-    if REFRESHES then
-      redis.call('UNLINK', key)
-    end
-    return -5
+    refused = REFRESHES and refusal(redis.pcall('UNLINK', key))
+    return { -5, refused and refused.err or nil }
   end
   local left, due = nil, REFRESHES
   if not (REFRESHES and INTERVAL == 0) then
@@ -36,8 +35,11 @@ return answers(#KEYS, function(at)
     -- Below 0: another program made the session without an end. Else as `Expiry::is_due`.
     due = due and (left < 0 or left > full or full - left >= INTERVAL or left < math.min(idle, full))
   end
-  if due then
-    redis.call('PEXPIRE', key, digits(full))
+  local not_refreshed = due and refusal(redis.pcall('PEXPIRE', key, digits(full)))
+  if not_refreshed then
+    refused, due = not_refreshed, false
+    left = left or redis.call('PTTL', key)
+  elseif due then
     if TRACKED then
       -- A change that a connection makes itself is not told to it, and is the end of tracking that key: it has to be
       -- read again.
@@ -47,5 +49,8 @@ return answers(#KEYS, function(at)
   end
   hash[#hash + 1] = left
   hash[#hash + 1] = due and 1 or 0
+  if refused then
+    hash[#hash + 1] = refused.err
+  end
   return hash
 end)

@@ -8,8 +8,8 @@ use fred::types::Value;
 use super::{
     EXPIRED, NO_SESSION, RedisStore, deadline,
     gather::{Batch, Gather, Question},
-    refusal::strange,
-    run::in_time,
+    refusal::{failed, strange},
+    run::{in_time, refused_on_the_way},
     script::LOAD,
     wire::{expiry_args, milliseconds, record},
 };
@@ -88,16 +88,17 @@ impl RedisStore {
             true => self.near.load(self, ids, &keys, &args).await,
             false => None,
         };
-        let (answers, ticket) = match tracked {
+        let (mut answers, ticket) = match tracked {
             Some((answers, ticket)) => (answers, Some(ticket)),
             None => (self.run(&LOAD, &keys, &args).await?, None),
         };
         if answers.len() != ids.len() {
             return Err(strange());
         }
+        let refused: Vec<_> = answers.iter_mut().map(take_refusal).collect();
         let loaded: Vec<_> = ids.iter().zip(answers).map(decode).collect();
         if let Some(ticket) = ticket {
-            ticket.keep(ids, &loaded, expiry);
+            ticket.keep(ids, &loaded, &refused, expiry);
         }
         for (id, loaded) in ids.iter().zip(&loaded) {
             if !matches!(loaded, Ok(Some(_))) {
@@ -110,14 +111,27 @@ impl RedisStore {
     }
 }
 
-/// What the script answers for one session.
+/// Whether the script was refused what it was to write for a session that it could read, which is logged.
+fn take_refusal(answer: &mut Result<Value, Error>) -> bool {
+    let Ok(answer) = answer else { return false };
+    let Some(refusal) = refused_on_the_way(answer) else {
+        return false;
+    };
+    event::unavailable(&failed(refusal));
+    if let Value::Array(items) = answer {
+        items.pop();
+    }
+    true
+}
+
+/// What the script answers for one session, but for what it was refused.
 fn decode((id, answer): (&SessionId, Result<Value, Error>)) -> Loaded {
     let mut hash = match answer? {
-        Value::Array(hash) => hash,
-        Value::Integer(EXPIRED) => {
+        Value::Array(items) if items == [Value::Integer(EXPIRED)] => {
             event::expired(*id);
             return Ok(None);
         }
+        Value::Array(hash) => hash,
         Value::Integer(NO_SESSION) | Value::Null => return Ok(None),
         _ => return Err(strange()),
     };

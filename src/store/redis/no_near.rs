@@ -47,5 +47,5 @@ pub(super) struct Forgets;
 pub(super) struct Ticket;
 
 impl Ticket {
-    pub(super) fn keep(self, _: &[SessionId], _: &[Loaded], _: Expiry) {}
+    pub(super) fn keep(self, _: &[SessionId], _: &[Loaded], _: &[bool], _: Expiry) {}
 }

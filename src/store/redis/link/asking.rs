@@ -9,8 +9,7 @@ use super::{Connected, END, Link, SHORTEST_SILENCE, SILENCE};
 use crate::store::redis::{
     clock::Clock,
     command::{Ask, Command},
-    keeper::LONGEST_DELAY,
-    refusal::{is_answer, is_passing, silent},
+    refusal::{is_answer, silent},
 };
 
 /// One exchange with the server. Dropped before it is [`answered`](Self::answered), it tells a server that is silent
@@ -60,11 +59,15 @@ impl Asking<'_> {
         };
         self.answered = true;
         self.link.silence.broken();
-        // Another connection may lead to a server that can do it. If it does not, not every request makes one.
-        if let Some(why) = error.and_then(is_passing) {
-            self.link.give_up(self.connected.number, LONGEST_DELAY, why);
+        if let Some(refusal) = error {
+            self.refused(refusal);
         }
         answer
+    }
+
+    /// Takes note of what the server has refused.
+    pub(crate) fn refused(&self, refusal: &fred::error::Error) {
+        self.link.refused(self.connected.number, refusal);
     }
 }
 

@@ -29,6 +29,8 @@ mod refused;
 mod rights;
 #[path = "faults/scene.rs"]
 mod scene;
+#[path = "faults/slow.rs"]
+mod slow;
 #[path = "faults/time.rs"]
 mod time;
 #[path = "faults/unfinished.rs"]

@@ -4,7 +4,7 @@
 use std::{
     mem,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,12 +17,15 @@ use fred::{
     types::{Value, config::Options},
 };
 use tokio::{
+    runtime::Handle,
     sync::{Notify, Semaphore},
+    task::AbortHandle,
     time::{Instant, sleep, timeout_at},
 };
 
 use super::{
-    clock::{Clock, Silence},
+    clock::{Clock, Heard},
+    command::Command,
     connect::{ATTEMPT, Connection, Target, is_replica},
     deadline,
     keeper::{Attention, Keeper, LONGEST_DELAY, with_jitter},
@@ -39,13 +42,9 @@ pub(super) use asking::Asking;
 
 /// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
 const PLACES: usize = 4096;
-/// A server that has said nothing for so long while it was asked is taken for gone, whoever asked it. One who had less
-/// time takes it for gone at the end of that.
-const SILENCE: Duration = Duration::from_secs(1);
-/// So much before its end an operation's time counts as over, at most: some steps of an operation end before it does.
-const END: Duration = Duration::from_millis(50);
-/// But for a server to be gone it must have been asked at least so long ago.
-const SHORTEST_SILENCE: Duration = Duration::from_millis(20);
+/// A server is taken for gone when an operation's time is over and it has said nothing, to anybody, since it was asked
+/// for that; but it has so long in any case, also where the operation has less.
+const SILENCE: Duration = Duration::from_millis(250);
 /// How soon after a failure it is looked for again at first.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// How long a server has for answering a look.
@@ -55,7 +54,8 @@ pub(super) struct Link {
     way: Way,
     state: RwLock<State>,
     places: Semaphore,
-    silence: Silence,
+    heard: Heard,
+    listener: Mutex<Option<Listener>>,
     clock: Clock,
     /// Tells those who wait for the first attempt.
     tried: Notify,
@@ -125,6 +125,13 @@ impl Live {
     }
 }
 
+/// Waits for a word of a server over the connection with this number.
+struct Listener {
+    number: u64,
+    until: Instant,
+    task: AbortHandle,
+}
+
 /// A connection, as one who asks has it.
 pub(super) struct Connected {
     pub(super) client: Client,
@@ -169,7 +176,8 @@ impl Link {
             way,
             state: RwLock::new(state),
             places: Semaphore::new(PLACES),
-            silence: Silence::default(),
+            heard: Heard::default(),
+            listener: Mutex::default(),
             clock: Clock::default(),
             tried: Notify::new(),
             attention: None,
@@ -223,10 +231,10 @@ impl Link {
             // It is not for the server to say anything.
             return Err(unsent(&silent()));
         }
-        self.silence.asked();
         Ok(Asking {
             link: self,
             connected,
+            asked: Instant::now(),
             until,
             importing,
             answered: false,
@@ -308,6 +316,53 @@ impl Link {
         }
     }
 
+    /// A server was asked something at this moment and has not answered. Where it has said nothing at all since then, until
+    /// `until`, it is gone. Nobody waits for its answer any more, so that it is asked something that is answered behind
+    /// that.
+    fn listen(self: &Arc<Self>, connected: &Connected, asked: Instant, until: Instant) {
+        let number = connected.number;
+        if self.heard.since(asked) {
+            return;
+        }
+        if Instant::now() >= until {
+            return self.give_up(number, Duration::ZERO, silent());
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = &*listener {
+            let listens = listener.number == number && !listener.task.is_finished();
+            if listens && listener.until <= until {
+                return;
+            }
+            listener.task.abort();
+        }
+        let (link, client, lost) = (
+            Arc::downgrade(self),
+            connected.client.clone(),
+            connected.lost.clone(),
+        );
+        let listen = async move {
+            let answer = tokio::select! {
+                answer = timeout_at(until, Command::ping().to(&client)) => answer,
+                _ = lost.acquire() => return,
+            };
+            let Some(link) = link.upgrade() else { return };
+            match answer {
+                Ok(Err(error)) if !is_answer(&error) => {}
+                Ok(_) => link.heard.now(),
+                Err(_) if link.heard.since(asked) => {}
+                Err(_) => link.give_up(number, Duration::ZERO, silent()),
+            }
+        };
+        *listener = Some(Listener {
+            number,
+            until,
+            task: runtime.spawn(listen).abort_handle(),
+        });
+    }
+
     fn tell_of_loss(&self) {
         if let Some(attention) = &self.attention {
             attention.lost();
@@ -334,7 +389,6 @@ impl Link {
 
     /// There is a connection; where there was one to a replica, it was not good enough `since` then.
     fn up(&self, live: Live, since: Option<Instant>) {
-        self.silence.broken();
         let before = mem::replace(&mut *self.state_mut(), State::Up(live));
         self.tried.notify_waiters();
         let since = match before {
@@ -447,19 +501,18 @@ async fn keep_connected(link: Weak<Link>, target: Target, mut held: Option<Held>
 
 /// Once one is wanted, a connection to a server that is not known to be a replica, and since when it was wanted.
 async fn a_writer(target: &Target, wanted: &Notify) -> (Connection, Instant) {
-    let (mut since, mut asked) = (Instant::now(), None::<Instant>);
+    let mut since = None;
     loop {
+        let waited = Instant::now();
         wanted.notified().await;
         // What was refused long ago is another story.
-        if asked.is_none_or(|asked| asked.elapsed() > SILENCE) {
-            since = Instant::now();
-        }
+        since = since.filter(|_| waited.elapsed() < LONGEST_DELAY);
+        let since = *since.get_or_insert_with(Instant::now);
         if let Ok(new) = target.connect_to_serve().await
             && !is_replica(&new.client).await
         {
             return (new, since);
         }
-        asked = Some(Instant::now());
         sleep(with_jitter(LONGEST_DELAY)).await;
     }
 }

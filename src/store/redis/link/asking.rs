@@ -1,15 +1,15 @@
 //! [`Asking`]: one exchange with a server.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc};
 
 use fred::{clients::Client, types::Value};
 use tokio::{sync::SemaphorePermit, time::Instant};
 
-use super::{Connected, END, Link, SHORTEST_SILENCE, SILENCE};
+use super::{Connected, Link, SILENCE};
 use crate::store::redis::{
     clock::Clock,
     command::{Ask, Command},
-    refusal::{is_answer, silent},
+    refusal::is_answer,
 };
 
 /// One exchange with the server. Dropped before it is [`answered`](Self::answered), it tells a server that is silent
@@ -17,6 +17,7 @@ use crate::store::redis::{
 pub(crate) struct Asking<'a> {
     pub(super) link: &'a Arc<Link>,
     pub(super) connected: Connected,
+    pub(super) asked: Instant,
     pub(super) until: Instant,
     pub(super) importing: bool,
     pub(super) answered: bool,
@@ -58,7 +59,7 @@ impl Asking<'_> {
             }
         };
         self.answered = true;
-        self.link.silence.broken();
+        self.link.heard.now();
         if let Some(refusal) = error {
             self.refused(refusal);
         }
@@ -74,6 +75,7 @@ impl Asking<'_> {
 impl Ask for Asking<'_> {
     /// Sends it and takes note of its answer.
     async fn ask(&mut self, command: Command) -> Result<Value, fred::error::Error> {
+        (self.asked, self.answered) = (Instant::now(), false);
         let answer = tokio::select! {
             biased;
             answer = self.exchange(command) => answer,
@@ -96,15 +98,10 @@ impl Deref for Asking<'_> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        if self.answered {
-            return;
-        }
-        let silence = self.link.silence.lasts();
-        // A client that leaves says little about the server.
-        let over = Instant::now() + END >= self.until;
-        if silence >= SILENCE || (over && silence >= SHORTEST_SILENCE) {
-            self.link
-                .give_up(self.connected.number, Duration::ZERO, silent());
+        if !self.answered {
+            // Whoever leaves before, or had less time, says little about the server.
+            let until = self.until.max(self.asked + SILENCE);
+            self.link.listen(&self.connected, self.asked, until);
         }
     }
 }

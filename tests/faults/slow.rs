@@ -1,0 +1,106 @@
+//! An answer that comes later than somebody waits for it: that is no end of the connection that all others share. A server
+//! that says nothing at all is found out all the same, and as soon.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use tower_redis_session::ErrorKind;
+
+use crate::common::{HANG, Reply};
+use crate::front::{Front, ms, secs};
+use crate::recovery::connection_of_ours;
+use crate::scene::{MARGIN, at_most, scenarios, server, store, until_back};
+use crate::wire::{Fate, Wire};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_answer_fails_those_who_had_no_time_for_it() {
+    scenarios![slow_answers, silence_after_a_single_question];
+}
+
+const SHORT: [Duration; 4] = [ms(50), ms(20), ms(10), ms(5)];
+
+/// The server stands still for a tenth of a second.
+const SLOW: [&[&str]; 2] = [
+    &["DEBUG", "SLEEP", "0.1"],
+    &[
+        "EVAL",
+        "local function now() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end \
+         local began = now() while now() < began + 100000 do end return 'done'",
+        "0",
+    ],
+];
+
+async fn slow_answers() {
+    let server = server(&["--enable-debug-command", "yes"]).await;
+    let all = store(&server.url()).await;
+    let ours = connection_of_ours(&mut server.client());
+    let patient = Front::on(&all, |b| b.store_timeout(HANG));
+    let browser = patient.logged_in("set user ada").await;
+    for timeout in SHORT {
+        for slow in SLOW {
+            let hurried = browser.at(&Front::on(&all, |b| b.store_timeout(timeout)));
+            let mut other = server.client();
+            let mut failed = 0;
+            // Until somebody met it: a busy machine may let it pass before.
+            while failed == 0 {
+                let mut waits = Vec::new();
+                other = {
+                    let mut stands = tokio::task::spawn_blocking(move || {
+                        let answer = other.cmd(slow);
+                        assert!(!matches!(answer, Reply::Error(_)), "{answer:?}");
+                        other
+                    });
+                    loop {
+                        tokio::select! {
+                            other = &mut stands => break other.unwrap(),
+                            told = hurried.ask("") => {
+                                if told.status != 200 {
+                                    assert_eq!(told.unavailable(), ErrorKind::Timeout);
+                                    failed += 1;
+                                    waits.push(browser.copy().at(&patient).start(""));
+                                }
+                            }
+                        }
+                    }
+                };
+                for request in waits {
+                    let told = request.await.unwrap();
+                    assert_eq!(told.fine().fields["user"], "ada", "who had time for it");
+                }
+            }
+            until_back(&hurried).await;
+            let now = connection_of_ours(&mut server.client());
+            assert_eq!(now, ours, "{timeout:?}, {slow:?}: another connection");
+        }
+    }
+}
+
+/// Nobody else asks, so that nobody else can find out.
+async fn silence_after_a_single_question() {
+    for timeout in [&SHORT[..], &[ms(100), ms(400)]].concat() {
+        for lose in [Fate::Lose, Fate::LoseAnswer] {
+            let server = server(&[]).await;
+            let wire = Wire::to(server.addr()).await;
+            let front = Front::on(&store(&wire.url()).await, |b| b.store_timeout(timeout));
+            let browser = front.logged_in("set user ada").await;
+            let fate = lose.clone();
+            wire.decide(move |_| fate.clone());
+            let began = Instant::now();
+            assert_eq!(browser.ask("").await.unavailable(), ErrorKind::Timeout);
+            while wire.opened() == 1 {
+                assert!(
+                    began.elapsed() < secs(5),
+                    "{timeout:?}: not known to be gone"
+                );
+                sleep(ms(1)).await;
+            }
+            at_most(
+                timeout.max(ms(250)) + MARGIN,
+                began.elapsed(),
+                "finding out",
+            );
+            wire.heal();
+            until_back(&browser).await;
+        }
+    }
+}

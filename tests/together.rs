@@ -6,16 +6,20 @@ mod common;
 #[allow(dead_code, unreachable_pub)]
 mod wire;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Gate, Monitor, RedisServer, bounded, names};
+use common::{Gate, HANG, Monitor, RedisServer, bounded, names};
+use http::{Request, Response};
 use tokio::runtime::Builder;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::{
-    Change, Changes, Error, ErrorKind, Expiry, Record, RedisStore, SessionId, SessionStore, Written,
+    Change, Changes, Error, ErrorKind, Expiry, Record, RedisStore, Session, SessionId,
+    SessionLayer, SessionStore, Written,
 };
 use wire::{Fate, Wire};
 
@@ -398,4 +402,158 @@ async fn sessions_that_are_created_together_are_refused_together_where_memory_is
         assert_eq!(kind, ErrorKind::OutOfMemory);
     }
     assert_eq!(client.cmd(&["DBSIZE"]).int(), 64);
+}
+
+/// Redis answers a session of 10 MB, and its answer is on its way until the gate opens.
+async fn with_large_ones(large: usize, fields: usize, bytes: usize) {
+    let (server, _) = start().await;
+    let wire = Wire::to(server.addr()).await;
+    let store = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let ids = sessions(&store, 64 - large).await;
+    let large: Vec<_> = (0..large).map(|_| SessionId::random()).collect();
+    let mut admin = server.client();
+    for id in &large {
+        let (key, text) = (format!("session:{id}"), "x".repeat(bytes));
+        let names: Vec<_> = (0..fields).map(|n| format!("field-{n}")).collect();
+        for names in names.chunks(1000) {
+            let mut set = vec!["HSET", &key];
+            set.extend(names.iter().flat_map(|name| [name.as_str(), &text]));
+            admin.cmd(&set);
+        }
+        assert_eq!(admin.cmd(&["PEXPIRE", &key, "500000"]).int(), 1);
+    }
+    let gate = Gate::new();
+    let holding = gate.clone();
+    wire.decide(move |_| Fate::HoldLargeAnswer(holding.clone()));
+    let mut monitor = Monitor::start(&server);
+    let patient = |id: SessionId| {
+        let layer = SessionLayer::builder(store.clone()).store_timeout(HANG);
+        let handler = service_fn(async |request: Request<()>| {
+            let session = request.extensions().get::<Session>().expect("a session");
+            Ok::<_, Infallible>(Response::new(session.entries()))
+        });
+        let request = Request::get("/").header("cookie", format!("session_id={id}"));
+        let service = layer.build().unwrap().layer(handler);
+        service.oneshot(request.body(()).unwrap())
+    };
+    let slow: Vec<_> = large.iter().map(|id| tokio::spawn(patient(*id))).collect();
+    // Somebody else who asks for one of them, too.
+    let twin = tokio::spawn(patient(large[0]));
+    let quick = all(ids.iter().map(|id| patient(*id))).await;
+    for (n, answer) in quick.into_iter().enumerate() {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.body()["n"], n.to_string());
+    }
+    bounded("a large answer", gate.arrived()).await;
+    assert!(slow.iter().all(|load| !load.is_finished()));
+    gate.open();
+    for load in slow.into_iter().chain([twin]) {
+        let answer = bounded("a large one", load).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.body().len(), fields);
+        assert_eq!(answer.body()["field-0"].len(), bytes);
+    }
+    // One for all, and one for each of those; each refreshed once.
+    let commands = monitor.all();
+    let count = |name: &str| names(&commands).iter().filter(|it| *it == name).count();
+    assert_eq!(count("EVALSHA"), 1 + large.len());
+    assert_eq!(count("PEXPIRE"), 64);
+    for id in &large {
+        let left = admin.cmd(&["PTTL", &format!("session:{id}")]).int();
+        assert!(left > 500_000, "{left}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_session_holds_up_none_that_are_asked_for_with_it() {
+    with_large_ones(1, 1, 10_000_000).await;
+}
+
+#[tokio::test]
+async fn a_session_of_many_fields_holds_up_none_that_are_asked_for_with_it() {
+    with_large_ones(1, 100_000, 10).await;
+}
+
+#[tokio::test]
+async fn several_large_sessions_hold_up_none_that_are_asked_for_with_them() {
+    with_large_ones(5, 1, 2_000_000).await;
+}
+
+/// It would be read twice.
+#[tokio::test]
+async fn a_large_session_that_is_alone_is_asked_for_once() {
+    let (server, store) = start().await;
+    let id = SessionId::random();
+    let large = "x".repeat(10_000_000);
+    server
+        .client()
+        .cmd(&["HSET", &format!("session:{id}"), "n", &large]);
+    let mut monitor = Monitor::start(&server);
+    // Of a page's requests, too.
+    for loaded in all((0..12).map(|_| load(&store, id))).await {
+        assert_eq!(field(&loaded.unwrap().unwrap(), "n").len(), large.len());
+    }
+    let commands = monitor.all();
+    assert_eq!(names(&commands), ["EVALSHA", "HGETALL", "PEXPIRE"]);
+}
+
+/// As large as a layer lets a session become by default, and the layer's own fields.
+#[tokio::test]
+async fn a_session_of_the_usual_size_is_answered_with_the_others() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 2).await;
+    let key = format!("session:{}", ids[0]);
+    let mut admin = server.client();
+    // With its name, and the field that it has.
+    let most = 65 * 1024 - "ntext0".len();
+    admin.cmd(&["HSET", &key, "text", &"x".repeat(most)]);
+    let mut monitor = Monitor::start(&server);
+    assert!(
+        all(ids.iter().map(|id| load(&store, *id)))
+            .await
+            .iter()
+            .all(|it| matches!(it, Ok(Some(_))))
+    );
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+    admin.cmd(&["HSET", &key, "text", &"x".repeat(most + 1)]);
+    monitor.all();
+    let loaded = all(ids.iter().map(|id| load(&store, *id))).await;
+    let record = loaded[0].as_ref().unwrap().as_ref().expect("a session");
+    assert_eq!(field(record, "text").len(), most + 1);
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"; 2]);
+}
+
+/// A write that comes while one of a batch is asked for by itself is seen by whoever asks after it.
+#[tokio::test]
+async fn a_large_session_that_has_gone_meanwhile_is_gone() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 2).await;
+    let key = format!("session:{}", ids[0]);
+    let mut admin = server.client();
+    admin.cmd(&["HSET", &key, "text", &"x".repeat(100_000)]);
+    let wire = Wire::to(server.addr()).await;
+    let store = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let gate = Gate::new();
+    let (holding, mut loads) = (gate.clone(), 0);
+    wire.decide(move |sent| {
+        loads += usize::from(sent.is_load());
+        match sent.is_load() && loads == 2 {
+            true => Fate::Hold(holding.clone()),
+            false => Fate::Pass,
+        }
+    });
+    let both = tokio::spawn({
+        let loads = [load(&store, ids[0]), load(&store, ids[1])];
+        all(loads)
+    });
+    bounded("the second command", gate.arrived()).await;
+    admin.cmd(&["DEL", &key]);
+    gate.open();
+    let loaded = bounded("both", both).await.unwrap();
+    assert!(matches!(loaded[..], [Ok(None), Ok(Some(_))]), "{loaded:?}");
 }

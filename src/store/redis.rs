@@ -68,7 +68,7 @@ const DIRECT: Duration = Duration::from_secs(1);
 ///
 /// | operation | commands |
 /// | --- | --- |
-/// | load | one script for all sessions, at most 64, that are asked for at the same moment: `HGETALL` and `PEXPIRE` for each. On a cluster one for each session |
+/// | load | one script for all sessions, at most 64, that are asked for at the same moment: `HGETALL` and `PEXPIRE` for each. On a cluster one for each session. One of more than 65 KiB, for which the others would wait, once more by itself |
 /// | load, with `refresh_interval` | the same with `PTTL`, and `PEXPIRE` only where it is due |
 /// | create, update | one script for all that are asked for at the same moment; on a cluster one for each |
 /// | renew | two scripts, one after the other: the new key is made, then the old one goes away. On a cluster a copy by `HGETALL` and two scripts |

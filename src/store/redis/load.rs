@@ -22,18 +22,29 @@ use crate::{
     store::{PATIENCE, Patience, Record},
 };
 
-pub(super) type Loaded = Result<Option<Record>, Error>;
+/// What the script answers for a session that is too large to be answered with others.
+const LARGE: i64 = -7;
+
+pub(super) type Loaded = Result<Found, Error>;
+
+#[derive(Clone)]
+pub(super) enum Found {
+    Session(Record),
+    Nothing,
+    /// It is too large to be answered with others, who would wait for it.
+    Large,
+}
 
 /// What the loads of one command have in common.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
     expiry: Expiry,
     refresh: bool,
-    /// On a cluster, where two sessions are on two servers, or will be.
+    /// One that is large, or on a cluster, where two sessions are on two servers, or will be.
     only: Option<SessionId>,
 }
 
-pub(super) type Loads = Gather<Kind, SessionId, Option<Record>>;
+pub(super) type Loads = Gather<Kind, SessionId, Found>;
 
 impl RedisStore {
     /// Loads a session together with those that others load at this moment.
@@ -42,26 +53,34 @@ impl RedisStore {
         id: SessionId,
         expiry: Expiry,
         refresh: bool,
-    ) -> Loaded {
-        let asked = Question {
-            kind: Kind {
-                expiry,
-                refresh,
-                only: self.servers.is_cluster().then_some(id),
-            },
-            question: id,
-            bytes: 0,
-            until: deadline(),
-        };
-        let load = || {
-            let store = self.clone();
-            |batch| async move { store.load_all(batch).await }
-        };
-        // Requests of one client that come together, as those of a page do, share a load.
-        self.loads.ask(asked, SessionId::eq, load).await
+    ) -> Result<Option<Record>, Error> {
+        let mut only = self.servers.is_cluster().then_some(id);
+        loop {
+            let asked = Question {
+                kind: Kind {
+                    expiry,
+                    refresh,
+                    only,
+                },
+                question: id,
+                bytes: 0,
+                until: deadline(),
+            };
+            let load = || {
+                let store = self.clone();
+                |batch| async move { store.load_all(batch).await }
+            };
+            // Requests of one client that come together, as those of a page do, share a load.
+            match self.loads.ask(asked, SessionId::eq, load).await? {
+                Found::Session(record) => return Ok(Some(record)),
+                Found::Nothing => return Ok(None),
+                Found::Large if only.is_none() => only = Some(id),
+                Found::Large => return Err(strange()),
+            }
+        }
     }
 
-    async fn load_all(&self, batch: Batch<Kind, SessionId, Option<Record>>) {
+    async fn load_all(&self, batch: Batch<Kind, SessionId, Found>) {
         let Kind {
             expiry, refresh, ..
         } = batch.kind;
@@ -101,7 +120,7 @@ impl RedisStore {
             ticket.keep(ids, &loaded, &refused, expiry);
         }
         for (id, loaded) in ids.iter().zip(&loaded) {
-            if !matches!(loaded, Ok(Some(_))) {
+            if matches!(loaded, Ok(Found::Nothing) | Err(_)) {
                 // The script may have ended it, of which a connection that is told of changes is not told: this is its
                 // own. Another layer's time for it may not be over.
                 let _forgets = self.near.forgets([*id]);
@@ -129,10 +148,11 @@ fn decode((id, answer): (&SessionId, Result<Value, Error>)) -> Loaded {
     let mut hash = match answer? {
         Value::Array(items) if items == [Value::Integer(EXPIRED)] => {
             event::expired(*id);
-            return Ok(None);
+            return Ok(Found::Nothing);
         }
         Value::Array(hash) => hash,
-        Value::Integer(NO_SESSION) | Value::Null => return Ok(None),
+        Value::Integer(LARGE) => return Ok(Found::Large),
+        Value::Integer(NO_SESSION) | Value::Null => return Ok(Found::Nothing),
         _ => return Err(strange()),
     };
     let (Some(refreshed), Some(left)) = (hash.pop(), hash.pop()) else {
@@ -143,7 +163,7 @@ fn decode((id, answer): (&SessionId, Result<Value, Error>)) -> Loaded {
     };
     let mut record = record(fields(&hash).ok_or_else(strange)?, milliseconds(left));
     record.refreshed = refreshed == 1;
-    Ok(Some(record))
+    Ok(Found::Session(record))
 }
 
 /// The fields in memory of their own: otherwise each of them would keep the whole answer, with the sessions of others,

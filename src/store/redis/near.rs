@@ -19,7 +19,7 @@ use self::{companion::Companion, trust::Trust};
 use super::{
     RedisStore, deadline,
     link::Link,
-    load::Loaded,
+    load::{Found, Loaded},
     refusal::{failed, redirection},
     run::{or_refusal, refused_on_the_way},
     script::LOAD,
@@ -172,7 +172,7 @@ impl Ticket {
             .zip(&self.changes)
             .zip(loaded.iter().zip(refused));
         for ((id, changes), loaded) in found {
-            let (Ok(Some(record)), false) = loaded else {
+            let (Ok(Found::Session(record)), false) = loaded else {
                 continue;
             };
             let entry = Entry {

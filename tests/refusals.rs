@@ -256,3 +256,21 @@ async fn a_refused_refresh_is_logged_by_its_kind() {
     let recovered = events::lines();
     assert!(recovered.iter().all(|line| !line.contains("recovered")));
 }
+
+/// Without its beginning a session has no absolute end: a write that cannot store that is not done.
+#[tokio::test]
+async fn a_write_that_cannot_store_the_beginning_is_refused() {
+    let server = RedisServer::start_with(&["--maxmemory-policy", "noeviction"]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let mut admin = server.client();
+    let id = SessionId::random();
+    let key = key(&id.to_string());
+    admin.cmd(&["HSET", &key, "user", "ann"]);
+    admin.cmd(&["EXPIRE", &key, "500"]);
+    assert_eq!(admin.cmd(&["CONFIG", "SET", "maxmemory", "1"]), ok());
+    let expiry = Expiry::new(secs(900)).with_absolute_timeout(secs(3600));
+    let touched = store.update(id, &Changes::default(), expiry).await;
+    let kind = touched.expect_err("no memory").kind();
+    assert_eq!(kind, ErrorKind::OutOfMemory);
+    assert!(admin.cmd(&["TTL", &key]).int() <= 500);
+}

@@ -120,7 +120,7 @@ const DIRECT: Duration = Duration::from_secs(1);
 /// Every key begins with the prefix. The commands are `HGETALL`, `PEXPIRE`, `UNLINK`, `EVALSHA`, `EVAL` and, inside scripts, `TYPE`,
 /// `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL` and `RENAME`;
 /// on connecting `PING` and `TIME`, `SELECT` where the URL names a database, and `INFO`, `CLIENT` and `SCRIPT LOAD`,
-/// which may be refused. A user who lacks one of them gets an error of the kind
+/// which may be refused; a silent server gets a `PING` more. A user who lacks one of them gets an error of the kind
 /// *NotPermitted*, and an update may be half done.
 ///
 /// A cluster needs *CLUSTER SLOTS* and *ASKING* as well, and *CLUSTER INFO*, which may be refused; a master behind a

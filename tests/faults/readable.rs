@@ -249,12 +249,16 @@ async fn a_replica() {
 /// The same where the client connects by itself.
 async fn a_replica_of_a_pool() {
     let server = server(&[]).await;
-    let config = Config::from_url(&server.url()).expect("a URL");
-    let mut builder = Builder::from_config(config);
+    let asked = pool(server.url()).await;
+    is_a_replica(server, asked).await;
+}
+
+async fn pool(url: String) -> RedisStore {
+    let mut builder = Builder::from_config(Config::from_url(&url).expect("a URL"));
     builder.set_policy(ReconnectPolicy::new_exponential(0, 10, 1000, 2));
     let pool = builder.build_pool(1).expect("a pool");
     pool.init().await.expect("a connection");
-    is_a_replica(server, RedisStore::from_pool(pool)).await;
+    RedisStore::from_pool(pool)
 }
 
 async fn is_a_replica(server: RedisServer, asked: RedisStore) {
@@ -379,9 +383,18 @@ async fn a_refused_refresh_costs_no_connection() {
 /// A read that a replica serves is what finds out that another server has taken over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_is_left_for_a_server_that_writes() {
+    is_left(async |url| store(&url).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_is_left_by_a_pool_of_the_callers() {
+    is_left(pool).await;
+}
+
+async fn is_left(connect: impl AsyncFnOnce(String) -> RedisStore) {
     let (old, new) = (server(&[]).await, server(&[]).await);
     let wire = Wire::to(old.addr()).await;
-    let asked = store(&wire.url()).await;
+    let asked = connect(wire.url()).await;
     let browser = front(&asked, |b| b).browser();
     let id = add(&old, &[]);
     browser.hold(&id);

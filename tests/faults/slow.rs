@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tower_redis_session::ErrorKind;
 
-use crate::common::{HANG, Reply};
+use crate::common::{Gate, HANG, Reply};
 use crate::front::{Front, ms, secs};
 use crate::recovery::connection_of_ours;
-use crate::scene::{Admin, MARGIN, at_most, scenarios, server, store, until_back};
+use crate::scene::{Admin, MARGIN, at_most, eventually, scenarios, server, store, until_back};
 use crate::wire::{Fate, Wire};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_answer_fails_those_who_had_no_time_for_it() {
-    scenarios![slow_answers, silence_after_a_single_question];
+    scenarios![
+        slow_answers,
+        an_answer_to_somebody_else,
+        silence_after_a_single_question
+    ];
 }
 
 const SHORT: [Duration; 4] = [ms(50), ms(20), ms(10), ms(5)];
@@ -73,6 +77,37 @@ async fn slow_answers() {
             assert_eq!(now, ours, "{timeout:?}, {slow:?}: another connection");
         }
     }
+}
+
+/// Who waits for nothing meanwhile hears that the server speaks.
+async fn an_answer_to_somebody_else() {
+    let server = server(&[]).await;
+    let wire = Wire::to(server.addr()).await;
+    let all = store(&wire.url()).await;
+    let patient = Front::on(&all, |b| b.store_timeout(HANG));
+    let browsers = [(); 3].map(|()| patient.logged_in("set user ada"));
+    let [first, hurried, last] = browsers;
+    let (first, hurried, last) = tokio::join!(first, hurried, last);
+    let gates = [Gate::new(), Gate::new()];
+    let mut held = gates.clone().into_iter();
+    wire.decide(move |_| match held.next() {
+        Some(gate) => Fate::HoldAnswer(gate),
+        None => Fate::Pass,
+    });
+    let before = server.calls("evalsha");
+    let first = first.start("");
+    gates[0].arrived().await;
+    let hurried = hurried.at(&Front::on(&all, |b| b.store_timeout(secs(2))));
+    let hurried = hurried.start("");
+    eventually("both are asked", || server.calls("evalsha") == before + 2).await;
+    let last = last.start("");
+    // After the second has asked, the first is answered.
+    gates[0].open();
+    first.await.unwrap().fine();
+    assert_eq!(hurried.await.unwrap().unavailable(), ErrorKind::Timeout);
+    gates[1].open();
+    last.await.unwrap().fine();
+    assert_eq!(wire.opened(), 1);
 }
 
 /// Nobody else asks, so that nobody else can find out. The question may be the second that an operation asks, behind one

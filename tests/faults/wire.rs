@@ -31,6 +31,7 @@ pub enum Fate {
     /// It is done, and its answer waits at the gate, and all that follow behind it.
     HoldAnswer(Gate),
     /// It is done, and where its answer is larger than a megabyte, that waits at the gate, and all that follow behind it.
+    #[allow(dead_code, reason = "not every binary that includes this uses it")]
     HoldLargeAnswer(Gate),
 }
 

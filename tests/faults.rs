@@ -19,6 +19,8 @@ mod late;
 mod logins;
 #[path = "faults/places.rs"]
 mod places;
+#[path = "faults/readable.rs"]
+mod readable;
 #[path = "faults/recovery.rs"]
 mod recovery;
 #[path = "faults/refused.rs"]
@@ -27,6 +29,8 @@ mod refused;
 mod rights;
 #[path = "faults/scene.rs"]
 mod scene;
+#[path = "faults/slow.rs"]
+mod slow;
 #[path = "faults/time.rs"]
 mod time;
 #[path = "faults/unfinished.rs"]

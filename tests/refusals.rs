@@ -230,3 +230,64 @@ async fn a_long_session_stays_long_wherever_its_first_request_is_dropped() {
     }
     assert!(completed, "with so many polls the request is through");
 }
+
+/// The lines about an event since the last [`events::record`], at error and at debug level.
+fn logged(event: &str, about: &str) -> [usize; 2] {
+    let lines = events::lines();
+    [" ERROR ", " DEBUG "].map(|level| {
+        let named = |line: &&String| line.contains(event) && line.contains(about);
+        let lines = lines.iter().filter(named);
+        lines.filter(|line| line.contains(level)).count()
+    })
+}
+
+/// A refused refresh is an event as any other failure of the store, also where its request gets its session: once in ten
+/// seconds at its level, however many requests meet it.
+#[tokio::test]
+async fn a_refused_refresh_is_logged_by_its_kind() {
+    let app = RedisApp::start().await;
+    let mut redis = app.store.client();
+    assert_eq!(app.ask("set user ann").await, json!([null]));
+    events::record();
+    let few = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    assert_eq!(redis.cmd(&few), ok());
+    for _ in 0..3 {
+        assert_eq!(app.ask("get user").await, json!(["ann"]));
+    }
+    assert_eq!(logged("unavailable", "kind=NoReplicas"), [1, 2]);
+    let enough = ["CONFIG", "SET", "min-replicas-to-write", "0"];
+    assert_eq!(redis.cmd(&enough), ok());
+    events::record();
+    assert_eq!(app.ask("get user").await, json!(["ann"]));
+    assert_eq!(logged("unavailable", ""), [0, 0]);
+    // A replica that is left for no other one is one outage, however often another is looked for.
+    assert_eq!(redis.cmd(&["REPLICAOF", "127.0.0.1", "1"]), ok());
+    let began = std::time::Instant::now();
+    while began.elapsed() < secs(1) {
+        assert_eq!(app.ask("get user").await, json!(["ann"]));
+    }
+    let [errors, others] = logged("unavailable", "kind=ReadOnly");
+    assert!(errors <= 1 && others > 10, "{errors} {others}");
+    let recovered = events::lines();
+    assert!(recovered.iter().all(|line| !line.contains("recovered")));
+}
+
+/// Without its beginning a session has no absolute end: a write that cannot store that is not done.
+#[tokio::test]
+async fn a_write_that_cannot_store_the_beginning_is_refused() {
+    let server = RedisServer::start_with(&["--maxmemory-policy", "noeviction"]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let mut admin = server.client();
+    let id = SessionId::random();
+    let key = key(&id.to_string());
+    admin.cmd(&["HSET", &key, "user", "ann"]);
+    admin.cmd(&["EXPIRE", &key, "500"]);
+    assert_eq!(admin.cmd(&["CONFIG", "SET", "maxmemory", "1"]), ok());
+    let expiry = Expiry::new(secs(900)).with_absolute_timeout(secs(3600));
+    let touched = store
+        .update(id.key(), &Changes::default(), context(expiry))
+        .await;
+    let kind = touched.expect_err("no memory").kind();
+    assert_eq!(kind, ErrorKind::OutOfMemory);
+    assert!(admin.cmd(&["TTL", &key]).int() <= 500);
+}

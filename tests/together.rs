@@ -8,16 +8,19 @@ mod context;
 #[allow(dead_code, unreachable_pub)]
 mod wire;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Gate, Monitor, RedisServer, bounded, names};
+use common::{Gate, HANG, Monitor, RedisServer, bounded, names};
+use http::{Request, Response};
 use tokio::runtime::Builder;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::store::{Change, Changes, Expiry, Record, SessionStore, Written};
-use tower_redis_session::{Error, ErrorKind, RedisStore, SessionId};
+use tower_redis_session::{Error, ErrorKind, RedisStore, Session, SessionId, SessionLayer};
 
 use context::context;
 use wire::{Fate, Wire};
@@ -197,8 +200,8 @@ async fn a_write_that_fails_fails_alone() {
     );
 }
 
-/// Loads a live session that needs no refresh together with another one, as one command, in either order: the one is
-/// there, and the other refused.
+/// Loads a live session that needs no refresh together with one that is not there, as one command, in either order: the
+/// one is there, and the other refused.
 async fn refused_alone(
     server: &RedisServer,
     store: &RedisStore,
@@ -240,32 +243,68 @@ async fn a_load_that_there_are_no_replicas_for_is_refused_alone() {
     refused_alone(&server, &store, both, expiry, ErrorKind::NoReplicas).await;
 }
 
-/// A session of another program gets its creation time with its first load.
+/// Those that are there are served beside one that is not, as one command: what cannot be refreshed as it is.
 #[tokio::test]
-async fn a_load_that_there_is_no_memory_for_is_refused_alone() {
+async fn each_load_that_can_be_answered_is_where_nothing_is_written() {
     let (server, store) = start().await;
     let expiry = EXPIRY()
         .with_refresh_interval(Duration::from_secs(60))
         .with_absolute_timeout(Duration::from_secs(3600));
-    let [live, foreign] = [SessionId::random(), SessionId::random()];
-    let created = store
-        .create(live.key(), &set("n", "0"), context(expiry))
-        .await;
-    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
     let mut admin = server.client();
-    let key = format!("session:{foreign}");
-    admin.cmd(&["HSET", &key, "n", "1"]);
-    admin.cmd(&["PEXPIRE", &key, "960000"]);
-    let full = ["CONFIG", "SET", "maxmemory", "1"];
-    assert_eq!(admin.cmd(&full).text(), "OK");
-    refused_alone(
-        &server,
-        &store,
-        [live, foreign],
-        expiry,
-        ErrorKind::OutOfMemory,
-    )
-    .await;
+    let mut add = |n: &str, created: &[&str], left: &str| {
+        let id = SessionId::random();
+        let key = format!("session:{id}");
+        let set = [&["HSET", &key, "n", n], created].concat();
+        assert!(admin.cmd(&set).int() > 0);
+        assert_eq!(admin.cmd(&["PEXPIRE", &key, left]).int(), 1);
+        id
+    };
+    let began = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let began = began.as_millis().to_string();
+    let due = add("due", &["@created", &began], "500000");
+    let fresh = add("fresh", &["@created", &began], "959000");
+    let foreign = add("foreign", &[], "959000");
+    let ended = add("ended", &["@created", "1"], "500000");
+    let absent = SessionId::random();
+    let few = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    assert_eq!(admin.cmd(&few).text(), "OK");
+    let mut monitor = Monitor::start(&server);
+    let mut ids = [due, fresh, foreign, ended, absent];
+    // Without an interval each of them is due.
+    let always = expiry.with_refresh_interval(Duration::ZERO);
+    for turn in 0..2 * ids.len() {
+        ids.rotate_left(1);
+        let expiry = [expiry, always][turn % 2];
+        let loads = ids.map(|id| {
+            let store = store.clone();
+            async move { (id, store.load(id.key(), true, context(expiry)).await) }
+        });
+        let loaded = all(loads).await;
+        assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+        for (id, loaded) in loaded {
+            if id == absent {
+                let kind = loaded.expect_err("it may be elsewhere").kind();
+                assert_eq!(kind, ErrorKind::NoReplicas);
+                continue;
+            }
+            let record = loaded.expect("it is there");
+            if id == ended {
+                assert!(record.is_none());
+                continue;
+            }
+            let record = record.expect("a session");
+            let (n, left) = match id {
+                _ if id == due => ("due", 500),
+                _ if id == fresh => ("fresh", 959),
+                _ => ("foreign", 959),
+            };
+            assert_eq!(field(&record, "n"), n);
+            assert!(!record.refreshed, "{n}");
+            let left = Duration::from_secs(left);
+            let least = left.saturating_sub(Duration::from_secs(60));
+            assert!((least..=left).contains(&record.time_to_live), "{record:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -372,4 +411,158 @@ async fn sessions_that_are_created_together_are_refused_together_where_memory_is
         assert_eq!(kind, ErrorKind::OutOfMemory);
     }
     assert_eq!(client.cmd(&["DBSIZE"]).int(), 64);
+}
+
+/// Redis answers a session of 10 MB, and its answer is on its way until the gate opens.
+async fn with_large_ones(large: usize, fields: usize, bytes: usize) {
+    let (server, _) = start().await;
+    let wire = Wire::to(server.addr()).await;
+    let store = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let ids = sessions(&store, 64 - large).await;
+    let large: Vec<_> = (0..large).map(|_| SessionId::random()).collect();
+    let mut admin = server.client();
+    for id in &large {
+        let (key, text) = (format!("session:{id}"), "x".repeat(bytes));
+        let names: Vec<_> = (0..fields).map(|n| format!("field-{n}")).collect();
+        for names in names.chunks(1000) {
+            let mut set = vec!["HSET", &key];
+            set.extend(names.iter().flat_map(|name| [name.as_str(), &text]));
+            admin.cmd(&set);
+        }
+        assert_eq!(admin.cmd(&["PEXPIRE", &key, "500000"]).int(), 1);
+    }
+    let gate = Gate::new();
+    let holding = gate.clone();
+    wire.decide(move |_| Fate::HoldLargeAnswer(holding.clone()));
+    let mut monitor = Monitor::start(&server);
+    let patient = |id: SessionId| {
+        let layer = SessionLayer::builder(store.clone()).store_timeout(HANG);
+        let handler = service_fn(async |request: Request<()>| {
+            let session = request.extensions().get::<Session>().expect("a session");
+            Ok::<_, Infallible>(Response::new(session.entries()))
+        });
+        let request = Request::get("/").header("cookie", format!("session_id={id}"));
+        let service = layer.build().unwrap().layer(handler);
+        service.oneshot(request.body(()).unwrap())
+    };
+    let slow: Vec<_> = large.iter().map(|id| tokio::spawn(patient(*id))).collect();
+    // Somebody else who asks for one of them, too.
+    let twin = tokio::spawn(patient(large[0]));
+    let quick = all(ids.iter().map(|id| patient(*id))).await;
+    for (n, answer) in quick.into_iter().enumerate() {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.body()["n"], n.to_string());
+    }
+    bounded("a large answer", gate.arrived()).await;
+    assert!(slow.iter().all(|load| !load.is_finished()));
+    gate.open();
+    for load in slow.into_iter().chain([twin]) {
+        let answer = bounded("a large one", load).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.body().len(), fields);
+        assert_eq!(answer.body()["field-0"].len(), bytes);
+    }
+    // One for all, and one for each of those; each refreshed once.
+    let commands = monitor.all();
+    let count = |name: &str| names(&commands).iter().filter(|it| *it == name).count();
+    assert_eq!(count("EVALSHA"), 1 + large.len());
+    assert_eq!(count("PEXPIRE"), 64);
+    for id in &large {
+        let left = admin.cmd(&["PTTL", &format!("session:{id}")]).int();
+        assert!(left > 500_000, "{left}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_session_holds_up_none_that_are_asked_for_with_it() {
+    with_large_ones(1, 1, 10_000_000).await;
+}
+
+#[tokio::test]
+async fn a_session_of_many_fields_holds_up_none_that_are_asked_for_with_it() {
+    with_large_ones(1, 100_000, 10).await;
+}
+
+#[tokio::test]
+async fn several_large_sessions_hold_up_none_that_are_asked_for_with_them() {
+    with_large_ones(5, 1, 2_000_000).await;
+}
+
+/// It would be read twice.
+#[tokio::test]
+async fn a_large_session_that_is_alone_is_asked_for_once() {
+    let (server, store) = start().await;
+    let id = SessionId::random();
+    let large = "x".repeat(10_000_000);
+    server
+        .client()
+        .cmd(&["HSET", &format!("session:{id}"), "n", &large]);
+    let mut monitor = Monitor::start(&server);
+    // Of a page's requests, too.
+    for loaded in all((0..12).map(|_| load(&store, id))).await {
+        assert_eq!(field(&loaded.unwrap().unwrap(), "n").len(), large.len());
+    }
+    let commands = monitor.all();
+    assert_eq!(names(&commands), ["EVALSHA", "HGETALL", "PEXPIRE"]);
+}
+
+/// As large as a layer lets a session become by default, and the layer's own fields.
+#[tokio::test]
+async fn a_session_of_the_usual_size_is_answered_with_the_others() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 2).await;
+    let key = format!("session:{}", ids[0]);
+    let mut admin = server.client();
+    // With its name, and the field that it has.
+    let most = 65 * 1024 - "ntext0".len();
+    admin.cmd(&["HSET", &key, "text", &"x".repeat(most)]);
+    let mut monitor = Monitor::start(&server);
+    assert!(
+        all(ids.iter().map(|id| load(&store, *id)))
+            .await
+            .iter()
+            .all(|it| matches!(it, Ok(Some(_))))
+    );
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+    admin.cmd(&["HSET", &key, "text", &"x".repeat(most + 1)]);
+    monitor.all();
+    let loaded = all(ids.iter().map(|id| load(&store, *id))).await;
+    let record = loaded[0].as_ref().unwrap().as_ref().expect("a session");
+    assert_eq!(field(record, "text").len(), most + 1);
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"; 2]);
+}
+
+/// A write that comes while one of a batch is asked for by itself is seen by whoever asks after it.
+#[tokio::test]
+async fn a_large_session_that_has_gone_meanwhile_is_gone() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 2).await;
+    let key = format!("session:{}", ids[0]);
+    let mut admin = server.client();
+    admin.cmd(&["HSET", &key, "text", &"x".repeat(100_000)]);
+    let wire = Wire::to(server.addr()).await;
+    let store = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let gate = Gate::new();
+    let (holding, mut loads) = (gate.clone(), 0);
+    wire.decide(move |sent| {
+        loads += usize::from(sent.is_load());
+        match sent.is_load() && loads == 2 {
+            true => Fate::Hold(holding.clone()),
+            false => Fate::Pass,
+        }
+    });
+    let both = tokio::spawn({
+        let loads = [load(&store, ids[0]), load(&store, ids[1])];
+        all(loads)
+    });
+    bounded("the second command", gate.arrived()).await;
+    admin.cmd(&["DEL", &key]);
+    gate.open();
+    let loaded = bounded("both", both).await.unwrap();
+    assert!(matches!(loaded[..], [Ok(None), Ok(Some(_))]), "{loaded:?}");
 }

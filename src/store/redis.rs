@@ -68,7 +68,7 @@ const DIRECT: Duration = Duration::from_secs(1);
 ///
 /// | operation | commands |
 /// | --- | --- |
-/// | load | one script for all sessions, at most 64, that are asked for at the same moment: `HGETALL` and `PEXPIRE` for each. On a cluster one for each session |
+/// | load | one script for all sessions, at most 64, that are asked for at the same moment: `HGETALL` and `PEXPIRE` for each. On a cluster one for each session. One of more than 65 KiB, for which the others would wait, once more by itself |
 /// | load, with `refresh_interval` | the same with `PTTL`, and `PEXPIRE` only where it is due |
 /// | create, update | one script for all that are asked for at the same moment; on a cluster one for each |
 /// | renew | two scripts, one after the other: the new key is made, then the old one goes away. On a cluster a copy by `HGETALL` and two scripts |
@@ -84,9 +84,16 @@ const DIRECT: Duration = Duration::from_secs(1);
 ///
 /// Each operation ends within the layer's `store_timeout` (1 second where no layer asks; a delete, for which a client may
 /// have stopped waiting, within 1 second if that is longer), whatever happens to the server, the network or the
-/// connection. Once a connection is lost, or an operation's time is over and the server has said nothing in it (or nothing for 1 second, whoever asked), operations fail at once, and a new connection is tried
+/// connection. Once a connection is lost, or an operation's time is over and the server has said nothing in it, to anybody
+/// (in a quarter of a second, where the operation has less), operations fail at once, and a new connection is tried
 /// for, at first after at most 10 milliseconds, later after 125 to 250, by one task a server. When there is one again, an
 /// event `recovered` says so. At most 4096 operations are under way at once; more wait for a place, within their time.
+///
+/// A session that can be read is loaded also where Redis refuses to write (`MISCONF`, `NOREPLICAS`, `OOM`, `READONLY` of a
+/// replica that has it, a right that is missing): with the time to live that it has, not refreshed, and an event
+/// `unavailable` says why. An absolute end of which the beginning was to be stored is counted from that request; a session
+/// past its end is none, whether or not it can be deleted. That there is no such session is only believed from a server
+/// that may write. While a replica is read, a server that writes is looked for.
 ///
 /// A write that was reported as failed may have happened before that, where only its answer was lost. It does not
 /// happen later: each script that writes carries the layer's deadline in the server's time, and does nothing when it
@@ -113,7 +120,7 @@ const DIRECT: Duration = Duration::from_secs(1);
 /// Every key begins with the prefix. The commands are `HGETALL`, `PEXPIRE`, `UNLINK`, `EVALSHA`, `EVAL` and, inside scripts, `TYPE`,
 /// `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL` and `RENAME`;
 /// on connecting `PING` and `TIME`, `SELECT` where the URL names a database, and `INFO`, `CLIENT` and `SCRIPT LOAD`,
-/// which may be refused. A user who lacks one of them gets an error of the kind
+/// which may be refused; a silent server gets a `PING` more. A user who lacks one of them gets an error of the kind
 /// *NotPermitted*, and an update may be half done.
 ///
 /// A cluster needs *CLUSTER SLOTS* and *ASKING* as well, and *CLUSTER INFO*, which may be refused; a master behind a

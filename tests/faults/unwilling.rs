@@ -119,14 +119,14 @@ async fn misconfigured() {
     };
     let kind = ErrorKind::Misconfigured;
     writes_refused(&browser, &front.browser(), refuse, kind).await;
-    refuses(&server, &server.url(), &browser, kind, false).await;
+    refuses(&server, &server.url(), &browser, kind).await;
     assert_eq!(front.store().ping().await.unwrap_err().kind(), kind);
     reads(&reader).await;
     // So it goes on when the connection is lost meanwhile.
     let lost = connection_of_ours(&mut server.admin());
     server.admin().cmd(&["CLIENT", "KILL", "ID", &lost]);
     let began = Instant::now();
-    while browser.ask("").await.unavailable() != kind {
+    while browser.ask("set user eve").await.unavailable() != kind {
         assert!(began.elapsed() < HANG, "no new connection");
         sleep(ms(5)).await;
     }
@@ -166,7 +166,7 @@ async fn no_replicas() {
     let refuse = async || server.set("min-replicas-to-write", "1");
     let kind = ErrorKind::NoReplicas;
     writes_refused(&browser, &front.browser(), refuse, kind).await;
-    refuses(&server, &server.url(), &browser, kind, false).await;
+    refuses(&server, &server.url(), &browser, kind).await;
     reads(&reader).await;
     server.set("min-replicas-to-write", "0");
     works(&browser).await;

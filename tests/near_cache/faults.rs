@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, ReconnectPolicy};
-use tower_redis_session::store::SessionStore;
+use tower_redis_session::store::{Expiry, SessionStore};
 use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
 use crate::common::{HANG, Monitor, RedisServer, Wire};
 use crate::context::context;
-use crate::node::{BOUND, Node, connection, two};
+use crate::node::{BOUND, Node, connection, cost, secs, two};
 
 const STEP: Duration = Duration::from_millis(1);
 
@@ -253,6 +253,89 @@ async fn a_server_that_refuses_an_unknown_session() {
     let (live, refused) = tokio::join!(here.read(ids[1]), here.load(unknown));
     assert_eq!(live.as_deref(), Some("0"));
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::NoReplicas);
+}
+
+/// A session whose time to live is not refreshed is asked for with each request, so that it is as soon as that can be; and
+/// the refusal says nothing about the connection, nor about the others.
+#[tokio::test]
+async fn a_refresh_that_is_refused() {
+    let server = RedisServer::start();
+    let mut monitor = Monitor::start(&server);
+    let mut admin = server.client();
+    let user = ["ACL", "SETUSER", "app", "reset", "on", ">secret"];
+    let rules = ["~session:*", "+@all", "-pexpire"];
+    assert_eq!(admin.cmd(&[&user[..], &rules].concat()).text(), "OK");
+    let url = format!("redis://app:secret@{}", server.addr());
+    let plain = Expiry::new(secs(900));
+    for expiry in [plain, plain.with_absolute_timeout(secs(100_000))] {
+        let here = Node::new(&url).await.with(expiry);
+        let mut add = |left: &str| {
+            let id = SessionId::random();
+            let key = format!("session:{id}");
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            let now = now.as_millis().to_string();
+            admin.cmd(&["HSET", &key, "v", "0", "@created", &now]);
+            assert_eq!(admin.cmd(&["PEXPIRE", &key, left]).int(), 1);
+            id
+        };
+        // Of the one the refresh is not due yet, of the other it is.
+        let (fresh, due) = (add("909900"), add("500000"));
+        here.warm(&mut monitor, fresh).await;
+        let before = tracking(&server);
+        let began = Instant::now();
+        while began.elapsed() < 2 * BOUND {
+            let record = here.load(due).await.expect("a load").expect("a session");
+            assert_eq!(crate::node::text(&record), "0");
+            assert!(!record.refreshed && record.time_to_live <= secs(500));
+            assert_eq!(cost(&mut monitor), ["EVALSHA"], "{expiry:?}");
+            assert!(here.hits(&mut monitor, fresh).await, "{expiry:?}");
+            tokio::time::sleep(10 * STEP).await;
+        }
+        assert_eq!(tracking(&server), before, "{expiry:?}");
+        // As soon as it may, it is refreshed, and costs nothing from then on.
+        let more = ["ACL", "SETUSER", "app", "+pexpire"];
+        assert_eq!(admin.cmd(&more).text(), "OK");
+        assert!(here.load(due).await.unwrap().unwrap().refreshed);
+        assert!(here.hits(&mut monitor, due).await);
+        let less = ["ACL", "SETUSER", "app", "-pexpire"];
+        assert_eq!(admin.cmd(&less).text(), "OK");
+    }
+}
+
+/// What Redis says of changes cannot be tried then. So nothing is served from memory, all that is there from Redis, and
+/// the connection waits for better times.
+#[tokio::test]
+async fn a_server_that_refuses_all_writes_for_a_while() {
+    let (server, mut monitor, here, there) = two().await;
+    let id = here.create("0").await;
+    here.warm(&mut monitor, id).await;
+    let before = tracking(&server);
+    let mut admin = server.client();
+    let mut replicas = |count: &str| {
+        let set = ["CONFIG", "SET", "min-replicas-to-write", count];
+        assert_eq!(admin.cmd(&set).text(), "OK");
+    };
+    replicas("1");
+    let refused = Instant::now();
+    let mut asked = 0;
+    while refused.elapsed() < 3 * BOUND {
+        let began = Instant::now();
+        cost(&mut monitor);
+        assert_eq!(here.read(id).await.as_deref(), Some("0"));
+        if cost(&mut monitor).is_empty() {
+            assert!(began - refused < BOUND, "served from memory");
+        } else {
+            asked += 1;
+        }
+        tokio::time::sleep(5 * STEP).await;
+    }
+    assert!(asked > 10, "{asked}");
+    assert_eq!(tracking(&server), before);
+    replicas("0");
+    here.warm(&mut monitor, id).await;
+    assert_eq!(tracking(&server), before);
+    there.write(id, 1).await;
+    sees_in_time(&here, id, Some("1"), Instant::now()).await;
 }
 
 #[tokio::test]

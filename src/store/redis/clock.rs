@@ -1,4 +1,4 @@
-//! What time it is at the server, and how long it has been silent.
+//! What time it is at the server, and when it was heard.
 
 use std::{
     sync::{
@@ -87,55 +87,38 @@ impl Clock {
     }
 }
 
-/// How long a server has said nothing although it was asked, by whomever.
+/// When a server was heard last, whoever had asked it.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct Heard {
     began: Instant,
-    /// When the first question was asked that has no answer, in microseconds from `began`; 0 where none was.
-    since: AtomicU64,
-    /// When the last one was asked.
-    asked: AtomicU64,
+    /// In microseconds from `began`; 0 where it never was.
+    last: AtomicU64,
 }
 
-/// After so long without a question, an old one that somebody did not wait for says nothing any more.
-const PAUSE: Duration = Duration::from_secs(1);
-
-impl Default for Silence {
+impl Default for Heard {
     fn default() -> Self {
         Self {
             began: Instant::now(),
-            since: AtomicU64::new(0),
-            asked: AtomicU64::new(0),
+            last: AtomicU64::new(0),
         }
     }
 }
 
-impl Silence {
-    pub(super) fn asked(&self) {
-        let now = self.now();
-        let before = self.asked.swap(now, Ordering::Relaxed);
-        let pause = u128::from(now.saturating_sub(before)) > PAUSE.as_micros();
-        if pause || self.since.load(Ordering::Relaxed) == 0 {
-            self.since.store(now, Ordering::Relaxed);
-        }
+impl Heard {
+    /// It says something now.
+    pub(super) fn now(&self) {
+        self.last
+            .fetch_max(self.micros(Instant::now()), Ordering::Relaxed);
     }
 
-    /// It was heard.
-    pub(super) fn broken(&self) {
-        self.since.store(0, Ordering::Relaxed);
+    /// Whether it has said anything since this moment.
+    pub(super) fn since(&self, moment: Instant) -> bool {
+        self.last.load(Ordering::Relaxed) >= self.micros(moment)
     }
 
-    pub(super) fn lasts(&self) -> Duration {
-        match self.since.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => Duration::from_micros(self.now().saturating_sub(since)),
-        }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros())
-            .unwrap_or(u64::MAX)
-            .max(1)
+    fn micros(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.began);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX).max(1)
     }
 }
 
@@ -216,24 +199,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_begins_with_the_first_question_that_has_no_answer() {
+    async fn a_word_counts_for_what_was_asked_before_it() {
         let pass = async |millis: u32| tokio::time::advance(millis * MS).await;
-        let silence = Silence::default();
+        let heard = Heard::default();
+        assert!(!heard.since(Instant::now()));
         pass(5).await;
-        assert_eq!(silence.lasts(), Duration::ZERO);
-        silence.asked();
-        pass(100).await;
-        // Whoever asked first need not wait any more.
-        silence.asked();
-        pass(100).await;
-        assert_eq!(silence.lasts(), 200 * MS);
-        silence.broken();
-        pass(100).await;
-        assert_eq!(silence.lasts(), Duration::ZERO);
-        silence.asked();
-        pass(1500).await;
-        silence.asked();
+        let before = Instant::now();
+        assert!(!heard.since(before));
+        pass(5).await;
+        heard.now();
+        assert!(heard.since(before));
         pass(1).await;
-        assert_eq!(silence.lasts(), MS, "the one before is long ago");
+        assert!(!heard.since(Instant::now()));
+        assert!(heard.since(before), "it stays true");
     }
 }

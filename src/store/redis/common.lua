@@ -8,6 +8,11 @@ local function text_of(answer)
   return type(answer) == 'table' and answer.err or answer
 end
 
+-- The answer of a command that answers a number, where it was refused.
+local function refusal(answer)
+  return type(answer) == 'table' and answer or nil
+end
+
 -- What `answer_of` says for each of so many, or the text of the error that it raises or answers.
 local function answers(count, answer_of)
   local all, at = {}, 0
@@ -60,7 +65,8 @@ end
 
 -- The full time to live and the idle timeout in milliseconds, or nil where the absolute end has come. `own` and
 -- `created` are the session's fields @idle and @created, if it has them.
--- A session without a creation time is counted from now, which is kept where `stamp` says so.
+-- A session without a creation time is counted from now, which is kept where `stamp` says so; third, what that was
+-- refused.
 local function time_to_live(key, own, created, stamp)
   local idle = IDLE
   if own and string.match(own, '^%d+$') then
@@ -69,14 +75,14 @@ local function time_to_live(key, own, created, stamp)
       idle = math.floor(number)
     end
   end
-  local full = idle + INTERVAL
+  local full, refused = idle + INTERVAL, nil
   if ABSOLUTE > 0 then
     local time = now()
     created = tonumber(created)
     if not (created and created >= 0 and created <= time) then
       created = time
       if stamp then
-        redis.call('HSET', key, '@created', digits(time))
+        refused = refusal(redis.pcall('HSET', key, '@created', digits(time)))
       end
     end
     full = math.min(full, created + ABSOLUTE - time)
@@ -84,5 +90,5 @@ local function time_to_live(key, own, created, stamp)
       return nil
     end
   end
-  return full, idle
+  return full, idle, refused
 end

@@ -387,6 +387,14 @@ async fn is_down(client: &Client) -> bool {
     matches!(answer, Ok(Ok(info)) if info.contains("cluster_state:fail"))
 }
 
+/// Whether a server says that it is a replica. It may not say what it is.
+pub(super) async fn is_replica(client: &Client) -> bool {
+    let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
+    let answer = client.custom::<String, _>(info, vec![Value::from("replication")]);
+    let answer = timeout(STEP, answer).await;
+    matches!(answer, Ok(Ok(info)) if info.contains("role:slave"))
+}
+
 /// Asks a server for its time.
 pub(super) async fn time(client: &Client) -> Result<Reading, fred::error::Error> {
     let asked = Instant::now();

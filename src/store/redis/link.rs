@@ -4,7 +4,7 @@
 use std::{
     mem,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,19 +12,23 @@ use std::{
 
 use fred::{
     clients::{Client, Pool},
+    error::Error as FredError,
     interfaces::ClientLike,
     types::{Value, config::Options},
 };
 use tokio::{
+    runtime::Handle,
     sync::{Notify, Semaphore},
+    task::AbortHandle,
     time::{Instant, sleep, timeout_at},
 };
 
 use super::{
-    clock::{Clock, Silence},
-    connect::{ATTEMPT, Connection, Target},
+    clock::{Clock, Heard},
+    command::Command,
+    connect::{ATTEMPT, Connection, Target, is_replica},
     keeper::{Attention, Keeper, LONGEST_DELAY, with_jitter},
-    refusal::{is_answer, no_connection, silent, unsent},
+    refusal::{Elsewhere, elsewhere, failed, is_answer, no_connection, silent, unsent},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -37,13 +41,9 @@ pub(super) use asking::Asking;
 
 /// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
 const PLACES: usize = 4096;
-/// A server that has said nothing for so long while it was asked is taken for gone, whoever asked it. One who had less
-/// time takes it for gone at the end of that.
-const SILENCE: Duration = Duration::from_secs(1);
-/// So much before its end an operation's time counts as over, at most: some steps of an operation end before it does.
-const END: Duration = Duration::from_millis(50);
-/// But for a server to be gone it must have been asked at least so long ago.
-const SHORTEST_SILENCE: Duration = Duration::from_millis(20);
+/// A server is taken for gone when an operation's time is over and it has said nothing, to anybody, since it was asked
+/// for that; but it has so long in any case, also where the operation has less.
+const SILENCE: Duration = Duration::from_millis(250);
 /// How soon after a failure it is looked for again at first.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// How long a server has for answering a look.
@@ -53,7 +53,8 @@ pub(super) struct Link {
     way: Way,
     state: RwLock<State>,
     places: Semaphore,
-    silence: Silence,
+    heard: Heard,
+    listener: Mutex<Option<Listener>>,
     clock: Clock,
     /// Tells those who wait for the first attempt.
     tried: Notify,
@@ -93,10 +94,18 @@ struct Live {
     since: Instant,
     /// Tells this connection from those before and after it.
     number: u64,
-    /// Tells the keeper to end the connection.
-    given_up: Arc<Notify>,
+    wanted: Arc<Wanted>,
     /// Closed when it is lost or given up: the client leaves some of those without an answer who were asking.
     lost: Arc<Semaphore>,
+}
+
+/// What is wanted of a connection's keeper.
+#[derive(Default)]
+struct Wanted {
+    /// To end it: it is given up.
+    end: Notify,
+    /// To look for a server that writes, while this one is read.
+    writer: Notify,
 }
 
 impl Drop for Live {
@@ -117,10 +126,17 @@ impl Live {
             clients,
             since: Instant::now(),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            given_up: Arc::default(),
+            wanted: Arc::default(),
             lost: Arc::new(Semaphore::new(0)),
         }
     }
+}
+
+/// Waits for a word of a server over the connection with this number.
+struct Listener {
+    number: u64,
+    until: Instant,
+    task: AbortHandle,
 }
 
 /// A connection, as one who asks has it.
@@ -135,12 +151,12 @@ impl Link {
     pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
         let connection = first_connection(&target).await?;
         let live = Live::new(Clients::One(connection.client.clone()));
-        let given_up = live.given_up.clone();
+        let wanted = live.wanted.clone();
         let way = Way::Connect(Box::new(target));
         let says = Says::Events(events.clone());
         let link = Arc::new(Self::new(way, State::Up(live), says));
         link.clock.learn(connection.reading);
-        link.keep(Some((connection, given_up)));
+        link.keep(Some((connection, wanted)));
         Ok(link)
     }
 
@@ -169,7 +185,8 @@ impl Link {
             way,
             state: RwLock::new(state),
             places: Semaphore::new(PLACES),
-            silence: Silence::default(),
+            heard: Heard::default(),
+            listener: Mutex::default(),
             clock: Clock::default(),
             tried: Notify::new(),
             says,
@@ -226,10 +243,10 @@ impl Link {
             // It is not for the server to say anything.
             return Err(unsent(&silent()));
         }
-        self.silence.asked();
         Ok(Asking {
             link: self,
             connected,
+            asked: Instant::now(),
             until,
             importing,
             answered: false,
@@ -273,7 +290,7 @@ impl Link {
         let mut state = self.state_mut();
         match &*state {
             State::Up(live) if live.number == number && live.since.elapsed() > older => {
-                live.given_up.notify_one();
+                live.wanted.end.notify_one();
                 *state = State::Down {
                     since: Instant::now(),
                     why,
@@ -285,6 +302,77 @@ impl Link {
         drop(state);
         self.tell_of_loss();
         self.keep(None);
+    }
+
+    /// A server has refused something over the connection with this number. If another connection does not lead to one
+    /// that does it, not every request makes one.
+    pub(super) fn refused(self: &Arc<Self>, number: u64, refusal: &FredError) {
+        match elsewhere(refusal) {
+            Some(Elsewhere::Loading) => {
+                self.give_up(number, LONGEST_DELAY, failed(refusal.clone()));
+            }
+            // It is read until there is a better one.
+            Some(Elsewhere::Replica) => self.wants_a_writer(number, failed(refusal.clone())),
+            None => {}
+        }
+    }
+
+    fn wants_a_writer(self: &Arc<Self>, number: u64, why: Error) {
+        match &*self.state() {
+            State::Up(live) if live.number == number => live.wanted.writer.notify_one(),
+            _ => return,
+        }
+        if let Way::Given(pool) = &self.way {
+            let link = Arc::downgrade(self);
+            (self.keeper).keep(|| look_for_a_writer(link, pool.clone(), number, why));
+        }
+    }
+
+    /// A server was asked something at this moment and has not answered. Where it has said nothing at all since then, until
+    /// `until`, it is gone. Nobody waits for its answer any more, so that it is asked something that is answered behind
+    /// that.
+    fn listen(self: &Arc<Self>, connected: &Connected, asked: Instant, until: Instant) {
+        let number = connected.number;
+        if self.heard.since(asked) {
+            return;
+        }
+        if Instant::now() >= until {
+            return self.give_up(number, Duration::ZERO, silent());
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = &*listener {
+            let listens = listener.number == number && !listener.task.is_finished();
+            if listens && listener.until <= until {
+                return;
+            }
+            listener.task.abort();
+        }
+        let (link, client, lost) = (
+            Arc::downgrade(self),
+            connected.client.clone(),
+            connected.lost.clone(),
+        );
+        let listen = async move {
+            let answer = tokio::select! {
+                answer = timeout_at(until, Command::ping().to(&client)) => answer,
+                _ = lost.acquire() => return,
+            };
+            let Some(link) = link.upgrade() else { return };
+            match answer {
+                Ok(Err(error)) if !is_answer(&error) => {}
+                Ok(_) => link.heard.now(),
+                Err(_) if link.heard.since(asked) => {}
+                Err(_) => link.give_up(number, Duration::ZERO, silent()),
+            }
+        };
+        *listener = Some(Listener {
+            number,
+            until,
+            task: runtime.spawn(listen).abort_handle(),
+        });
     }
 
     fn tell_of_loss(&self) {
@@ -311,13 +399,27 @@ impl Link {
         }
     }
 
-    fn up(&self, live: Live) {
-        self.silence.broken();
+    /// There is a connection; where there was one to a replica, it was not good enough `since` then.
+    fn up(&self, live: Live, since: Option<Instant>) {
         let before = mem::replace(&mut *self.state_mut(), State::Up(live));
         self.tried.notify_waiters();
-        if let (State::Down { since, .. }, Says::Events(events)) = (before, &self.says) {
+        let since = match before {
+            State::Up(_) => since,
+            State::Down { since, .. } => Some(since),
+        };
+        if let (Some(since), Says::Events(events)) = (since, &self.says) {
             events.recovered(since.elapsed());
         }
+    }
+
+    /// [`up`](Self::up) for one that we have made, which may be to another server than the last.
+    fn up_with(&self, new: Connection, since: Option<Instant>) -> Held {
+        self.clock.forget();
+        self.clock.learn(new.reading);
+        let live = Live::new(Clients::One(new.client.clone()));
+        let wanted = live.wanted.clone();
+        self.up(live, since);
+        (new, wanted)
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -338,7 +440,7 @@ impl Link {
     }
 
     /// Sees to it that there is a keeper.
-    fn keep(self: &Arc<Self>, connection: Option<(Connection, Arc<Notify>)>) {
+    fn keep(self: &Arc<Self>, connection: Option<Held>) {
         // It must not keep alive what it keeps up.
         let link = Arc::downgrade(self);
         match &self.way {
@@ -362,6 +464,9 @@ async fn first_connection(target: &Target) -> Result<Connection, Error> {
     }
 }
 
+/// A connection that a keeper has, and what is wanted of it.
+type Held = (Connection, Arc<Wanted>);
+
 /// The connection of a keeper that ends with its runtime is no connection any more; whoever asks next, in another
 /// runtime, has another keeper.
 struct Kept(Weak<Link>);
@@ -375,22 +480,21 @@ impl Drop for Kept {
 }
 
 /// Makes a new connection whenever there is none.
-async fn keep_connected(
-    link: Weak<Link>,
-    target: Target,
-    mut connection: Option<(Connection, Arc<Notify>)>,
-) {
+async fn keep_connected(link: Weak<Link>, target: Target, mut held: Option<Held>) {
     let _kept = Kept(link.clone());
     let mut delay = FIRST_DELAY;
     loop {
-        if let Some((mut connection, given_up)) = connection.take() {
-            let ended = tokio::select! {
-                why = connection.ended() => Some(why),
-                () = given_up.notified() => None,
+        while let Some((mut connection, wanted)) = held.take() {
+            let next = tokio::select! {
+                why = connection.ended() => Err(Some(why)),
+                () = wanted.end.notified() => Err(None),
+                better = a_writer(&target, &wanted.writer) => Ok(better),
             };
             let Some(link) = link.upgrade() else { return };
-            if let Some(why) = ended {
-                link.down(why);
+            match next {
+                Ok((better, since)) => held = Some(link.up_with(better, Some(since))),
+                Err(Some(why)) => link.down(why),
+                Err(None) => {}
             }
         }
         sleep(with_jitter(delay)).await;
@@ -400,16 +504,45 @@ async fn keep_connected(
         match attempt {
             Ok(new) => {
                 delay = FIRST_DELAY;
-                // It may be another server.
-                link.clock.forget();
-                link.clock.learn(new.reading);
-                let live = Live::new(Clients::One(new.client.clone()));
-                connection = Some((new, live.given_up.clone()));
-                link.up(live);
+                held = Some(link.up_with(new, None));
             }
             Err(why) => link.down(why),
         }
     }
+}
+
+/// Once one is wanted, a connection to a server that is not known to be a replica, and since when it was wanted.
+async fn a_writer(target: &Target, wanted: &Notify) -> (Connection, Instant) {
+    let mut since = None;
+    loop {
+        let waited = Instant::now();
+        wanted.notified().await;
+        // What was refused long ago is another story.
+        since = since.filter(|_| waited.elapsed() < LONGEST_DELAY);
+        let since = *since.get_or_insert_with(Instant::now);
+        if let Ok(new) = target.connect_to_serve().await
+            && !is_replica(&new.client).await
+        {
+            return (new, since);
+        }
+        sleep(with_jitter(LONGEST_DELAY)).await;
+    }
+}
+
+/// The same for a pool, which is to connect anew only where that leads to such a server.
+async fn look_for_a_writer(link: Weak<Link>, pool: Pool, number: u64, why: Error) {
+    let new = Target::of(&pool).connect_to_serve().await;
+    let is_one = match new {
+        Ok(new) => !is_replica(&new.client).await,
+        Err(_) => false,
+    };
+    if !is_one {
+        return sleep(with_jitter(LONGEST_DELAY)).await;
+    }
+    if let Some(link) = link.upgrade() {
+        link.give_up(number, Duration::ZERO, why);
+    }
+    look_for(link, pool).await;
 }
 
 /// Makes a pool connect anew, and waits until it is answered.
@@ -428,7 +561,7 @@ async fn look_for(link: Weak<Link>, pool: Pool) {
         let Some(link) = link.upgrade() else { break };
         if answer.is_ok() || answer.is_err_and(|error| is_answer(&error)) {
             link.clock.forget();
-            link.up(Live::new(Clients::Pool(pool)));
+            link.up(Live::new(Clients::Pool(pool)), None);
             break;
         }
     }

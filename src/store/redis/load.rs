@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::{
     EXPIRED, NO_SESSION, RedisStore,
     gather::{Batch, Gather, Question},
-    refusal::strange,
-    run::in_time,
+    refusal::{failed, strange},
+    run::{in_time, refused_on_the_way},
     script::LOAD,
     wire::{expiry_args, milliseconds, record},
 };
@@ -20,18 +20,29 @@ use crate::{
     store::{Context, Events, Expiry, Fields, Record, SessionKey},
 };
 
-pub(super) type Loaded = Result<Option<Record>, Error>;
+/// What the script answers for a session that is too large to be answered with others.
+const LARGE: i64 = -7;
+
+pub(super) type Loaded = Result<Found, Error>;
+
+#[derive(Clone)]
+pub(super) enum Found {
+    Session(Record),
+    Nothing,
+    /// It is too large to be answered with others, who would wait for it.
+    Large,
+}
 
 /// What the loads of one command have in common.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
     expiry: Expiry,
     refresh: bool,
-    /// On a cluster, where two sessions are on two servers, or will be.
+    /// One that is large, or on a cluster, where two sessions are on two servers, or will be.
     only: Option<SessionKey>,
 }
 
-pub(super) type Loads = Gather<Kind, SessionKey, Option<Record>>;
+pub(super) type Loads = Gather<Kind, SessionKey, Found>;
 
 impl RedisStore {
     /// Loads a session together with those that others load at this moment.
@@ -40,26 +51,34 @@ impl RedisStore {
         key: SessionKey,
         refresh: bool,
         Context { expiry, deadline }: Context,
-    ) -> Loaded {
-        let asked = Question {
-            kind: Kind {
-                expiry,
-                refresh,
-                only: self.servers.is_cluster().then_some(key),
-            },
-            question: key,
-            bytes: 0,
-            until: deadline,
-        };
-        let load = || {
-            let store = self.clone();
-            |batch| async move { store.load_all(batch).await }
-        };
-        // Requests of one client that come together, as those of a page do, share a load.
-        self.loads.ask(asked, SessionKey::eq, load).await
+    ) -> Result<Option<Record>, Error> {
+        let mut only = self.servers.is_cluster().then_some(key);
+        loop {
+            let asked = Question {
+                kind: Kind {
+                    expiry,
+                    refresh,
+                    only,
+                },
+                question: key,
+                bytes: 0,
+                until: deadline,
+            };
+            let load = || {
+                let store = self.clone();
+                |batch| async move { store.load_all(batch).await }
+            };
+            // Requests of one client that come together, as those of a page do, share a load.
+            match self.loads.ask(asked, SessionKey::eq, load).await? {
+                Found::Session(record) => return Ok(Some(record)),
+                Found::Nothing => return Ok(None),
+                Found::Large if only.is_none() => only = Some(key),
+                Found::Large => return Err(strange()),
+            }
+        }
     }
 
-    async fn load_all(&self, batch: Batch<Kind, SessionKey, Option<Record>>) {
+    async fn load_all(&self, batch: Batch<Kind, SessionKey, Found>) {
         let Kind {
             expiry, refresh, ..
         } = batch.kind;
@@ -86,21 +105,24 @@ impl RedisStore {
             true => self.near.load(self, ids, &keys, &args, deadline).await,
             false => None,
         };
-        let (answers, ticket) = match tracked {
+        let (mut answers, ticket) = match tracked {
             Some((answers, ticket)) => (answers, Some(ticket)),
             None => (self.run(&LOAD, &keys, &args, deadline).await?, None),
         };
         if answers.len() != ids.len() {
             return Err(strange());
         }
+        let refused: Vec<_> = (answers.iter_mut())
+            .map(|answer| take_refusal(answer, &self.events))
+            .collect();
         let loaded: Vec<_> = (ids.iter().zip(answers))
             .map(|(key, answer)| decode(*key, answer, &self.events))
             .collect();
         if let Some(ticket) = ticket {
-            ticket.keep(ids, &loaded, expiry);
+            ticket.keep(ids, &loaded, &refused, expiry);
         }
         for (id, loaded) in ids.iter().zip(&loaded) {
-            if !matches!(loaded, Ok(Some(_))) {
+            if matches!(loaded, Ok(Found::Nothing) | Err(_)) {
                 // The script may have ended it, of which a connection that is told of changes is not told: this is its
                 // own. Another layer's time for it may not be over.
                 let _forgets = self.near.forgets([*id]);
@@ -110,15 +132,29 @@ impl RedisStore {
     }
 }
 
-/// What the script answers for one session.
+/// Whether the script was refused what it was to write for a session that it could read, which is logged.
+fn take_refusal(answer: &mut Result<Value, Error>, events: &Events) -> bool {
+    let Ok(answer) = answer else { return false };
+    let Some(refusal) = refused_on_the_way(answer) else {
+        return false;
+    };
+    events.unavailable(&failed(refusal));
+    if let Value::Array(items) = answer {
+        items.pop();
+    }
+    true
+}
+
+/// What the script answers for one session, but for what it was refused.
 fn decode(key: SessionKey, answer: Result<Value, Error>, events: &Events) -> Loaded {
     let mut hash = match answer? {
-        Value::Array(hash) => hash,
-        Value::Integer(EXPIRED) => {
+        Value::Array(items) if items == [Value::Integer(EXPIRED)] => {
             events.expired(key);
-            return Ok(None);
+            return Ok(Found::Nothing);
         }
-        Value::Integer(NO_SESSION) | Value::Null => return Ok(None),
+        Value::Array(hash) => hash,
+        Value::Integer(LARGE) => return Ok(Found::Large),
+        Value::Integer(NO_SESSION) | Value::Null => return Ok(Found::Nothing),
         _ => return Err(strange()),
     };
     let (Some(refreshed), Some(left)) = (hash.pop(), hash.pop()) else {
@@ -129,7 +165,7 @@ fn decode(key: SessionKey, answer: Result<Value, Error>, events: &Events) -> Loa
     };
     let mut record = record(fields(&hash).ok_or_else(strange)?, milliseconds(left));
     record.refreshed = refreshed == 1;
-    Ok(Some(record))
+    Ok(Found::Session(record))
 }
 
 /// The fields in memory of their own: otherwise each of them would keep the whole answer, with the sessions of others,

@@ -19,9 +19,9 @@ use self::{companion::Companion, trust::Trust};
 use super::{
     RedisStore,
     link::Link,
-    load::Loaded,
+    load::{Found, Loaded},
     refusal::{failed, redirection},
-    run::or_refusal,
+    run::{or_refusal, refused_on_the_way},
     script::LOAD,
 };
 use crate::{
@@ -135,6 +135,10 @@ impl Near {
                 let answers = answers.into_array().into_iter().map(or_refusal);
                 let answers: Vec<_> = answers.map(|answer| answer.map_err(failed)).collect();
                 if answers.iter().all(Result::is_ok) {
+                    let answered = answers.iter().flatten();
+                    for refusal in answered.filter_map(refused_on_the_way) {
+                        tracked.refused(route.link(), &refusal);
+                    }
                     return Some((answers, ticket));
                 }
             }
@@ -165,11 +169,23 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// Keeps what was loaded, unless it has changed meanwhile.
-    pub(super) fn keep(self, ids: &[SessionKey], loaded: &[Loaded], expiry: Expiry) {
-        let found = ids.iter().zip(&self.changes).zip(loaded);
+    /// Keeps what was loaded, unless it has changed meanwhile. What could not be refreshed is to be refreshed by its next
+    /// request.
+    pub(super) fn keep(
+        self,
+        ids: &[SessionKey],
+        loaded: &[Loaded],
+        refused: &[bool],
+        expiry: Expiry,
+    ) {
+        let found = ids
+            .iter()
+            .zip(&self.changes)
+            .zip(loaded.iter().zip(refused));
         for ((id, changes), loaded) in found {
-            let Ok(Some(record)) = loaded else { continue };
+            let (Ok(Found::Session(record)), false) = loaded else {
+                continue;
+            };
             let entry = Entry {
                 record: record.clone(),
                 expiry,

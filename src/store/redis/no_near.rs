@@ -55,5 +55,5 @@ pub(super) struct Forgets;
 pub(super) struct Ticket;
 
 impl Ticket {
-    pub(super) fn keep(self, _: &[SessionKey], _: &[Loaded], _: Expiry) {}
+    pub(super) fn keep(self, _: &[SessionKey], _: &[Loaded], _: &[bool], _: Expiry) {}
 }

@@ -76,10 +76,30 @@ pub(super) fn may_have_happened(error: &Error) -> bool {
     }
 }
 
-/// Whether it ends by itself, and maybe at once with another connection: behind the same name there is another server
-/// after a failover.
-pub(super) fn is_passing(error: &FredError) -> Option<Error> {
-    matches!(kind(error), ErrorKind::Loading | ErrorKind::ReadOnly).then(|| failed(error.clone()))
+/// Whether the server said that it does not do it.
+#[cfg(feature = "near-cache")]
+pub(super) fn is_refusal(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let error = source.and_then(|source| source.downcast_ref::<FredError>());
+    error.is_some_and(is_answer)
+}
+
+/// Why another connection may lead to a server that can do it: behind the same name there is another one after a
+/// failover.
+pub(super) enum Elsewhere {
+    /// This one does nothing yet.
+    Loading,
+    /// This one is a replica, which can be read.
+    Replica,
+}
+
+/// Whether what a server refuses another may do.
+pub(super) fn elsewhere(error: &FredError) -> Option<Elsewhere> {
+    match kind(error) {
+        ErrorKind::Loading => Some(Elsewhere::Loading),
+        ErrorKind::ReadOnly => Some(Elsewhere::Replica),
+        _ => None,
+    }
 }
 
 /// Whether the client could connect to none of the Sentinels; it does not say why.

@@ -58,8 +58,16 @@ impl RedisStore {
             let answer = script::run(script, keys, args, &mut asking).await;
             let answer = answer.map(|answers| {
                 let answers = answers.into_array().into_iter().map(or_refusal);
-                let noted = answers.map(|answer| answer.or_else(|it| asking.answered(Err(it))));
-                noted.map(|answer| answer.map_err(failed)).collect()
+                let answers = answers.inspect(|answer| {
+                    let refusal = match answer {
+                        Ok(answer) => refused_on_the_way(answer),
+                        Err(refusal) => Some(refusal.clone()),
+                    };
+                    if let Some(refusal) = refusal {
+                        asking.refused(&refusal);
+                    }
+                });
+                answers.map(|answer| answer.map_err(failed)).collect()
             });
             drop(asking);
             match answer {
@@ -206,6 +214,14 @@ pub(super) fn or_refusal(answer: Value) -> Result<Value, FredError> {
     match answer {
         Value::String(text) => Err(FredError::new(FredErrorKind::Unknown, text.to_string())),
         answer => Ok(answer),
+    }
+}
+
+/// What a script was refused that has an answer all the same: see `load.lua`.
+pub(super) fn refused_on_the_way(answer: &Value) -> Option<FredError> {
+    match answer {
+        Value::Array(items) => or_refusal(items.last()?.clone()).err(),
+        _ => None,
     }
 }
 

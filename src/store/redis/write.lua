@@ -56,16 +56,15 @@ end
 
 -- Answers the time to live in milliseconds, -5 where the session's absolute end has come, or the server's refusal.
 local function refresh(key, own, created)
-  local full = time_to_live(key, own, created, true)
+  local full, _, refused = time_to_live(key, own, created, true)
+  if refused then
+    return refused
+  end
   if not full then
     redis.call('UNLINK', key)
     return -5
   end
-  local answer = redis.pcall('PEXPIRE', key, digits(full))
-  if type(answer) == 'table' and answer.err then
-    return answer
-  end
-  return full
+  return refusal(redis.pcall('PEXPIRE', key, digits(full))) or full
 end
 
 -- Does the changes whose arguments begin at `first_set`; answers the time to live in milliseconds, -5 where the session's

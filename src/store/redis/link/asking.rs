@@ -1,16 +1,15 @@
 //! [`Asking`]: one exchange with a server.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc};
 
 use fred::{clients::Client, types::Value};
 use tokio::{sync::SemaphorePermit, time::Instant};
 
-use super::{Connected, END, Link, SHORTEST_SILENCE, SILENCE};
+use super::{Connected, Link, SILENCE};
 use crate::store::redis::{
     clock::Clock,
     command::{Ask, Command},
-    keeper::LONGEST_DELAY,
-    refusal::{is_answer, is_passing, silent},
+    refusal::is_answer,
 };
 
 /// One exchange with the server. Dropped before it is [`answered`](Self::answered), it tells a server that is silent
@@ -18,6 +17,7 @@ use crate::store::redis::{
 pub(crate) struct Asking<'a> {
     pub(super) link: &'a Arc<Link>,
     pub(super) connected: Connected,
+    pub(super) asked: Instant,
     pub(super) until: Instant,
     pub(super) importing: bool,
     pub(super) answered: bool,
@@ -59,18 +59,23 @@ impl Asking<'_> {
             }
         };
         self.answered = true;
-        self.link.silence.broken();
-        // Another connection may lead to a server that can do it. If it does not, not every request makes one.
-        if let Some(why) = error.and_then(is_passing) {
-            self.link.give_up(self.connected.number, LONGEST_DELAY, why);
+        self.link.heard.now();
+        if let Some(refusal) = error {
+            self.refused(refusal);
         }
         answer
+    }
+
+    /// Takes note of what the server has refused.
+    pub(crate) fn refused(&self, refusal: &fred::error::Error) {
+        self.link.refused(self.connected.number, refusal);
     }
 }
 
 impl Ask for Asking<'_> {
     /// Sends it and takes note of its answer.
     async fn ask(&mut self, command: Command) -> Result<Value, fred::error::Error> {
+        (self.asked, self.answered) = (Instant::now(), false);
         let answer = tokio::select! {
             biased;
             answer = self.exchange(command) => answer,
@@ -93,15 +98,10 @@ impl Deref for Asking<'_> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        if self.answered {
-            return;
-        }
-        let silence = self.link.silence.lasts();
-        // A client that leaves says little about the server.
-        let over = Instant::now() + END >= self.until;
-        if silence >= SILENCE || (over && silence >= SHORTEST_SILENCE) {
-            self.link
-                .give_up(self.connected.number, Duration::ZERO, silent());
+        if !self.answered {
+            // Whoever leaves before, or had less time, says little about the server.
+            let until = self.until.max(self.asked + SILENCE);
+            self.link.listen(&self.connected, self.asked, until);
         }
     }
 }

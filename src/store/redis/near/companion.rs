@@ -30,7 +30,7 @@ use super::{
         connect::{Connection, STEP, Target},
         keeper::{Keeper, LONGEST_DELAY, with_jitter},
         link::{Connected, Link},
-        refusal::{failed, no_connection, silent},
+        refusal::{failed, is_refusal, no_connection, silent},
         script::{self, Script},
     },
     Cache,
@@ -126,6 +126,7 @@ impl Companion {
                 Some(Tracked {
                     place: self.places.try_acquire().ok()?,
                     client: live.client,
+                    of: live.of,
                     trust: live.trust,
                     given_up: live.given_up,
                 })
@@ -149,6 +150,7 @@ impl Companion {
 /// A connection to load over.
 pub(super) struct Tracked<'a> {
     client: Client,
+    of: Of,
     pub(super) trust: Arc<Trust>,
     given_up: Arc<Notify>,
     #[expect(dead_code, reason = "held until it is dropped")]
@@ -163,6 +165,11 @@ impl Tracked<'_> {
         args: impl Fn(&mut Vec<Value>),
     ) -> Result<Value, FredError> {
         script::run(script, keys, args, &mut &self.client).await
+    }
+
+    /// The server has refused something, which says as much about the connection that this one goes along with.
+    pub(super) fn refused(&self, link: &Arc<Link>, refusal: &FredError) {
+        link.refused(self.of.number, refusal);
     }
 
     /// It does not answer as it should.
@@ -231,10 +238,11 @@ async fn follow(
     of: Of,
 ) -> Option<Error> {
     let client = connection.client.clone();
-    let (wanted, probe) = {
+    let (wanted, probe, events) = {
         let this = companion.upgrade()?;
         let (cache, slot) = (this.cache.upgrade()?, *this.slot());
-        (this.wanted.clone(), Probe::new(&cache.prefix, slot))
+        let probe = Probe::new(&cache.prefix, slot);
+        (this.wanted.clone(), probe, cache.events.clone())
     };
     let mut ear = Ear {
         companion: companion.clone(),
@@ -253,7 +261,12 @@ async fn follow(
         let beat = ear.probe.beat().ask(link, &client);
         let answer = tokio::select! {
             answer = timeout(SILENCE, beat) => match answer {
-                Ok(Ok(answer)) => answer,
+                Ok(Ok(answer)) => Some(answer),
+                // Where nothing is written, nothing shows whether the server still speaks of changes.
+                Ok(Err(why)) if is_refusal(&why) => {
+                    events.untracked(&why, false);
+                    None
+                }
                 Ok(Err(why)) => return Some(why),
                 Err(_) => return Some(silent()),
             },
@@ -264,7 +277,7 @@ async fn follow(
         if let Err(why) = ear.listen_to_what_is_there() {
             return Some(why);
         }
-        match ear.probe.found(answer) {
+        match answer.map_or(Found::Forgotten, |answer| ear.probe.found(answer)) {
             Found::Well => {
                 ear.trust.confirm(asked);
                 let this = companion.upgrade()?;

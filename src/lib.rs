@@ -248,10 +248,10 @@ pub use self::{
     layer::{SessionLayer, SessionLayerBuilder},
     service::SessionService,
     session::{LazySession, Lookup, Session},
-    store::MemoryStore,
+    store::memory::MemoryStore,
 };
 #[cfg(feature = "redis")]
-pub use store::RedisStore;
+pub use store::redis::RedisStore;
 
 /// The Redis client, for [`RedisStore::from_pool`]: a pool must be of this very version.
 #[cfg(feature = "redis")]

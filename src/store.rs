@@ -1,7 +1,7 @@
 //! Where sessions are stored: [`SessionStore`], which a backend implements, and what its operations are told and answer.
 //!
 //! [`RedisStore`](crate::RedisStore) and [`MemoryStore`](crate::MemoryStore) are the two that come with this crate. A
-//! store of your own needs nothing but this module and [`Error`](crate::Error): `examples/custom_store.rs` keeps sessions
+//! store of your own needs nothing but this module and [`Error`]: `examples/custom_store.rs` keeps sessions
 //! in files. With feature `test-util`, `testing::check_store` checks that one keeps every rule.
 
 use std::{future::Future, time::Duration};
@@ -16,10 +16,10 @@ mod expiry;
 mod fields;
 #[cfg(feature = "metrics")]
 mod measured;
-mod memory;
+pub(crate) mod memory;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
-mod redis;
+pub(crate) mod redis;
 mod stored;
 
 pub use crate::{event::Events, id::SessionKey};
@@ -32,9 +32,6 @@ pub(crate) use erased::{BoxFuture, ErasedStore, Write};
 pub(crate) use expiry::LONGEST;
 #[cfg(feature = "metrics")]
 pub(crate) use measured::{Measured, describe};
-pub use memory::MemoryStore;
-#[cfg(feature = "redis")]
-pub use redis::RedisStore;
 
 /// What each operation of a store is told beside the session's key.
 ///

@@ -82,9 +82,9 @@ const DIRECT: Duration = Duration::from_secs(1);
 ///
 /// # When Redis fails
 ///
-/// Each operation ends within the layer's `store_timeout` (1 second where no layer asks; a delete, for which a client may
-/// have stopped waiting, within 1 second if that is longer), whatever happens to the server, the network or the
-/// connection. Once a connection is lost, or an operation's time is over and the server has said nothing in it, to anybody
+/// Each operation ends by its deadline, whatever happens to the server, the network or the connection. The layer sets it:
+/// `store_timeout` for a request's load and writes together; a logout may go on for as long again, for which the client
+/// does not wait. Once a connection is lost, or an operation's time is over and the server has said nothing in it, to anybody
 /// (in a quarter of a second, where the operation has less), operations fail at once, and a new connection is tried
 /// for, at first after at most 10 milliseconds, later after 125 to 250, by one task a server. When there is one again, an
 /// event `recovered` says so. At most 4096 operations are under way at once; more wait for a place, within their time.

@@ -24,7 +24,7 @@ pub(crate) fn committed<B>(
     mut response: Response<B>,
     config: &Config,
 ) -> Response<B> {
-    let (action, is_used) = session.head(is_not_modified(response.status()));
+    let (action, is_used) = session.head(response.status());
     let persistent = config.is_persistent();
     let line = match action {
         CookieAction::Nothing => None,
@@ -57,11 +57,6 @@ pub(crate) fn failed<B: Default>(error: Error) -> Response<B> {
     }
     response.extensions_mut().insert(error);
     response
-}
-
-/// A 304 updates the headers of a response that the client has stored, so it carries no cookie that only got older.
-pub(crate) fn is_not_modified(status: StatusCode) -> bool {
-    status == StatusCode::NOT_MODIFIED
 }
 
 /// For a response with a cookie of ours: no cache may keep it, unless the handler already said that no shared one may.

@@ -14,8 +14,7 @@ use super::{
     write::{Purpose, Writing},
 };
 use crate::{
-    config::OnStoreError, cookie::Presented, error::Error, id::SessionId,
-    response::is_not_modified, store::SessionKey,
+    config::OnStoreError, cookie::Presented, error::Error, id::SessionId, store::SessionKey,
 };
 
 /// What the end of a request waits for.
@@ -130,14 +129,19 @@ impl Session {
         self.inner.state().keep_cookie();
     }
 
-    /// What the client has to be told, and whether the handler read or wrote the session.
-    pub(crate) fn head(&self, not_modified: bool) -> (CookieAction, bool) {
+    /// What the client of this response has to be told, and whether the handler read or wrote the session.
+    pub(crate) fn head(&self, status: StatusCode) -> (CookieAction, bool) {
         let config = &self.inner.shared.config;
-        let persistent = config.is_persistent() && !not_modified;
+        let persistent = config.is_persistent() && !is_not_modified(status);
         let state = self.inner.state();
         let action = state.cookie(persistent, config.clear_unknown);
         (action, state.is_used())
     }
+}
+
+/// A 304 updates the headers of a response that the client has stored, so it carries no cookie that only got older.
+fn is_not_modified(status: StatusCode) -> bool {
+    status == StatusCode::NOT_MODIFIED
 }
 
 impl Drop for Inner {

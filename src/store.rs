@@ -1,7 +1,7 @@
 //! Where sessions are stored: [`SessionStore`], which a backend implements, and what its operations are told and answer.
 //!
-//! [`RedisStore`](crate::RedisStore) and [`MemoryStore`](crate::MemoryStore) are the two that come with this crate. A
-//! store of your own needs nothing but this module and [`Error`](crate::Error): `examples/custom_store.rs` keeps sessions
+//! [`RedisStore`] and [`MemoryStore`] are the two that come with this crate. A
+//! store of your own needs nothing but this module and [`Error`]: `examples/custom_store.rs` keeps sessions
 //! in files. With feature `test-util`, `testing::check_store` checks that one keeps every rule.
 
 use std::{future::Future, time::Duration};
@@ -142,7 +142,7 @@ pub enum Written {
 /// - What was reported as failed does not happen later, see [`Context::deadline`]. An operation has failed where it
 ///   answers an error, and where the layer drops its future.
 ///
-/// [`MemoryStore`](crate::MemoryStore) is the model to follow, and `testing::check_store` (feature `test-util`) checks
+/// [`MemoryStore`] is the model to follow, and `testing::check_store` (feature `test-util`) checks
 /// these rules. The futures need not be boxed:
 ///
 /// ```

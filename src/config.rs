@@ -24,10 +24,10 @@ pub enum CookieLifetime {
     Browser,
     /// As long as the session lives: `Max-Age`, sent again whenever the time to live is refreshed.
     ///
-    /// Before that, one script asks whether the session still lives: were it renewed meanwhile, the old id would take
-    /// the place of the new one in the browser. With a `refresh_interval` most requests send no cookie, and cost
-    /// nothing more. Set one where pages send several requests at once: of two answers that are on their way to the browser
-    /// together, the one with the old id may arrive last.
+    /// Before that, one script asks whether the session still lives: if it was renewed meanwhile, the old id would
+    /// replace the new one in the browser. With a `refresh_interval` most responses set no cookie, and cost nothing
+    /// more. Set one where pages send several requests at once: of two responses under way to the browser together, the
+    /// one with the old id may arrive last.
     Persistent,
 }
 
@@ -43,8 +43,8 @@ pub enum OnStoreError {
     /// The client gets a 503 with `Retry-After`; the inner service is not called.
     #[default]
     Reject,
-    /// The handler runs with [`Lookup::Unavailable`](crate::Lookup::Unavailable) and an empty session; where it
-    /// writes to it, the client gets a 503.
+    /// The handler runs with [`Lookup::Unavailable`](crate::Lookup::Unavailable) and an empty session; if it changes
+    /// the session, the client gets a 503.
     Continue,
 }
 
@@ -81,8 +81,8 @@ impl fmt::Debug for KeepChanges {
 /// Parsed once, not for each response.
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// Whether a response says that its request was carried out. A server error was not; nor was a 408, which a timeout layer
-/// answers in place of a handler that it dropped half-way. A gRPC error is a 200 with the header `grpc-status`
+/// Whether a response says that its request was carried out. A server error does not; nor does a 408, the answer of a
+/// timeout layer that dropped the handler half-way. A gRPC error is a 200 with the header `grpc-status`
 /// ([a trailers-only response](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses)).
 fn has_not_failed(status: StatusCode, headers: &HeaderMap) -> bool {
     let mut grpc = headers.get_all(&GRPC_STATUS).into_iter();

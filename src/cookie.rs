@@ -9,7 +9,7 @@ use crate::{error::ConfigError, id::SessionId};
 
 /// Browsers cut `Max-Age` here (RFC 6265bis, section 5.6.2).
 const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
-/// Browsers ignore an attribute over this size (RFC 6265bis, section 5.6).
+/// Browsers ignore an attribute over this many bytes (RFC 6265bis, section 5.6).
 const LONGEST_ATTRIBUTE: usize = 1024;
 /// Browsers ignore a cookie whose name and value are over 4096 bytes together (RFC 6265bis, section 5.6); the id is 36.
 const LONGEST_NAME: usize = 4000;
@@ -59,10 +59,10 @@ impl Presented {
     }
 }
 
-/// Reads every `Cookie` line; HTTP/2 may send one a cookie (RFC 9113, section 8.2.3).
+/// Reads every `Cookie` line; HTTP/2 may send one for each cookie (RFC 9113, section 8.2.3).
 ///
-/// Bytes are compared as they came: a server that decodes, trims or unquotes names takes `%5F%5FHost-id` for
-/// `__Host-id`, which a sibling domain may set.
+/// Names are compared byte for byte: a server that decodes, trims or unquotes them takes `%5F%5FHost-id`, which a
+/// sibling domain may set, for `__Host-id`.
 pub(crate) fn read(headers: &HeaderMap, name: &str) -> Presented {
     let mut presented = Presented::default();
     for line in headers.get_all(header::COOKIE) {
@@ -105,9 +105,9 @@ fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SameSite {
-    /// With none, not even when the user follows a link to yours.
+    /// With none, not even when the user follows a link to your site.
     Strict,
-    /// When the user follows a link to yours.
+    /// When the user follows a link to your site.
     #[default]
     Lax,
     /// With all of them; needs `secure`.
@@ -232,7 +232,7 @@ impl CookieConfig {
         attributes.check()?;
         let mut cookie = attributes.cookie();
         let rendered = cookie.to_string();
-        // `Max-Age` rules; `Expires` is for clients that do not know it.
+        // `Max-Age` has precedence; `Expires` is for clients that do not know it.
         cookie.set_max_age(cookie::time::Duration::ZERO);
         cookie.set_expires(Expiration::DateTime(OffsetDateTime::UNIX_EPOCH));
         Ok(Self {
@@ -250,7 +250,7 @@ impl CookieConfig {
         &self.name
     }
 
-    /// The line that gives the client this id, for the time that a persistent cookie still has.
+    /// The line that gives the client this id; `time_to_live` is for a persistent cookie.
     pub(crate) fn set(&self, id: SessionId, time_to_live: Option<Duration>) -> Option<HeaderValue> {
         const MAX_AGE: &str = "; Max-Age=";
         let mut line = Vec::with_capacity(self.name.len() + self.attributes.len() + 64);
@@ -263,14 +263,14 @@ impl CookieConfig {
             line.extend_from_slice(MAX_AGE.as_bytes());
             line.extend_from_slice(seconds.to_string().as_bytes());
         }
-        // All of it was checked when it was built, so it is always a header value.
+        // `new` checked every part, so the line is always a valid header value.
         let mut value = HeaderValue::from_maybe_shared(bytes::Bytes::from(line)).ok()?;
         value.set_sensitive(true);
         Some(value)
     }
 
-    /// The line that makes the client forget the cookie: its own name, path, domain and attributes, or a browser
-    /// keeps it (RFC 6265bis, section 5.7).
+    /// The line that clears the cookie. It repeats the cookie's name, path, domain and attributes, or a browser keeps
+    /// the cookie (RFC 6265bis, section 5.7).
     pub(crate) fn cleared(&self) -> HeaderValue {
         self.cleared.clone()
     }

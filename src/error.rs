@@ -7,8 +7,8 @@ type Source = Arc<dyn StdError + Send + Sync>;
 /// What went wrong with a session.
 ///
 /// Opaque and cheap to clone: [`kind`](Self::kind) says what to do about it, [`source`](StdError::source) is the
-/// error underneath. `Display` and `Debug` show field names, never values or ids; the source of a value that could not
-/// be read is serde's, which may quote the value.
+/// error underneath. `Display` and `Debug` show field names, never values or ids. Where a value could not be read, the
+/// source is serde's error, which may quote the value.
 ///
 /// ```
 /// use tower_redis_session::{ErrorKind, MemoryStore, SessionLayer};
@@ -209,7 +209,7 @@ impl StdError for Error {
 pub enum ConfigError {
     /// The cookie name is not a token ([RFC 6265, section 4.1.1](https://www.rfc-editor.org/rfc/rfc6265#section-4.1.1)).
     CookieName(String),
-    /// The name begins with `__Host-` or `__Secure-` in another case: some browsers then enforce the prefix, others not
+    /// The name begins with `__Host-` or `__Secure-` in the wrong case: some browsers enforce the prefix, others do not
     /// ([RFC 6265bis, section 4.1.3](https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis#section-4.1.3)).
     PrefixCase(String),
     /// A `__Host-` or `__Secure-` cookie needs `secure(true)`: browsers refuse it otherwise.

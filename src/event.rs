@@ -11,7 +11,7 @@ use crate::{error::Error, id::SessionKey};
 
 const TARGET: &str = "tower_redis_session";
 
-/// An event of a high level is logged at that level at most this often.
+/// An event of level warn or error is logged at that level at most once in this time.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Counts an event. Its key is made of literals, so that it is a static: no allocation.
@@ -22,7 +22,7 @@ macro_rules! count {
     };
 }
 
-/// An event of a low level.
+/// An event of level info or lower.
 macro_rules! event {
     ($level:ident, $name:literal, $($fields:tt)*) => {{
         count!($name);
@@ -30,7 +30,7 @@ macro_rules! event {
     }};
 }
 
-/// An event of a high level. Clients and outages can cause it with each request, which must not flood a log: see
+/// An event of level warn or error. Clients and outages can cause it with each request, which must not flood a log: see
 /// [`Throttle`].
 macro_rules! alarm {
     ($throttle:expr, $level:ident, $name:literal, $($fields:tt)*) => {{
@@ -44,7 +44,7 @@ macro_rules! alarm {
     }};
 }
 
-/// Where what happens to the sessions of one store is logged: by the layer, and by the store where only that knows.
+/// Logs what happens to the sessions of one store: for the layer, and for the store what only the store knows.
 ///
 /// Events of level warn and error are limited, see the [crate's documentation](crate#events); each `Events` has limits of
 /// its own, shared by its clones.
@@ -82,7 +82,7 @@ impl Events {
         event!(DEBUG, "expired", ?session, "the session has expired");
     }
 
-    /// `unavailable`: something failed that is not an operation the layer waits for; those it logs by itself.
+    /// `unavailable`: something failed outside of the operations that the layer calls; the layer logs those itself.
     pub fn unavailable(&self, error: &Error) {
         let cause = std::error::Error::source(error).map(tracing::field::display);
         alarm!(self.0.unavailable, ERROR, "unavailable", kind = ?error.kind(), %error, cause);
@@ -98,7 +98,7 @@ impl Events {
         event!(INFO, "recovered", after_ms, "the session store is back");
     }
 
-    /// `presented`: those of the ids that the request presents.
+    /// `presented`: the keys of the ids that the request presents.
     pub(crate) fn rejected(&self, presented: &[SessionKey]) {
         event!(
             DEBUG,
@@ -153,8 +153,8 @@ impl Events {
         );
     }
 
-    /// Why what is loaded cannot be kept: Redis does not say what changes although it can be asked (`refused`), or the
-    /// connection is lost over which it did.
+    /// Why the near cache can keep nothing: Redis answers but does not say what changes (`refused`), or the connection
+    /// for this is lost.
     #[cfg(feature = "near-cache")]
     pub(crate) fn untracked(&self, error: &Error, refused: bool) {
         let cause = std::error::Error::source(error).map(tracing::field::display);
@@ -177,7 +177,7 @@ impl fmt::Debug for Events {
     }
 }
 
-/// A session was asked for that the near cache had, or had not.
+/// Counts a session that the near cache was asked for.
 #[cfg(feature = "near-cache")]
 #[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
 pub(crate) fn near_cache(hit: bool) {
@@ -221,7 +221,7 @@ impl Throttle {
         }))
     }
 
-    /// Whether an event passes, and then how many before it did not.
+    /// `Some` if the event passes: how many before it did not.
     fn admit(&self, now: Instant) -> Option<u64> {
         let mut passed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match passed.last {

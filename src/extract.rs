@@ -54,7 +54,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Session {
     }
 }
 
-/// For handlers that want the session only under some condition; without a lazy layer as [`Session`].
+/// For handlers that want the session only under some condition. Without a lazy layer it is a 500.
 impl<S: Sync> FromRequestParts<S> for LazySession {
     type Rejection = Error;
 

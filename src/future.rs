@@ -72,7 +72,7 @@ pin_project! {
         Commit {
             #[pin]
             writing: Writing,
-            // Without it there is no success; else only the cookie's age depends on it.
+            // A failed write fails the request; else only the cookie's age depends on it.
             required: bool,
             // There until it is written.
             answer: Option<(Session, R)>,
@@ -193,7 +193,7 @@ where
 /// The next state, and the response where there is nothing left to wait for.
 type Step<S, ReqBody, F, R> = (State<S, ReqBody, F, R>, Option<R>);
 
-/// The inner service has answered: what the session needs is begun, or there is nothing to do.
+/// The inner service has answered: begins to write the session, if there is anything to write.
 fn finish<S, ReqBody, F, ResBody: Default>(
     session: Session,
     response: Response<ResBody>,

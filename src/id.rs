@@ -38,8 +38,8 @@ impl SessionId {
 
     /// Reads the canonical form only: 36 bytes, lower case, hyphens, version 4, the variant of RFC 9562.
     ///
-    /// A session has one spelling. If `{…}`, `urn:uuid:…` or upper case were taken for the same id, two cookies
-    /// that differ could name one session, and what a cache or a firewall in front compares would not be what we do.
+    /// An id has one spelling. If `{…}`, `urn:uuid:…` or upper case were accepted, two different cookies could name one
+    /// session, and a cache or a firewall in front would not compare what we compare.
     pub(crate) fn from_canonical(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
         // All of them, without a branch for each.
@@ -55,7 +55,7 @@ impl SessionId {
             .then_some(Self(uuid))
     }
 
-    /// Under which key a store keeps this session.
+    /// The key under which a store keeps this session.
     #[must_use]
     pub fn key(&self) -> SessionKey {
         SessionKey(self.0)
@@ -101,7 +101,7 @@ impl fmt::Display for ParseSessionIdError {
 
 impl std::error::Error for ParseSessionIdError {}
 
-/// Under which key a store keeps a session. A store is told this, never the [`SessionId`] that the client holds.
+/// The key under which a store keeps a session. A store is told this, never the [`SessionId`] that the client holds.
 ///
 /// `Display` is the key's text: at most 64 bytes of lower-case letters, digits, `-` and `_`, so that it can be a file's
 /// name. `Debug` shows a keyed hash, the same as for the session's id.

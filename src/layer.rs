@@ -49,7 +49,7 @@ impl SessionLayer {
         }
     }
 
-    /// A layer of other than the defaults.
+    /// A builder, for other settings.
     ///
     /// ```
     /// use std::time::Duration;
@@ -93,12 +93,12 @@ impl SessionLayer {
         }
     }
 
-    /// Waits until no write is under way any more: one whose client has left while it ran, and a logout for which there was
-    /// too little time. Without this they are lost where the runtime ends before them.
+    /// Waits until no write is under way: one whose client has left, or a logout that its request had no time to wait
+    /// for. Without this they are lost where the runtime ends first.
     ///
     /// It is for the end of a program, once the server takes no more requests. Clones of the layer, and the services
-    /// that they made, wait for the same writes. Each of them takes at most about `store_timeout`; but a write that begins
-    /// meanwhile is waited for as well, so that with requests still coming in this may never end. So bound it:
+    /// that they made, share these writes. A write takes at most about `store_timeout`, but one that begins meanwhile
+    /// is waited for as well: while requests still come in, this may never end. So bound it:
     ///
     /// ```
     /// use std::time::Duration;
@@ -113,8 +113,8 @@ impl SessionLayer {
     /// # }
     /// ```
     ///
-    /// Requests whose handler still runs are not waited for; a server's graceful shutdown does that. Nor is the second half
-    /// of a renewal that `RedisStore` could not finish in its time: without it the session's old id ends by itself.
+    /// It does not wait for requests whose handler still runs (a server's graceful shutdown does), nor for the second
+    /// half of a renewal that `RedisStore` could not finish in time: without it, the old id ends by itself.
     pub async fn drain(&self) {
         self.shared.writes.closed().await;
     }
@@ -200,8 +200,9 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// Whether the browser sends the cookie over https only; `true` by default. Chrome and Firefox take `http://localhost` for
-    /// secure; for plain http elsewhere it must be `false`, and then anybody on the way can read the id.
+    /// Whether the browser sends the cookie over https only; `true` by default. Chrome and Firefox treat
+    /// `http://localhost` as secure; for plain http elsewhere it must be `false`, and anybody on the network can read
+    /// the id.
     ///
     #[doc = example!(".secure(false) // plain http on a development machine")]
     pub fn secure(mut self, secure: bool) -> Self {
@@ -242,8 +243,8 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// How long after its last request a session ends; 900 seconds by default. What is less than 1 millisecond counts
-    /// as that, what is more than 100 years as those, here and for the other times of a session.
+    /// How long after its last request a session ends; 900 seconds by default. Less than 1 millisecond counts as
+    /// 1 millisecond, and more than 100 years as 100 years, here and for the other timeouts of a session.
     ///
     #[doc = example!(".idle_timeout(Duration::from_secs(30 * 60))")]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
@@ -295,13 +296,14 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// Decides, by the response's status and headers, whether what the handler changed is written. By default it is, but not
-    /// where the response says that the request failed: with a server error (5xx), with 408 (what a timeout layer inside
-    /// answers in place of a handler that it dropped half-way), and with a header `grpc-status` other than 0 (a gRPC
-    /// error, which is a 200 in HTTP).
+    /// Decides, by the response's status and headers, whether what the handler changed is written. By default it is,
+    /// unless the response says that the request failed: a server error (5xx), a 408 (the answer of an inner timeout
+    /// layer that dropped the handler half-way), or a header `grpc-status` other than 0 (a gRPC error, which is a 200
+    /// in HTTP).
     ///
-    /// Changes that are not kept are dropped, a renewal with them. [`destroy`](crate::Session::destroy) happens in any case,
-    /// and so does what `save` has written already. A service that returns an error instead of a response writes nothing.
+    /// Changes that are not kept are dropped, and so is a renewal. [`destroy`](crate::Session::destroy) happens in any
+    /// case, and what `save` has written stays written. Where the service returns an error instead of a response,
+    /// nothing is written.
     ///
     #[doc = example!(".keep_changes(|status, _headers| !status.is_server_error()) // those of a 408, too")]
     pub fn keep_changes(
@@ -334,12 +336,11 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// How many bytes the names and stored texts of a session's fields may have together; 65,536 by default. What
-    /// would make them more is refused with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), and the session is as
-    /// before.
+    /// How many bytes the names and stored texts of a session's fields may have together; 65,536 by default. A change
+    /// beyond this is refused with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), and the session is as before.
     ///
-    /// A request counts what it has loaded and what it adds. Of those that run at the same time it knows nothing: with
-    /// different fields, `n` of them together can reach `n` times this. A session that is over it can only shrink.
+    /// A request counts what it has loaded and what it adds, not what other requests add at the same time: with
+    /// different fields, `n` of them together can reach `n` times this. A session over the limit can only shrink.
     ///
     #[doc = example!(".max_session_bytes(4096)")]
     pub fn max_session_bytes(mut self, bytes: usize) -> Self {

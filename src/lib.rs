@@ -87,29 +87,28 @@
 //! | … whose cookie is [persistent](CookieLifetime::Persistent) and sent again | the same | one script, also where nothing changed |
 //! | in a [lazy](SessionLayerBuilder::lazy) layer, session not used | nothing | nothing |
 //!
-//! Two live sessions cannot be told apart, so a request that presents several well-formed ids has each of them looked
-//! up before the only live one is loaded: two round trips. Where there are more than 16, none is looked up and none
-//! counts. [`RedisStore`] says more.
+//! Two live sessions cannot be told apart. So a request with several well-formed ids costs two round trips: each id is
+//! looked up, then the only live one is loaded. Of more than 16 ids, none is looked up and none counts. [`RedisStore`]
+//! says more.
 //!
 //! # What is guaranteed
 //!
 //! - **Parallel requests.** Only what changed is written, in one atomic step. Two requests that change different
-//!   fields both keep their change, two [increments](Session::increment) both count, a field that one removes stays
-//!   removed.
-//! - **Logout is final.** A slow request that writes to a session which was meanwhile destroyed, renewed or expired
+//!   fields both keep their change, two [increments](Session::increment) both count, and a removed field stays removed.
+//! - **Logout is final.** Where a session was destroyed or renewed, or has expired, a slow request that changes it
 //!   writes nothing, and its response sets no cookie.
 //! - **An outage logs nobody out.** While the store cannot be asked, no cookie is set or cleared, and nothing is
 //!   overwritten later. The client gets a 503 with `Retry-After`, or, with [`OnStoreError::Continue`], what the handler
 //!   makes of [`Lookup::Unavailable`]. A response whose session could not be written never looks like success.
 //! - **Ids are the server's.** An id that names no live session is never adopted. Only the canonical form of a version
-//!   4 UUID is looked up; names are compared byte for byte. Of two live sessions none is trusted, and a login or a
-//!   logout ends all that were presented.
-//! - **A late answer logs nobody out.** A request that was sent with an old cookie and is answered after a login sets and
-//!   clears no cookie. A cookie that names no live session is cleared only by [`destroy`](Session::destroy), or with
-//!   [`clear_unknown`](SessionLayerBuilder::clear_unknown).
-//! - **A request that failed leaves nothing half done.** Where the response is a 5xx, a 408 or a gRPC error, the changes are
-//!   dropped, a logout is not; [`keep_changes`](SessionLayerBuilder::keep_changes) decides otherwise. Where the service
-//!   itself returns an error, nothing at all is written.
+//!   4 UUID is looked up; cookie names are compared byte for byte. Of two live sessions none is trusted, and a login
+//!   or a logout ends all that were presented.
+//! - **A late answer logs nobody out.** A request that was sent with an old cookie, and is answered after a login,
+//!   neither sets nor clears a cookie. A cookie that names no live session is cleared only by
+//!   [`destroy`](Session::destroy), or with [`clear_unknown`](SessionLayerBuilder::clear_unknown).
+//! - **A request that failed leaves nothing half done.** Where the response is a 5xx, a 408 or a gRPC error, changes
+//!   are dropped, but not a logout; [`keep_changes`](SessionLayerBuilder::keep_changes) can decide otherwise. Where
+//!   the service itself returns an error, nothing at all is written.
 //! - **What was reported as failed does not happen later.** A write that has not ended by its deadline is dropped.
 //! - **Every session ends**: `idle_timeout` after its last request, and at the latest `absolute_timeout` after its
 //!   creation.
@@ -118,9 +117,9 @@
 //!
 //! # Errors
 //!
-//! What a handler can do wrong, and what it can run into, is an [`Error`] with a [kind](ErrorKind). With feature `axum`
-//! it is a response, too: 503 where the store is to blame, else 500. Where the layer itself answers so, the error is
-//! in the response's extensions, so that a layer outside can log it or make a page of it:
+//! Every failure, the handler's or the store's, is an [`Error`] with a [kind](ErrorKind). With feature `axum` it is a
+//! response, too: 503 where the store is to blame, else 500. Where the layer itself gives such a response, the error is
+//! in the response's extensions, so that an outer layer can log it or make a page of it:
 //!
 //! ```
 //! # use http::{Response, StatusCode};
@@ -147,27 +146,28 @@
 //! | `expired` | debug | `session` | a request met a session whose end had come |
 //! | `rejected` | debug | `presented` | well-formed ids, none of which names a live session; after an `expired`, too |
 //! | `ambiguous` | warn | `presented` | several live sessions, or more ids than are looked up: none is trusted |
-//! | `gone` | warn | `session` | a session went away while its request ran, whose changes are dropped |
+//! | `gone` | warn | `session` | a session went away while a request ran; the request's changes are dropped |
 //! | `unsaved` | warn | | changes after the response head were never saved |
 //! | `unavailable` | error | `kind`, `error`, `cause` | the store failed, or refused a write; `kind` is the [`ErrorKind`] |
-//! | `recovered` | info | `after_ms` | after an `unavailable`: [`RedisStore`] is connected again, to all masters of a cluster, so long after it lost the connection |
+//! | `recovered` | info | `after_ms` | after an `unavailable`: [`RedisStore`] is connected again (to all masters of a cluster), `after_ms` after it lost the connection |
 //! | `missing_layer` | error | | an extractor ran outside of the layer it needs |
-//! | `untracked` | warn | `kind`, `error`, `cause` | Redis does not let the near cache know what changes: it is off until it does. At debug: the connection over which it did is lost, and the cache empty |
+//! | `untracked` | warn | `kind`, `error`, `cause` | Redis does not tell the near cache what changes: the cache is off until it does. At debug: the connection for this is lost, and the cache empty |
 //!
-//! - What is at info or above does not grow with the requests: an event of level warn or error is logged at that level at
-//!   most once in ten seconds. In between it is at debug, with the same fields; the next one at its level says in
-//!   `suppressed` how many those were. The first `unavailable` after a `recovered` is always an error. Two stores in one
-//!   process are limited each by itself.
-//! - Redis removes a session at its end by itself, so `expired` is rare there: a key that has outlived the absolute
-//!   timeout because that was shortened, or because another program set its time to live. All others are `rejected`.
-//!   [`MemoryStore`] says `expired` also for an idle end, unless another operation has freed the session before.
-//! - A cookie that is no well-formed id is not looked up, and not logged.
+//! - The log at info and above does not grow with the requests: an event of level warn or error is logged at that
+//!   level at most once in ten seconds. In between it is logged at debug, with the same fields; the next one at its
+//!   level says in `suppressed` how many there were. The first `unavailable` after a `recovered` is always an error.
+//!   Each store in a process has limits of its own.
+//! - Redis itself removes a session at its end, so `expired` is rare there: only for a key that has outlived the
+//!   absolute timeout, since the timeout was shortened or another program set the time to live. All others are
+//!   `rejected`. [`MemoryStore`] says `expired` also for an idle end, unless another operation has freed the session
+//!   before.
+//! - A cookie without a well-formed id is neither looked up nor logged.
 //!
 //! # Metrics
 //!
-//! With feature `metrics`, through the facade [`metrics`](https://docs.rs/metrics), which has exporters for Prometheus and
-//! others; `examples/metrics.rs` is an app that does. Install the recorder before the layer is built, which describes the
-//! metrics to it and begins to count events at zero.
+//! With feature `metrics`, they go through the facade [`metrics`](https://docs.rs/metrics), which has exporters for
+//! Prometheus and others; `examples/metrics.rs` uses one. Install the recorder before you build the layer: building it
+//! describes the metrics and starts the event counters at zero.
 //!
 //! | metric | kind | labels | what |
 //! | --- | --- | --- | --- |
@@ -176,8 +176,8 @@
 //! | `session_store_duration_seconds` | histogram | `operation` | the time they took, failed ones included |
 //! | `session_near_cache_total` | counter | `result` | with feature `near-cache`, sessions that were asked for and found there (`hit`) or not (`miss`) |
 //!
-//! `operation` is `load`, `create`, `update`, `renew` or `delete`. One for which nobody waited any more is timed until then,
-//! and an error only where the `store_timeout` was over. A request that does not need the store costs nothing.
+//! `operation` is `load`, `create`, `update`, `renew` or `delete`. A dropped operation is timed until it was dropped,
+//! and is an error only where the `store_timeout` was over. A request that does not need the store costs nothing.
 //!
 //! # Tests of an app
 //!
@@ -216,7 +216,7 @@
 //! | `rustls` | no | `rediss://` URLs: TLS to Redis, with rustls and *ring* |
 //! | `metrics` | no | counters and a histogram, see [Metrics](#metrics) |
 //! | `test-util` | no | `testing`: the suite that a store of your own must pass |
-// Without the store of production its links lead nowhere.
+// Without feature `redis` the links to `RedisStore` lead nowhere.
 #![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

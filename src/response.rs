@@ -1,5 +1,5 @@
-//! The response half: the session's cookie, the headers for caches (RFC 9111), and the answer in place of one whose session
-//! could not be loaded or written.
+//! The response half: the session's cookie, the headers for caches (RFC 9111), and the answer where a session could not
+//! be loaded or written.
 
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
@@ -59,7 +59,7 @@ pub(crate) fn failed<B: Default>(error: Error) -> Response<B> {
     response
 }
 
-/// For a response with a cookie of ours: no cache may keep it, unless the handler already said that no shared one may.
+/// For a response with a cookie of ours: `no-store`, unless the handler already said that or `private`.
 fn forbid_storing(headers: &mut HeaderMap) {
     // `private="…"` is about the named headers only (RFC 9111, section 5.2.2.7), and so does not count.
     let is_enough = |item: &[u8]| {
@@ -71,7 +71,7 @@ fn forbid_storing(headers: &mut HeaderMap) {
     }
 }
 
-/// For a response that depends on the session: it is only for requests with the same `Cookie`.
+/// For a response that depends on the session: caches may use it only for the same `Cookie`.
 fn vary_by_cookie(headers: &mut HeaderMap) {
     let mut lines = match headers.entry(header::VARY) {
         Entry::Vacant(none) => {

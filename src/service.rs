@@ -15,7 +15,7 @@ use crate::{
     session::{Found, LazySession, Session, Shared},
 };
 
-/// What [`SessionLayer`](crate::SessionLayer) makes of a service; `Clone` where that is.
+/// A service inside a [`SessionLayer`](crate::SessionLayer); `Clone` where the inner service is.
 ///
 /// It is ready when the inner service is.
 ///
@@ -107,7 +107,7 @@ where
             let handle = Some(Handle::Eager(session));
             return ResponseFuture::call(self.inner.call(request), handle, self.shared.clone());
         }
-        // The service that is ready goes with the request, a clone that may not be stays for the next one:
+        // The ready service goes with the request; a clone, perhaps not ready, stays for the next one:
         // https://docs.rs/tower-service/latest/tower_service/trait.Service.html#be-careful-when-cloning-inner-services
         let clone = self.inner.clone();
         let ready = mem::replace(&mut self.inner, clone);

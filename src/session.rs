@@ -1,4 +1,4 @@
-//! [`Session`], the handle that a handler works with. All of it is synchronous; the layer does the rest.
+//! [`Session`], the handle that a handler works with. Only `save` and `reload` are async; the layer does the rest.
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn ErasedStore>,
     pub(crate) events: Events,
-    /// Each write under way holds a receiver, so that the channel is closed while there is none.
+    /// Each write under way holds a receiver: without writes, the channel is closed.
     pub(crate) writes: watch::Sender<()>,
 }
 
@@ -68,7 +68,7 @@ macro_rules! example {
 
 /// The session of a request.
 ///
-/// It is loaded before the handler runs and written after it, so everything here is synchronous, and a `get` cannot
+/// It is loaded before the handler runs and written after it. So only `save` and `reload` are async, and a `get` cannot
 /// fail because of the store. Clones share one state. An axum handler takes it as an argument (feature `axum`);
 /// elsewhere it is in the request's extensions:
 ///
@@ -128,9 +128,9 @@ impl Session {
 
     /// The value of a field; `None` where there is no such field.
     ///
-    /// A value reads back as the type that was written; other programs' text reads as `String`, and as anything else
-    /// if it is its JSON. What does not say of which type it is, as a `serde_json::Value` or an untagged enum, takes a
-    /// string that is JSON for what it says: `"3"` for 3.
+    /// A value reads back as the type that was written. Other programs' text reads as a `String`, and JSON also as any
+    /// type that fits it. A type that accepts anything, such as `serde_json::Value` or an untagged enum, reads a string
+    /// that is JSON as that JSON: `"3"` as 3.
     ///
     #[doc = example!(
         "session.insert(\"tries\", 3)?;"
@@ -147,7 +147,7 @@ impl Session {
         decode(field, &text).map(Some)
     }
 
-    /// The stored text of a field, which another program may have made anything but UTF-8.
+    /// The stored text of a field. If another program wrote it, it may not be UTF-8.
     ///
     #[doc = example!(
         "session.insert(\"tries\", 3)?;"
@@ -178,7 +178,7 @@ impl Session {
         self.read(|state| state.data.is_empty())
     }
 
-    /// All fields with their stored texts, without the layer's own. Bytes that are not UTF-8 show as `U+FFFD`.
+    /// All fields but the layer's own, with their stored texts. Bytes that are not UTF-8 show as `U+FFFD`.
     ///
     #[doc = example!(
         "session.insert(\"user\", \"abdullah\")?;"
@@ -217,7 +217,7 @@ impl Session {
         self.change(|state| state.data.set(field, text, limit))
     }
 
-    /// Removes a field; whether it was there. With the last field the session itself goes, and its cookie.
+    /// Removes a field, and says whether it was there. With the last field the session itself goes, and its cookie.
     ///
     #[doc = example!(
         "session.insert(\"user\", \"abdullah\")?;"
@@ -243,7 +243,7 @@ impl Session {
             let Some(text) = self.get_bytes(field) else {
                 return Ok(None);
             };
-            // Outside the lock: it is the caller's code, which may use this very session.
+            // Outside the lock: this runs the caller's code, which may use this very session.
             let value = decode(field, &text)?;
             let taken = self.change(|state| {
                 let same = state.data.get(field).as_ref() == Some(&text);
@@ -269,8 +269,8 @@ impl Session {
         self.change(State::clear);
     }
 
-    /// Adds to a number, absent counting as 0, and gives the sum as this request sees it. Increments of parallel
-    /// requests all count: the addition is the store's.
+    /// Adds to a number and returns the sum as this request sees it. An absent field counts as 0. Increments of
+    /// parallel requests all count: the store adds.
     ///
     #[doc = example!(
         "assert_eq!(session.increment(\"visits\", 1)?, 1);"
@@ -285,7 +285,7 @@ impl Session {
         self.change(|state| state.data.increment(field, by, limit))
     }
 
-    /// Keeps the data and gives it a new id; the old one is then no session any more.
+    /// Gives the session a new id and keeps its data; the old id is then invalid.
     ///
     /// Call it at every login and every other change of rights, or whoever planted the old id shares the session
     /// (OWASP: session fixation). On a new session it does nothing: that gets a new id anyway.
@@ -309,10 +309,10 @@ impl Session {
         self.change(State::destroy);
     }
 
-    /// From now on this session ends so long after its last request ("remember me"); kept with the session, whatever
-    /// the layer's `idle_timeout` is. At least 1 millisecond, at most 100 years, and never beyond the
-    /// `absolute_timeout`. A session without a field is not stored, so it has no timeout either. For the browser to
-    /// remember as well, the layer needs [`CookieLifetime::Persistent`](crate::CookieLifetime).
+    /// Sets the session's own idle timeout ("remember me"). It is kept with the session, and used in place of the
+    /// layer's `idle_timeout`. At least 1 millisecond, at most 100 years, and never beyond the `absolute_timeout`. For
+    /// the browser to remember as well, the layer needs [`CookieLifetime::Persistent`](crate::CookieLifetime). A
+    /// session without a field is not stored, so it has no timeout either.
     ///
     #[doc = example!(
         "use std::time::Duration;"
@@ -324,7 +324,7 @@ impl Session {
     }
 
     /// Writes what has changed so far, for handlers that must do so before they answer: a long stream, a WebSocket.
-    /// Where nothing has, nothing is sent, and the time to live is as before.
+    /// Where nothing has changed, nothing is sent, and the time to live is as before.
     ///
     /// Once the response head is out no cookie can follow, so a session cannot be created or renewed any more. The
     /// write goes on if the caller stops waiting. What could not be written is still pending: a second `save`, or the
@@ -356,11 +356,11 @@ impl Session {
         }
     }
 
-    /// Loads the fields anew, under what this request changed and has not saved.
+    /// Loads the fields anew; unsaved changes of this request stay on top.
     ///
-    /// For handlers that run long, or must not act on what was true when the request came in; the store itself is asked,
-    /// also where it has a near cache. Where the session has
-    /// gone meanwhile, [`lookup`](Self::lookup) is then [`Lookup::NotFound`], and unsaved changes are void.
+    /// For handlers that run long, or must not act on outdated data. The store itself is asked, also where it has a
+    /// near cache. Where the session has gone meanwhile, [`lookup`](Self::lookup) is then [`Lookup::NotFound`], and
+    /// unsaved changes are dropped.
     ///
     #[doc = example!(
         "session.reload().await?;"

@@ -52,7 +52,7 @@ pub struct Context {
     /// When the operation must have ended. What has not happened by then must not happen later: the client is told that
     /// it failed.
     ///
-    /// The layer drops a load at its deadline, and a write that has not ended a moment after it.
+    /// The layer drops a load at its deadline, and a write a moment after it.
     pub deadline: Instant,
 }
 
@@ -133,13 +133,13 @@ pub enum Written {
 ///
 /// - Of each session a store keeps the fields, when it was created, its own idle timeout if it has one, and when it ends.
 ///   [`Changes::apply`] and [`Expiry`] say what becomes of them.
-/// - No operation brings a session to life that is not there, but `create` and, for its new key, `renew`. One whose end has
-///   come is not there, whether or not it has been freed.
+/// - Only `create`, and `renew` for its new key, make a session where there was none. A session whose end has come is
+///   not there, whether or not it has been freed.
 /// - No session is stored without an end.
-/// - What was reported as failed does not happen later, see [`Context::deadline`]. It is reported as failed where the answer
-///   is an error, and where the layer drops the future.
+/// - What was reported as failed does not happen later, see [`Context::deadline`]. An operation has failed where it
+///   answers an error, and where the layer drops its future.
 ///
-/// [`MemoryStore`](crate::MemoryStore) is the model to follow, and `testing::check_store` (feature `test-util`) checks
+/// [`MemoryStore`] is the model to follow, and `testing::check_store` (feature `test-util`) checks
 /// these rules. The futures need not be boxed:
 ///
 /// ```
@@ -180,13 +180,12 @@ pub enum Written {
 /// # let _ = tower_redis_session::SessionLayer::new(Counting::default());
 /// ```
 pub trait SessionStore: Send + Sync + 'static {
-    /// Reads a session and, where `refresh` says so and [`Expiry::is_due`], sets its time to live anew, to
-    /// [`Expiry::time_to_live`].
-    /// `None` where there is none, or where its absolute end has come. A session that can be read is answered, also where
-    /// its time to live cannot be set.
+    /// Reads a session. With `refresh`, and where [`Expiry::is_due`] says so, it sets the time to live anew, to
+    /// [`Expiry::time_to_live`]. `None` where there is no session, or where its absolute end has come. A session that
+    /// can be read is answered, also where its time to live cannot be set.
     ///
-    /// With `refresh` a store may answer from a cache. Without it the answer must be what is true now: so ask
-    /// [`Session::reload`](crate::Session::reload), and a request with several ids.
+    /// With `refresh` a store may answer from a cache. Without it the answer must be what is true now:
+    /// [`Session::reload`](crate::Session::reload) and a request with several ids need this.
     fn load(
         &self,
         key: SessionKey,
@@ -233,7 +232,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// As `create` and `update`; the session is then under `old` as it was.
+    /// As `create` and `update`; the session then stays under `old`, unchanged.
     fn renew(
         &self,
         old: SessionKey,
@@ -250,16 +249,16 @@ pub trait SessionStore: Send + Sync + 'static {
         context: Context,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Where the layer logs what happens to the sessions of this store; asked for once, when a layer is built. A store that
-    /// logs by itself, such as that it has [recovered](Events::recovered), answers with a clone of its own, so that both
-    /// go by the same limits. Else the default is right.
+    /// Where the layer logs what happens to the sessions of this store; asked for once, when a layer is built. A store
+    /// that itself logs events, such as [`recovered`](Events::recovered), answers with a clone of its `Events`, so
+    /// that both share the limits. Else the default is right.
     fn events(&self) -> Events {
         Events::new()
     }
 }
 
-/// The error of a `create` or a `renew` whose new key is taken. Keys are random: only a store that has done what it said
-/// it could not do has it already.
+/// The error of a `create` or a `renew` whose new key is taken. Keys are random, so this happens only where a store has
+/// done a write that it reported as failed.
 ///
 /// ```
 /// # use tower_redis_session::{ErrorKind, store::key_is_taken};

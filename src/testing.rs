@@ -13,9 +13,9 @@ mod times;
 
 /// Checks that a store keeps every rule of [`SessionStore`].
 ///
-/// Each call of `make` gives a store to check one rule on. They may all be one, such as clones on one database: every
-/// check makes sessions of its own, under random keys. It leaves some of them behind, which end within minutes (one of
-/// them, in a hundred years), so do not give it the database of a site.
+/// Each call of `make` gives the store for one rule. All may be clones on one database: every check makes sessions of
+/// its own, under random keys. Some of them are left behind and end within minutes (one, in a hundred years), so do not
+/// use the database of a site.
 ///
 /// ```
 /// use tower_redis_session::{MemoryStore, testing::check_store};
@@ -27,10 +27,10 @@ mod times;
 ///
 /// Call it in a runtime of several threads, as `#[tokio::test(flavor = "multi_thread")]` makes: some of the rules are about
 /// requests that run at the same moment. It takes a few seconds, most of which it waits for sessions to end. A store that
-/// goes by tokio's clock can be checked on a paused one, which takes no time.
+/// uses tokio's clock can be checked with a paused clock, which takes no time.
 ///
-/// A store that refreshes less often than it is told to, because it serves sessions from a cache, breaks rules about
-/// times by this. Check it without its cache.
+/// A store that serves sessions from a cache refreshes less often than it is told to, and so breaks rules about times.
+/// Check it without its cache.
 ///
 /// # Panics
 ///

@@ -3,27 +3,27 @@
 //! - A value that serializes to a string is stored as that text, bare: `abdullah`, not `"abdullah"`. Everything else
 //!   is compact JSON: `3`, `true`, `null`, `{"a":1}`.
 //! - Reading follows the type that is read, so a `String` comes back whatever its text looks like (`3`, `null`, `{}`).
-//! - `None` is `null`. For `Some("null")` to be something else it is quoted, `"null"`; and for `Some("\"null\"")` to be
-//!   something else again, so is every text that is itself the quoted form of such a text. All else in a `Some` is bare.
-//! - In the same way, a unit variant whose name begins with `{` is quoted, for it to differ from a variant with data.
-//! - A type that takes what there is (`serde_json::Value`, an untagged enum) is given JSON where the text is an object,
-//!   an array, or exactly what serde_json writes for a number, a boolean or null; else a string. `1.10` is a string: as
-//!   a number it would lose its zero. So is `"q"`: its quotes are part of it. If the type refuses the one, it is given
-//!   the other.
-//! - What would not read back as it was is refused, at every depth ([`Checked`](check::Checked)): a NaN or an infinity,
-//!   which JSON lacks; `Some(None)`, `Some(())` and the like, which would be read as `None`; and more than 127 lists and
-//!   objects inside each other, of which serde_json reads no more.
+//! - `None` is `null`. To differ from it, `Some("null")` is quoted: `"null"`. To differ from that in turn, a string in
+//!   a `Some` that looks like such a quoted text is quoted once more. Any other string in a `Some` is bare.
+//! - In the same way, a unit variant whose name begins with `{` is quoted, to differ from a variant with data.
+//! - A type that accepts anything (`serde_json::Value`, an untagged enum: `deserialize_any`) is given JSON where the
+//!   text is an object, an array, or exactly what serde_json writes for a number, a boolean or null; else a string.
+//!   `1.10` is a string: as a number it would lose its zero. So is `"q"`: its quotes are part of it. If the type
+//!   refuses the one, it is given the other.
+//! - A value that would not read back unchanged is refused, at every depth ([`Checked`](check::Checked)): a NaN or an
+//!   infinity, which JSON lacks; `Some(None)`, `Some(())` and the like, which would be read as `None`; and lists and
+//!   objects nested deeper than 127 levels, which serde_json does not read.
 //!
-//! What nobody can tell from the value that is written is still lost:
+//! Some losses do not show in the value that is written, so they remain:
 //!
-//! - A type that takes what there is cannot know whether `3` was written as a number or as a string:
-//!   `Value::String("3")` comes back as `Value::Number(3)`, and likewise any string that is also the text of something
-//!   else. A `serde_json::value::RawValue` is read only as a part of another value.
-//! - What is untagged, internally tagged or flattened is read by way of a copy that serde makes: no `u128` or `i128` in it
-//!   can be read, and no map whose keys are numbers.
-//! - A type may have a `Deserialize` of its own that makes something else of the text.
+//! - A type that accepts anything cannot know whether `3` was written as a number or as a string: `Value::String("3")`
+//!   comes back as `Value::Number(3)`, and so does any other string that is also the text of another value. A
+//!   `serde_json::value::RawValue` is read only as a part of another value.
+//! - serde reads untagged, internally tagged and flattened types from a copy, from which no `u128`, no `i128` and no
+//!   map with numbers as keys can be read.
+//! - A hand-written `Deserialize` may make something else of the text.
 //!
-//! Such a type may even tell `Some(None)` from `None` (a "double option"). It is refused all the same.
+//! Such a type may even tell `Some(None)` from `None` (a "double option"). `Some(None)` is refused all the same.
 
 use std::{borrow::Cow, cell::Cell};
 
@@ -69,8 +69,8 @@ pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
         })
     };
     match (read(), any_is_json.get()) {
-        // `T` takes what there is, but not what it was given. If it takes neither, the first error is the telling one.
-        // JSON all the same, which serde_json does not read: as a string it would be taken for another value.
+        // `T` accepts anything, but refused this form: it is given the other. If both fail, the first error tells more.
+        // JSON that is only too deep for serde_json is the exception: as a string it would be another value.
         (Err(first), Some(true)) if first.to_string().starts_with("recursion limit") => Err(first),
         (Err(first), Some(was_json)) => {
             any_is_json.set(Some(!was_json));
@@ -80,17 +80,17 @@ pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     }
 }
 
-/// `null` is what a `None` is stored as.
+/// `None` is stored as `null`.
 fn is_null(text: &str) -> bool {
     text == "null"
 }
 
-/// An object is what an enum's variant with data is stored as.
+/// An enum's variant with data is stored as an object.
 fn is_object(text: &str) -> bool {
     text.starts_with('{')
 }
 
-/// Whether `text` cannot be stored bare: it is `taken`, or is what such a text is stored as, at any number of removes.
+/// Whether `text` must be quoted: it is `taken`, or it is the quoted form of a text that must be quoted itself.
 fn must_quote(text: &str, taken: fn(&str) -> bool) -> bool {
     let mut text = Cow::Borrowed(text);
     // A loop, not a recursion: the depth is in the hands of whoever wrote the text.

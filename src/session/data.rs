@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// What is being written while nothing is.
+/// The changes in flight while no write is under way.
 static NONE: Changes = Changes::new();
 
 /// The fields as loaded, over them what is being written, and over that what was changed since.
@@ -69,7 +69,7 @@ impl Data {
         check_name(name)?;
         let old = self.current(name.as_bytes());
         if old.as_ref() == Some(&text) {
-            // Not even of how it came to have it: an increment stays one, to which those of others are added.
+            // A pending increment stays one, so that those of other requests still add to it.
             return Ok(());
         }
         self.make_room(name, old.as_ref(), &text, limit)?;
@@ -119,7 +119,7 @@ impl Data {
         if let (Some(total), Some(Change::Increment(in_flight))) =
             (total, self.in_flight().get(name.as_bytes()))
         {
-            // Should that write fail, both are written as one.
+            // If that write fails, both are merged: their sum must fit.
             sum_of(name, *in_flight, total)?;
         }
         self.make_room(name, old.as_ref(), &text, limit)?;
@@ -128,7 +128,7 @@ impl Data {
                 self.pending.forget(name.as_bytes());
             }
             Some(total) => self.put(name, Change::Increment(total)),
-            // The request itself set or removed the field: what it adds to is its own value, not the stored one.
+            // The request itself set or removed the field, so it adds to its own value, not to the stored one.
             None => self.put(name, Change::Set(text)),
         }
         Ok(sum)
@@ -146,7 +146,7 @@ impl Data {
         self.in_flight.as_deref().unwrap_or(&NONE)
     }
 
-    /// Hands out what is to be written; it stays visible. [`written`](Self::written) or
+    /// Hands out the pending changes; they stay visible. [`written`](Self::written) or
     /// [`not_written`](Self::not_written) ends the write.
     pub(crate) fn begin_write(&mut self) -> Arc<Changes> {
         let changes = Arc::new(std::mem::take(&mut self.pending));
@@ -221,12 +221,12 @@ impl Data {
         self.bytes.unwrap_or_else(count)
     }
 
-    /// As after each load: no field's changes have to be looked for.
+    /// Whether no field is changed, as after each load.
     fn is_as_stored(&self) -> bool {
         self.pending.names().next().is_none() && self.in_flight().names().next().is_none()
     }
 
-    /// What the field is once the write under way is done, without what the request did since.
+    /// The field's value once the write under way is done, without later changes.
     fn base(&self, name: &[u8]) -> Option<Bytes> {
         over(self.in_flight().get(name), || {
             self.stored.get(name).cloned()

@@ -44,7 +44,7 @@ struct Inner {
     shared: Arc<Shared>,
     presented: Presented,
     session: OnceCell<Session>,
-    /// The response head is made, loaded or not: no cookie can follow.
+    /// The response head is made: a session loaded from now on gets no cookie.
     head_out: AtomicBool,
 }
 
@@ -109,7 +109,7 @@ impl LazySession {
         if let Some(session) = session.get() {
             return Some(session.clone());
         }
-        // A malformed cookie names no live session, whatever the store holds: it is known without asking.
+        // A malformed cookie names no live session: the store need not be asked.
         let is_malformed = *presented == Presented::Malformed;
         (is_malformed && shared.config.clear_unknown)
             .then(|| Session::new(shared.clone(), presented))

@@ -40,7 +40,7 @@ impl Session {
         }
     }
 
-    /// The session of a request whose ids were looked up, which took so long.
+    /// The session of a request whose ids were looked up; the lookup `took` this long.
     pub(crate) fn opened(
         shared: Arc<Shared>,
         presented: Presented,
@@ -71,7 +71,7 @@ impl Session {
         Ok(Self::with(shared, state))
     }
 
-    /// A session that did not have to be waited for.
+    /// A session that the store knew without waiting.
     pub(crate) fn found(shared: Arc<Shared>, presented: &Presented, found: Found) -> Self {
         let mut state = State::new(presented);
         state.found(found);
@@ -82,8 +82,8 @@ impl Session {
         &self.inner.shared
     }
 
-    /// Ends the request: the head of its response is made. What it needs of the store, if anything, is under way in
-    /// the [`Ending`]; [`head`](Self::head) is right once that has ended.
+    /// Ends the request: the head of its response is made. If the store is needed, the [`Ending`] is the write under
+    /// way; [`head`](Self::head) is right once that has ended.
     pub(crate) fn finish(
         &self,
         status: StatusCode,
@@ -99,13 +99,12 @@ impl Session {
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
-        // Before a cookie is sent again that nothing else was written for, the store is asked whether its session
-        // still lives: were it renewed meanwhile, the old id would take the place of the new one.
+        // Before a cookie is only refreshed, the store is asked whether its session still lives: if it was renewed
+        // meanwhile, the old id would replace the new one in the browser.
         let mut touch = !is_not_modified(status) && state.is_cookie_refresh(config.is_persistent());
         let mut pending = state.is_pending();
         if !keeps {
-            // A response that says that the request failed does not wait for a `save` that the handler left under way:
-            // it may be what it reports.
+            // The response of a failed request does not wait for a `save` still under way: that may be what failed.
             if state.is_under_way() {
                 touch = false;
                 state.keep_cookie();

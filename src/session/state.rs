@@ -37,9 +37,9 @@ pub(crate) enum CookieAction {
 /// Which session the request works on.
 #[derive(Debug)]
 enum Case {
-    /// None. With its first field it gets one, of the id `new_id` if that was told already.
+    /// None. The first field starts one, with the id `new_id` if that was handed out already.
     Anonymous { new_id: Option<SessionId> },
-    /// None, since several live ones were presented. Whoever begins or destroys a session ends all of these.
+    /// None: several live ones were presented. A handler that starts or destroys a session ends all of these.
     Ambiguous {
         presented: Vec<SessionId>,
         new_id: Option<SessionId>,
@@ -82,11 +82,12 @@ enum ClientCookie {
     LeftAlone,
 }
 
-/// What was asked of a session that could not be loaded, and leaves no trace in its data. A reload does not make up for it.
+/// What a handler called on a session that could not be loaded, where its data does not show it. A reload does not make
+/// up for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Missed {
     Nothing,
-    /// To renew or to clear it.
+    /// `renew` or `clear`.
     Change,
     Destroy,
 }
@@ -113,7 +114,7 @@ pub(crate) struct State {
     head: Head,
     /// The handler read or wrote the session, so that the response depends on the cookie.
     used: bool,
-    /// How much of the request's time for the store its load has taken.
+    /// How much of the `store_timeout` the load has taken.
     pub(crate) load_took: Duration,
 }
 
@@ -244,7 +245,7 @@ impl State {
             Case::Live { renew_to, .. } => {
                 renew_to.get_or_insert_with(SessionId::random);
             }
-            // A new session gets a new id anyway, but for one that is being created already.
+            // A new session gets a new id anyway, unless it is being created already.
             Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => {
                 if coming.is_some() {
                     new_id.get_or_insert_with(SessionId::random);
@@ -295,12 +296,12 @@ impl State {
         }
     }
 
-    /// Whether something that was changed after the head was made was never written.
+    /// Whether a change after the response head was never written.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.head == Head::MadeAndChanged && (self.is_pending() || self.data.is_changed())
     }
 
-    /// What the client has to be told, once everything is written. `persistent`: its cookie has an age.
+    /// What to tell the client, once everything is written. `persistent`: its cookie has a `Max-Age`.
     pub(crate) fn cookie(&self, persistent: bool, clear_unknown: bool) -> CookieAction {
         match (&self.case, self.cookie) {
             (
@@ -326,7 +327,7 @@ impl State {
         }
     }
 
-    /// Whether only the cookie's age makes a cookie necessary, so that nothing shows whether the session still lives.
+    /// Whether a cookie is sent only for its age: then no write shows that the session still lives.
     pub(crate) fn is_cookie_refresh(&self, persistent: bool) -> bool {
         let names_it = |session| self.cookie == ClientCookie::Names(session);
         persistent && matches!(self.case, Case::Live { id, refreshed: true, .. } if names_it(id))

@@ -26,8 +26,7 @@ use crate::{
 /// whether it has failed.
 const GRACE: Duration = Duration::from_millis(10);
 
-/// A write under way in a task of its own: it ends also where nobody waits for it any more. `None`: there was nothing to
-/// write.
+/// A write under way in a task of its own: it runs to its end even if nobody waits. `None`: there was nothing to write.
 pub(crate) type Writing = JoinHandle<Result<Option<Written>, Error>>;
 
 /// What a write is for.
@@ -45,7 +44,7 @@ impl Inner {
         let config = &self.shared.config;
         let deadline = match purpose {
             Purpose::Save => config.deadline(),
-            // What the load has left.
+            // The time that the load has left.
             Purpose::End { .. } => {
                 config.deadline() - self.state().load_took.min(config.store_timeout)
             }
@@ -82,7 +81,7 @@ impl Inner {
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         };
-        // Only now: where a new session takes the place of one, and cannot be made, the client keeps the old one.
+        // Only now: if the session that replaces the old one cannot be created, the client keeps the old one.
         self.delete_pending(deadline).await?;
         written
     }
@@ -167,7 +166,7 @@ impl Inner {
             Reload::LookUp(presented) => {
                 let mut found = find(store.clone(), presented, context).await?;
                 if let Found::One(id, record) = &mut found {
-                    // That may have come from a cache.
+                    // The record may have come from a cache.
                     match store.clone().load(id.key(), false, context).await? {
                         Some(fresh) => {
                             record.fields = fresh.fields;
@@ -177,7 +176,7 @@ impl Inner {
                     }
                 }
                 let mut state = self.state();
-                // The write at the end has time of its own: it is not the load that took the handler's so long.
+                // The write at the end has the full time: the load before the handler no longer counts.
                 state.load_took = Duration::ZERO;
                 state.found(found);
             }

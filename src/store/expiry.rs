@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// Longer is for ever: 100 years. It keeps every sum of times far from the limits of Redis and of `Instant`.
+/// The longest timeout, 100 years: every sum of times stays far from the limits of Redis and of `Instant`.
 pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-/// Redis counts in milliseconds, and a time to live of none would end the session at once.
+/// Redis counts in milliseconds, and a time to live of 0 would end the session at once.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// When a session ends; a part of the [`Context`](super::Context) of each operation.
@@ -56,7 +56,7 @@ impl Expiry {
         }
     }
 
-    /// It ends this long after its creation, whatever happens.
+    /// A session ends this long after its creation, whatever happens.
     #[must_use]
     pub fn with_absolute_timeout(mut self, timeout: Duration) -> Self {
         self.absolute_timeout = Some(Self::storable(timeout));
@@ -70,13 +70,13 @@ impl Expiry {
         self
     }
 
-    /// How long after its last request a session ends that has no timeout of its own.
+    /// How long after its last request a session without a timeout of its own ends.
     #[must_use]
     pub fn idle_timeout(&self) -> Duration {
         self.idle_timeout
     }
 
-    /// How long after its creation it ends, whatever happens.
+    /// How long after its creation a session ends, whatever happens.
     #[must_use]
     pub fn absolute_timeout(&self) -> Option<Duration> {
         self.absolute_timeout
@@ -105,11 +105,11 @@ impl Expiry {
         }
     }
 
-    /// Whether a time to live that should be `full`, as [`time_to_live`](Self::time_to_live) says, and is `left` has to
-    /// be refreshed: it has aged enough, or is shorter than the idle timeout.
+    /// Whether to refresh a time to live of which this much is `left`, and which should be `full` (see
+    /// [`time_to_live`](Self::time_to_live)): it has aged enough, or is shorter than the idle timeout.
     #[must_use]
     pub fn is_due(&self, own_idle: Option<Duration>, full: Duration, left: Duration) -> bool {
-        // Near the absolute end both shrink together, so that the age alone would not tell.
+        // Near the absolute end `full` and `left` shrink together, so the age alone does not tell.
         let idle = own_idle.map_or(self.idle_timeout, Self::storable);
         match full.checked_sub(left) {
             Some(aged) => aged >= self.refresh_interval || left < idle.min(full),

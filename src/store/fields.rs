@@ -1,4 +1,4 @@
-//! [`Fields`]: those of a stored session, shared by all that read them.
+//! [`Fields`]: the fields of a stored session, shared by all their readers.
 
 use std::{
     collections::{BTreeMap, btree_map},
@@ -12,12 +12,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 type Map = BTreeMap<Bytes, Bytes>;
 
-/// What has no fields needs no memory.
+/// Stands for no fields: these need no memory.
 static NONE: Map = Map::new();
 
 /// The fields of a session: names and stored texts, as bytes, since another program may have stored anything.
 ///
-/// A `BTreeMap` that costs little to clone: who changes a clone changes a copy of the fields, which is made then.
+/// A `BTreeMap` that is cheap to clone: the fields are copied only when a clone is changed.
 ///
 /// Serialized, it is a list of pairs of bytes.
 ///

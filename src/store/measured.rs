@@ -24,8 +24,8 @@ const EVENTS: [&str; 12] = [
     "updated",
 ];
 
-/// Says what the metrics mean, and begins to count events: a counter that appears only with its first event has no
-/// rate at that moment, so that an alert would miss it.
+/// Describes the metrics, and starts the event counters at zero: a counter that appears only with its first event has
+/// no rate at that moment, so an alert would miss it.
 pub(crate) fn describe() {
     describe_counter!(
         "session_events_total",
@@ -56,7 +56,7 @@ pub(crate) fn describe() {
 /// A store whose operations are measured.
 pub(crate) struct Measured<S>(pub(crate) S);
 
-/// Awaits an operation. Its key is made of literals, so that it is a static: no allocation.
+/// Awaits an operation. The metric's key is made of literals, so it is a static: no allocation.
 macro_rules! measured {
     ($operation:literal, $context:ident, $future:expr) => {{
         let mut watch = Watch {
@@ -126,7 +126,7 @@ impl<S: SessionStore> SessionStore for Measured<S> {
     }
 }
 
-/// Records the time until it is dropped: also that of an operation whose end nobody awaited.
+/// Records the time until it is dropped: also where the operation was dropped before its end.
 struct Watch {
     operation: &'static str,
     duration: Histogram,

@@ -17,9 +17,9 @@ use crate::error::Error;
 
 /// Sessions in the memory of this process: for development, tests, and apps of a single process.
 ///
-/// It gives every guarantee that `RedisStore` gives, but that sessions survive a restart. Clones share the sessions. Each
-/// operation first frees what has expired, so an idle store holds at most what had not expired when it was last used. It
-/// goes by tokio's clock: in tests, `tokio::time::advance` lets sessions expire.
+/// It gives the same guarantees as `RedisStore`, but sessions do not survive a restart. Clones share the sessions.
+/// Each operation first frees what has expired, so an idle store holds at most what had not expired when it was last
+/// used. It uses tokio's clock: in tests, `tokio::time::advance` lets sessions expire.
 ///
 /// ```
 /// use tower_redis_session::{MemoryStore, SessionLayer};
@@ -134,7 +134,7 @@ impl Sessions {
         Some(stored)
     }
 
-    /// Changes a session that is not in here, and puts it in if it lives on.
+    /// Changes a session that is not in the maps, and puts it there if it lives on.
     fn put(
         &mut self,
         key: SessionKey,

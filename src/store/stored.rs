@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Changes, Expiry, Fields, Record, Written};
 use crate::error::Error;
 
-/// A session as a store keeps it that reads and writes sessions whole, and what the operations make of it.
+/// A session, and what the operations make of it, for a store that reads and writes sessions whole.
 /// [`MemoryStore`](crate::MemoryStore) is built on it, and so is `examples/custom_store.rs`.
 ///
 /// All times are counted from a moment that the store chooses, which must stay the same for as long as it keeps sessions.
@@ -56,8 +56,8 @@ impl Stored {
         self.end <= now || self.full_time(expiry, now).is_none()
     }
 
-    /// What [`load`](super::SessionStore::load) answers. Where [`Record::refreshed`] says so, `end` is a new one, which the
-    /// store has to keep.
+    /// What [`load`](super::SessionStore::load) answers. Where [`Record::refreshed`] is true, `end` is new, and the
+    /// store has to keep it.
     pub fn load(&mut self, refresh: bool, expiry: Expiry, now: Duration) -> Record {
         let left = self.end.saturating_sub(now);
         let mut record = Record::new(self.fields.clone(), left);
@@ -73,8 +73,8 @@ impl Stored {
     }
 
     /// What [`create`](super::SessionStore::create), [`update`](super::SessionStore::update) and
-    /// [`renew`](super::SessionStore::renew) answer. The store keeps the session where that is [`Written::Kept`], and
-    /// deletes it where it is anything else.
+    /// [`renew`](super::SessionStore::renew) answer. The store keeps the session if that is [`Written::Kept`], else it
+    /// deletes the session.
     ///
     /// # Errors
     ///

@@ -147,7 +147,7 @@ pub(super) async fn an_update_of_no_session_writes_nothing(
     Ok(())
 }
 
-/// All or nothing: also what could be done is not.
+/// All or nothing: the possible changes are not made either.
 pub(super) async fn an_impossible_increment_changes_nothing(
     it: &Subject<impl SessionStore>,
 ) -> Checked {
@@ -241,7 +241,7 @@ pub(super) async fn what_is_known_is_what_is_stored(it: &Subject<impl SessionSto
         };
         let stored = it.found(key, false, minute()).await?;
         it.knows(key, Some(&stored), minute())?;
-        // Now it may know it.
+        // Now the store may know the session.
         it.found(key, true, minute()).await?;
         it.knows(key, Some(&stored), minute())?;
     }

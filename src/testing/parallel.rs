@@ -1,4 +1,4 @@
-//! The rules about operations that run at the same moment, and about those that nobody waits for any more.
+//! The rules about operations that run at the same moment, and about those that were dropped.
 
 use std::{future::Future, sync::Arc, task::Poll, time::Duration};
 
@@ -21,13 +21,13 @@ const TURNS: usize = 6;
 const ROUNDS: usize = TURNS * TURNS;
 /// How many increments run together.
 const MANY: usize = 16;
-/// What nobody waits for any more, and still runs, has ended by then.
+/// What still runs of a dropped operation has ended after this time.
 const AFTERWARDS: Duration = Duration::from_millis(100);
 
 type Answer = Checked<Result<Written, Error>>;
 
-/// Runs operations in tasks of their own, which begin at the same moment; but for some turns that they wait, other ones in
-/// each round.
+/// Runs two operations in tasks of their own, which begin at the same moment, or some turns later: each round has
+/// another pair of turns.
 async fn together<A: Send + 'static, B: Send + 'static>(
     round: usize,
     a: impl Future<Output = Checked<A>> + Send + 'static,

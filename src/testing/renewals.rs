@@ -64,7 +64,7 @@ pub(super) async fn a_renewal_keeps_age_and_own_idle_timeout(
     it.fresh(left, own * 2, renewed)?;
     let record = it.found(newer, false, far).await?;
     it.own_timeout(&record, Some(own * 2))?;
-    // As old as it was: an end that comes sooner than that has come.
+    // It kept its age: an absolute end before that has come.
     it.absent(newer, minute().with_absolute_timeout(A_WHILE / 2))
         .await
 }
@@ -80,7 +80,7 @@ pub(super) async fn a_renewal_of_no_session_makes_none(it: &Subject<impl Session
     }
     // What is under another key stays.
     it.kept(Write::Create(taken), &some, minute()).await?;
-    // Either answer is true.
+    // `Gone` and an error are both right.
     let answer = it.write(Write::Renew(old, taken), &some, minute()).await?;
     if matches!(answer, Ok(Written::Kept(_) | Written::Emptied)) {
         return it.broken("Gone, or an error");

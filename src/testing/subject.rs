@@ -59,7 +59,7 @@ impl<S: SessionStore> Subject<S> {
         }
     }
 
-    /// The same store, with which nothing was done yet.
+    /// The same store, with no steps so far.
     pub(super) fn again(&self) -> Self {
         Self {
             store: self.store.clone(),
@@ -137,7 +137,7 @@ impl<S: SessionStore> Subject<S> {
         self.answer(step, written, context.deadline).await
     }
 
-    /// The same as the layer does it, where an operation's time may be over.
+    /// A write as the layer does it; its deadline may be over.
     pub(super) async fn write_late(
         &self,
         write: Write,
@@ -254,7 +254,7 @@ impl<S: SessionStore> Subject<S> {
         self.knows(key, None, expiry)
     }
 
-    /// If the store knows something of the session, then it is this.
+    /// If the store knows the session without loading it, it is this.
     pub(super) fn knows(
         &self,
         key: SessionKey,
@@ -348,7 +348,7 @@ pub(super) fn changed(fields: &Fields, changes: &Changes) -> Checked<Fields> {
     Ok(fields)
 }
 
-/// As much of it as one likes to read.
+/// Cuts off what is too long to read.
 struct Short<T>(T);
 
 impl<T: Debug> Display for Short<T> {

@@ -113,7 +113,7 @@ pub(super) async fn an_own_idle_timeout_can_be_changed(it: &Subject<impl Session
     Ok(())
 }
 
-/// Under each of these keys a session was that has ended. The first operation finds it so, whichever it is.
+/// The session under each of these keys has ended. Whichever operation comes first finds it ended.
 async fn have_ended(
     it: &Subject<impl SessionStore>,
     keys: [SessionKey; 6],
@@ -223,7 +223,7 @@ pub(super) async fn nothing_lives_beyond_its_absolute_end(
     have_ended(it, keys, short).await
 }
 
-/// Those that the layer makes of the longest that can be configured.
+/// What the layer makes of the longest timeouts that can be configured.
 pub(super) async fn the_longest_timeouts_can_be_kept(it: &Subject<impl SessionStore>) -> Checked {
     let (key, begun) = (key(), Instant::now());
     let for_ever = Expiry::new(Duration::MAX)

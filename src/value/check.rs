@@ -1,8 +1,8 @@
 //! [`Checked`]: refuses what would not read back, at every depth.
 //!
-//! serde_json writes `null` for a NaN and for a `Some(None)`, and it writes deeper than it reads. Nobody would notice
-//! before the value is read, and by then it is lost. Each check is made as the value is written, so that none costs a
-//! second look at it.
+//! serde_json writes `null` for a NaN and for a `Some(None)`, and it writes deeper nesting than it reads. Nobody would
+//! notice before the value is read, and by then it is lost. The checks are made while the value is written, so they
+//! cost no second pass.
 
 use std::{
     cell::Cell,
@@ -24,7 +24,7 @@ const NOT_FINITE: &str = "a NaN or an infinity cannot be stored: JSON has no suc
 const SOME_OF_NOTHING: &str = "`Some` of nothing cannot be stored: it would be read as `None`";
 const TOO_DEEP: &str = "nested deeper than 127 levels: it could not be read";
 
-/// A serializer of serde_json's, a list or an object that it has begun, or a value that is to stand in one.
+/// Wraps a serializer of serde_json's, a list or an object that it has begun, or a value inside one.
 ///
 /// A serializer begins a list, the list wraps its values, and a wrapped value wraps the serializer that it is given: so
 /// each knows how deep it is, and nothing is written unchecked.
@@ -70,7 +70,7 @@ impl<S: Serializer> Checked<S> {
         Ok(self.inner)
     }
 
-    /// How deep it is inside so many more lists and objects.
+    /// The depth inside `by` more lists and objects.
     fn deeper(&self, by: u8) -> Result<u8, S::Error> {
         let levels = self.levels + by;
         if levels > MAX_LEVELS {
@@ -79,7 +79,7 @@ impl<S: Serializer> Checked<S> {
         Ok(levels)
     }
 
-    /// Begins what JSON has so many lists and objects for.
+    /// Begins a value that is `levels` nested lists and objects in JSON.
     fn open<O>(
         self,
         levels: u8,
@@ -98,7 +98,7 @@ macro_rules! as_it_is {
     )*};
 }
 
-/// No list or object is announced as empty: serde_json closes it then, and spoils the text if something follows.
+/// No list or object is announced as empty: serde_json would close it at once, and an item would spoil the text.
 impl<S: Serializer> Serializer for Checked<S> {
     type Ok = S::Ok;
     type Error = S::Error;
@@ -198,7 +198,7 @@ impl<S: Serializer> Serializer for Checked<S> {
         self.open(1, |json| json.serialize_tuple_struct(name, len.max(1)))
     }
 
-    /// The list in an object of one entry, as are all variants with data.
+    /// A variant with data is an object of one entry; here that is a list.
     fn serialize_tuple_variant(
         self,
         name: &'static str,
@@ -282,7 +282,7 @@ impl<T: Serialize + ?Sized> Serialize for Checked<&T> {
     }
 }
 
-/// Remembers that a `Display` failed: serde_json would panic.
+/// Remembers that a `Display` failed, and hides it: serde_json would panic.
 struct Unfailing<'a, T: ?Sized> {
     value: &'a T,
     failed: Cell<bool>,

@@ -17,7 +17,7 @@ pub(super) struct Reader<'de> {
     pub(super) unquoted: Option<&'de str>,
     /// The quotes are off: `text` is a string, whatever it looks like.
     pub(super) is_string: bool,
-    /// What a type that takes what there is was given, once it has asked; on the second attempt, what to give it.
+    /// Whether `deserialize_any` gave JSON, once it was called; on the second attempt, whether it has to.
     pub(super) any_is_json: &'de Cell<Option<bool>>,
 }
 
@@ -129,7 +129,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     }
 }
 
-/// Whether a type that takes what there is should first be given `text` as JSON.
+/// Whether `deserialize_any` should first give `text` as JSON.
 fn looks_like_json(text: &str) -> bool {
     match text.trim_start().as_bytes().first() {
         // Need not be valid: if it is not, the type is given the string next.

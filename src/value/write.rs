@@ -49,7 +49,7 @@ impl<'a> Serializer for Writer<'a> {
         self.serialize_str(char.encode_utf8(&mut [0; 4]))
     }
 
-    /// serde's own would panic where a `Display` fails.
+    /// serde's default panics where a `Display` fails.
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Error> {
         let mut text = String::new();
         fmt::write(&mut text, format_args!("{value}")).map_err(Error::custom)?;

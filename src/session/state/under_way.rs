@@ -44,7 +44,7 @@ impl State {
         write.map(|write| write.id)
     }
 
-    /// The error that stands in the way of any write.
+    /// Why the session cannot be written, if so.
     pub(crate) fn refusal(&self) -> Option<Error> {
         let message = "the session could not be loaded, so it cannot be written";
         match &self.case {
@@ -113,7 +113,7 @@ impl State {
         }
     }
 
-    /// Starts a write; [`end`](Self::end) ends it. `touch`: the time to live is set anew in any case.
+    /// Starts a write; [`end`](Self::end) ends it. `touch`: sets the time to live anew even without changes.
     pub(crate) fn begin(&mut self, touch: bool) -> Option<Write> {
         if self.under_way.is_some() {
             // Nobody ended it.
@@ -153,7 +153,7 @@ impl State {
             return;
         };
         if write.then == Then::Delete {
-            // However it ended, there may be a session of this id; what it held is forgotten.
+            // However the write ended, there may be a session of this id; `destroy` dropped its data.
             if !self.pending_deletes.contains(&write.id) {
                 self.pending_deletes.push(write.id);
             }
@@ -204,11 +204,11 @@ impl State {
                     self.keep_cookie();
                 }
                 match (&mut self.case, write.kind) {
-                    // A renewal that was done unseen must be found out: the next attempt has the same id.
+                    // A failed renewal may have been done: to find out, the next attempt has the same id.
                     (Case::Live { renew_to, .. }, Kind::Renew) => {
                         renew_to.get_or_insert(write.id);
                     }
-                    // A session that was created unseen is not taken for this one: the next attempt has another id.
+                    // A failed `create` may have been done and have taken the id: the next attempt has another.
                     (Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. }, Kind::Create) => {
                         *new_id = None
                     }

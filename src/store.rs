@@ -139,7 +139,7 @@ pub enum Written {
 /// - What was reported as failed does not happen later, see [`Context::deadline`]. An operation has failed where it
 ///   answers an error, and where the layer drops its future.
 ///
-/// [`MemoryStore`] is the model to follow, and `testing::check_store` (feature `test-util`) checks
+/// [`MemoryStore`](crate::MemoryStore) is the model to follow, and `testing::check_store` (feature `test-util`) checks
 /// these rules. The futures need not be boxed:
 ///
 /// ```

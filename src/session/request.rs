@@ -138,7 +138,7 @@ impl Session {
     }
 }
 
-/// A 304 updates the headers of a response that the client has stored, so it carries no cookie that only got older.
+/// A 304 updates the headers of a response that the client has stored, so no cookie is refreshed with it.
 fn is_not_modified(status: StatusCode) -> bool {
     status == StatusCode::NOT_MODIFIED
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     clock::Reading,
-    refusal::{is_no_sentinel, no_connection, refused, still_reads},
+    refusal::{is_answer, is_no_sentinel, no_connection, refused, still_reads},
     script,
 };
 use crate::error::{Error, ErrorKind};
@@ -387,12 +387,19 @@ async fn is_down(client: &Client) -> bool {
     matches!(answer, Ok(Ok(info)) if info.contains("cluster_state:fail"))
 }
 
-/// Whether a server says that it is a replica. It may not say what it is.
-pub(super) async fn is_replica(client: &Client) -> bool {
+/// Whether a server says that it is a replica. It may refuse to say what it is.
+pub(super) async fn is_replica(client: &Client) -> Result<bool, fred::error::Error> {
     let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
-    let answer = client.custom::<String, _>(info, vec![Value::from("replication")]);
-    let answer = timeout(STEP, answer).await;
-    matches!(answer, Ok(Ok(info)) if info.contains("role:slave"))
+    let info = client.custom::<String, _>(info, vec![Value::from("replication")]);
+    Ok(step(info).await?.contains("role:slave"))
+}
+
+/// Whether it may be one that writes.
+pub(super) async fn may_write(client: &Client) -> bool {
+    match is_replica(client).await {
+        Ok(is_replica) => !is_replica,
+        Err(error) => is_answer(&error),
+    }
 }
 
 /// Asks a server for its time.

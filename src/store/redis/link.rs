@@ -4,7 +4,7 @@
 use std::{
     mem,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,40 +14,34 @@ use fred::{
     clients::{Client, Pool},
     error::Error as FredError,
     interfaces::ClientLike,
-    types::{Value, config::Options},
 };
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore},
     task::AbortHandle,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
     clock::{Clock, Heard},
     command::Command,
-    connect::{ATTEMPT, Connection, Target, is_replica},
-    keeper::{Attention, Keeper, LONGEST_DELAY, with_jitter},
+    connect::{Connection, Target},
+    keeper::{Attention, Keeper, LONGEST_DELAY},
     refusal::{Elsewhere, elsewhere, failed, is_answer, no_connection, silent, unsent},
 };
-use crate::{
-    error::{Error, ErrorKind},
-    store::Events,
-};
+use crate::{error::Error, store::Events};
 
 mod asking;
+mod keep;
 
 pub(super) use asking::Asking;
+use keep::{Held, first_connection, keep_connected, look_for, look_for_a_writer};
 
 /// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
 const PLACES: usize = 4096;
 /// A server is taken for gone when an operation's time is over and it has said nothing, to anybody, since it was asked
 /// for that; but it has so long in any case, also where the operation has less.
 const SILENCE: Duration = Duration::from_millis(250);
-/// How soon after a failure it is looked for again at first.
-const FIRST_DELAY: Duration = Duration::from_millis(10);
-/// How long a server has for answering a look.
-const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) struct Link {
     way: Way,
@@ -450,120 +444,4 @@ impl Link {
             Way::Given(pool) => self.keeper.keep(|| look_for(link, pool.clone())),
         }
     }
-}
-
-/// A machine that has just started is slow: what took too long is tried again, as long as one attempt may take.
-async fn first_connection(target: &Target) -> Result<Connection, Error> {
-    let end = Instant::now() + ATTEMPT;
-    loop {
-        let attempt = timeout_at(end, target.connect_to_serve()).await;
-        match attempt.unwrap_or_else(|_| Err(silent())) {
-            Err(error) if error.kind() == ErrorKind::Timeout && Instant::now() < end => {}
-            attempt => return attempt,
-        }
-    }
-}
-
-/// A connection that a keeper has, and what is wanted of it.
-type Held = (Connection, Arc<Wanted>);
-
-/// The connection of a keeper that ends with its runtime is no connection any more; whoever asks next, in another
-/// runtime, has another keeper.
-struct Kept(Weak<Link>);
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if let Some(link) = self.0.upgrade() {
-            link.down(no_connection());
-        }
-    }
-}
-
-/// Makes a new connection whenever there is none.
-async fn keep_connected(link: Weak<Link>, target: Target, mut held: Option<Held>) {
-    let _kept = Kept(link.clone());
-    let mut delay = FIRST_DELAY;
-    loop {
-        while let Some((mut connection, wanted)) = held.take() {
-            let next = tokio::select! {
-                why = connection.ended() => Err(Some(why)),
-                () = wanted.end.notified() => Err(None),
-                better = a_writer(&target, &wanted.writer) => Ok(better),
-            };
-            let Some(link) = link.upgrade() else { return };
-            match next {
-                Ok((better, since)) => held = Some(link.up_with(better, Some(since))),
-                Err(Some(why)) => link.down(why),
-                Err(None) => {}
-            }
-        }
-        sleep(with_jitter(delay)).await;
-        delay = (delay * 2).min(LONGEST_DELAY);
-        let attempt = target.connect_to_serve().await;
-        let Some(link) = link.upgrade() else { return };
-        match attempt {
-            Ok(new) => {
-                delay = FIRST_DELAY;
-                held = Some(link.up_with(new, None));
-            }
-            Err(why) => link.down(why),
-        }
-    }
-}
-
-/// Once one is wanted, a connection to a server that is not known to be a replica, and since when it was wanted.
-async fn a_writer(target: &Target, wanted: &Notify) -> (Connection, Instant) {
-    let mut since = None;
-    loop {
-        let waited = Instant::now();
-        wanted.notified().await;
-        // What was refused long ago is another story.
-        since = since.filter(|_| waited.elapsed() < LONGEST_DELAY);
-        let since = *since.get_or_insert_with(Instant::now);
-        if let Ok(new) = target.connect_to_serve().await
-            && !is_replica(&new.client).await
-        {
-            return (new, since);
-        }
-        sleep(with_jitter(LONGEST_DELAY)).await;
-    }
-}
-
-/// The same for a pool, which is to connect anew only where that leads to such a server.
-async fn look_for_a_writer(link: Weak<Link>, pool: Pool, number: u64, why: Error) {
-    let new = Target::of(&pool).connect_to_serve().await;
-    let is_one = match new {
-        Ok(new) => !is_replica(&new.client).await,
-        Err(_) => false,
-    };
-    if !is_one {
-        return sleep(with_jitter(LONGEST_DELAY)).await;
-    }
-    if let Some(link) = link.upgrade() {
-        link.give_up(number, Duration::ZERO, why);
-    }
-    look_for(link, pool).await;
-}
-
-/// Makes a pool connect anew, and waits until it is answered.
-async fn look_for(link: Weak<Link>, pool: Pool) {
-    let reconnecting = pool.clone();
-    let reconnection = tokio::spawn(async move { reconnecting.force_reconnection().await });
-    let options = Options {
-        timeout: Some(LOOK),
-        max_attempts: Some(1),
-        ..Options::default()
-    };
-    loop {
-        sleep(with_jitter(LONGEST_DELAY)).await;
-        let client = pool.next_connected();
-        let answer = client.with_options(&options).ping::<Value>(None).await;
-        let Some(link) = link.upgrade() else { break };
-        if answer.is_ok() || answer.is_err_and(|error| is_answer(&error)) {
-            link.clock.forget();
-            link.up(Live::new(Clients::Pool(pool)), None);
-            break;
-        }
-    }
-    reconnection.abort();
 }

@@ -18,8 +18,8 @@ use tower_redis_session::{Error, Session, SessionLayer};
 /// Each operation works on its files under the lock and without an `.await`: so it is one step, which nothing can drop
 /// half way. The price: a slow disk holds up a thread of the runtime.
 ///
-/// The folder is for one process, and for no other user: a file's name is the id that a client holds. A session that
-/// nobody asks for any more stays there: `find sessions -mtime +1 -delete` frees those that are a day old.
+/// The folder is for one process, and for no other user (`chmod 700`): a file's name is the id that a client holds. A
+/// session that nobody asks for any more stays there: `find sessions -mtime +1 -delete` frees those that are a day old.
 pub(crate) struct FileStore(Mutex<Folder>);
 
 struct Folder(PathBuf);

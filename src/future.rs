@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::{
     cookie::Presented,
-    response::{committed, failed},
+    response::{committed, failed, not_committed},
     session::{Ending, Find, LazySession, Session, Shared, Writing, find, outcome, timed_out},
 };
 
@@ -171,7 +171,7 @@ where
                     let written = outcome(ready!(writing.poll(cx)), this.shared);
                     let required = *required;
                     let response = answer.take().map(|(session, response)| match written {
-                        Err(error) if required => failed(error),
+                        Err(error) if required => not_committed(&session, error, config),
                         Err(_) => {
                             session.keep_cookie();
                             committed(&session, response, config)
@@ -212,7 +212,10 @@ fn finish<S, ReqBody, F, ResBody: Default>(
             };
             (state, None)
         }
-        Err(error) => (State::Done, Some(failed(error))),
+        Err(error) => {
+            let response = not_committed(&session, error, &shared.config);
+            (State::Done, Some(response))
+        }
     }
 }
 

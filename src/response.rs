@@ -25,13 +25,33 @@ pub(crate) fn committed<B>(
     config: &Config,
 ) -> Response<B> {
     let (action, is_used) = session.head(response.status());
+    tell(response.headers_mut(), action, is_used, config);
+    response
+}
+
+/// The response in place of the handler's, where the session could not be written. What a `save` has done stays done, so
+/// the client is told the id that the session has by that.
+pub(crate) fn not_committed<B: Default>(
+    session: &Session,
+    error: Error,
+    config: &Config,
+) -> Response<B> {
+    let mut response = failed(error);
+    if let Some((id, left)) = session.saved_id() {
+        let action = CookieAction::Set(id, left);
+        tell(response.headers_mut(), action, true, config);
+    }
+    response
+}
+
+/// Tells the client and the caches.
+fn tell(headers: &mut HeaderMap, action: CookieAction, is_used: bool, config: &Config) {
     let persistent = config.is_persistent();
     let line = match action {
         CookieAction::Nothing => None,
         CookieAction::Set(id, left) => config.cookie.set(id, persistent.then_some(left)),
         CookieAction::Clear => Some(config.cookie.cleared()),
     };
-    let headers = response.headers_mut();
     if config.cache_headers {
         if line.is_some() {
             forbid_storing(headers);
@@ -43,7 +63,6 @@ pub(crate) fn committed<B>(
     if let Some(line) = line {
         headers.append(header::SET_COOKIE, line);
     }
-    response
 }
 
 /// The response to an error: 503 with `Retry-After` where the store is to blame and trying again may help, else 500. Outer

@@ -102,14 +102,12 @@ impl Session {
         // Before a cookie is only refreshed, the store is asked whether its session still lives: if it was renewed
         // meanwhile, the old id would replace the new one in the browser.
         let mut touch = !is_not_modified(status) && state.is_cookie_refresh(config.is_persistent());
-        let mut pending = state.is_pending();
-        if !keeps {
-            // The response of a failed request does not wait for a `save` still under way: that may be what failed.
-            if state.is_under_way() {
-                touch = false;
-                state.keep_cookie();
-            }
-            pending = state.must_delete();
+        let pending = state.is_pending();
+        if !keeps && state.is_under_way() {
+            // A `save` that the handler left under way is waited for, since it may give the session another id, but
+            // nothing is written behind it.
+            touch = false;
+            state.keep_cookie();
         }
         drop(state);
         Ok((pending || touch).then(|| Ending {
@@ -126,6 +124,15 @@ impl Session {
     /// It could not be found out whether the session still lives: its cookie is not sent again.
     pub(crate) fn keep_cookie(&self) {
         self.inner.state().keep_cookie();
+    }
+
+    /// What the client has to be told although its answer is an error: the id that a `save` has given the session, and how
+    /// long that has to live.
+    pub(crate) fn saved_id(&self) -> Option<(SessionId, Duration)> {
+        match self.inner.state().cookie(false, false) {
+            CookieAction::Set(id, left) => Some((id, left)),
+            CookieAction::Nothing | CookieAction::Clear => None,
+        }
     }
 
     /// What the client of this response has to be told, and whether the handler read or wrote the session.

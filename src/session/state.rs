@@ -180,8 +180,9 @@ impl State {
         }
     }
 
-    /// What a reload has to ask for.
-    pub(crate) fn reload(&self) -> Reload {
+    /// What a reload has to ask for. No write is under way then.
+    pub(crate) fn begin_reload(&mut self) -> Reload {
+        self.end_orphan();
         match &self.case {
             Case::Unavailable(unasked) => Reload::LookUp(unasked.presented.clone()),
             _ => self.stored_id().map_or(Reload::Nothing, Reload::Load),
@@ -267,6 +268,8 @@ impl State {
             Case::Live { id, .. } | Case::Gone { id } => self.pending_deletes.push(*id),
         }
         self.case = ANONYMOUS;
+        // Whatever else was asked of the session before, this is done.
+        self.missed = Missed::Nothing;
         if self.cookie != ClientCookie::None {
             self.cookie = ClientCookie::Ended;
         }

@@ -63,12 +63,9 @@ impl Inner {
         deadline: Instant,
         _under_way: watch::Receiver<()>,
     ) -> Result<Option<Written>, Error> {
-        let Shared { config, events, .. } = &*self.shared;
-        // One write of a session after the other, or a `save` could update what another is still creating.
-        let turn = async { Ok(self.turn.lock().await) };
-        let _turn = in_time(config, deadline, turn)
-            .await
-            .inspect_err(|error| events.unavailable(error))?;
+        // One write of a session after the other, or a `save` could update what another is still creating. Each ends by a
+        // deadline of its own.
+        let _turn = self.turn.lock().await;
         let begun = {
             let mut state = self.state();
             match state.may_save() {
@@ -77,13 +74,16 @@ impl Inner {
             }
         };
         let written = match begun {
-            Ok(Some(write)) => Ok(Some(self.perform(write, deadline).await?)),
+            Ok(Some(write)) => self.perform(write, deadline).await.map(Some),
             Ok(None) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => return self.delete_pending(deadline).await.and(Err(error)),
         };
         // Only now: if the session that replaces the old one cannot be created, the client keeps the old one.
-        self.delete_pending(deadline).await?;
-        written
+        if written.is_err() && self.state().starts_new() {
+            return written;
+        }
+        let deleted = self.delete_pending(deadline).await;
+        written.and_then(|written| deleted.map(|()| written))
     }
 
     async fn perform(&self, write: Write, deadline: Instant) -> Result<Written, Error> {
@@ -97,7 +97,9 @@ impl Inner {
         let written = in_time(config, deadline + GRACE, writing).await;
         self.state().end(&written);
         match (&written, write) {
-            (Err(error), _) => events.unavailable(error),
+            (Err(error), _) if error.is_unavailable() => events.unavailable(error),
+            // The store works; the handler, or its client, is told of the error.
+            (Err(_), _) => {}
             (Ok(Written::Kept(_)), Write::Create(key, _)) => events.created(key),
             (Ok(Written::Kept(_)), Write::Update(key, _)) => events.updated(key),
             (Ok(Written::Kept(_)), Write::Renew { old, new, .. }) => events.renewed(new, old),
@@ -160,7 +162,7 @@ impl Inner {
         let Shared { config, store, .. } = &*self.shared;
         let context = config.context(deadline);
         let _turn = self.turn.lock().await;
-        let reload = self.state().reload();
+        let reload = self.state().begin_reload();
         match reload {
             Reload::Nothing => {}
             Reload::LookUp(presented) => {

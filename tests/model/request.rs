@@ -123,7 +123,7 @@ impl Request {
                 session.missed_change = false;
             }
             if session.refusal().is_some() {
-                return Some(UNAVAILABLE);
+                return Some(session.not_written(world, 503));
             }
             let lives_on = session.current.is_some() && session.current == session.held;
             let ages = persistent && session.refreshed && lives_on;
@@ -133,12 +133,9 @@ impl Request {
                 match session.end_write(world, write) {
                     // Rule 19: what trying again cannot mend.
                     Err(ErrorKind::NotAnInteger | ErrorKind::Overflow) if required => {
-                        return Some(Sent {
-                            status: 500,
-                            ..UNAVAILABLE
-                        });
+                        return Some(session.not_written(world, 500));
                     }
-                    Err(_) if required => return Some(UNAVAILABLE),
+                    Err(_) if required => return Some(session.not_written(world, 503)),
                     // Nobody knows whether the session still lives, so its cookie is not sent again.
                     Err(_) => session.refreshed = false,
                     Ok(_) => {}
@@ -149,6 +146,24 @@ impl Request {
             sent.vary = sent.no_store || session.touched;
         }
         Some(sent)
+    }
+}
+
+impl Session {
+    /// The layer's answer where the session could not be written: what a `save` has done before stays done.
+    fn not_written(&self, world: &World, status: u16) -> Sent {
+        let cookie = match self.cookie(world, false) {
+            SetCookie::Set(id, max_age) => SetCookie::Set(id, max_age),
+            SetCookie::None | SetCookie::Cleared => SetCookie::None,
+        };
+        let told = cookie != SetCookie::None;
+        Sent {
+            status,
+            by_layer: true,
+            cookie,
+            vary: told,
+            no_store: told,
+        }
     }
 }
 

@@ -131,6 +131,9 @@ impl Session {
                 self.doomed.extend(self.current.take());
                 self.doomed.append(&mut self.untrusted);
                 self.ended |= self.any_cookie;
+                if self.lookup != Lookup::Unavailable {
+                    (self.missed_change, self.missed_destroy) = (false, false);
+                }
                 if let Some(write) = &mut self.under_way {
                     write.destroyed = true;
                 }
@@ -334,7 +337,11 @@ impl Session {
         write: Option<Write>,
     ) -> Outcome<Written> {
         // First: where a new session cannot be made, the one that it is to replace stays.
-        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write))?;
+        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write));
+        let starts_new = self.current.is_none() && !self.seen().is_empty();
+        if written.is_err() && starts_new {
+            return written;
+        }
         let mut deleted = Ok(());
         for id in self.doomed.clone() {
             let outcome = world.delete(id);
@@ -343,7 +350,7 @@ impl Session {
             }
             deleted = deleted.and(outcome);
         }
-        deleted.and(Ok(written))
+        written.and_then(|written| deleted.map(|()| written))
     }
 
     fn end_one(&mut self, world: &mut World, write: &Write) -> Outcome<Written> {

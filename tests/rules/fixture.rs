@@ -261,6 +261,17 @@ async fn perform(State(shared): State<Shared>, session: Session, script: String)
                 Value::Null
             }
             ["save"] => told(session.save().await),
+            // As a handler that a timeout layer drops in its `save`.
+            ["leave-save"] => {
+                let mut save = std::pin::pin!(session.save());
+                let begun = std::future::poll_fn(|cx| {
+                    std::task::Poll::Ready(save.as_mut().poll(cx).is_pending())
+                });
+                assert!(begun.await, "it has to wait for the store");
+                // Its task runs now.
+                tokio::task::yield_now().await;
+                Value::Null
+            }
             ["save-or-fail"] => match session.save().await {
                 Ok(()) => Value::Null,
                 Err(error) => return error.into_response(),

@@ -12,15 +12,18 @@ use serde_json::json;
 use tower_redis_session::Session;
 
 use crate::backend::Backend;
-use crate::common::{Gate, HANG, bounded};
+use crate::common::{Answer, Gate, HANG, bounded};
 use crate::events;
-use crate::fixture::{App, Shared, stored};
+use crate::fixture::{App, Shared, own_cookies, secs, stored, unknown_id};
 
 over_both_stores!(
     changes_of_a_handler_whose_client_left_are_dropped,
     a_write_runs_to_its_end_although_the_client_left,
     a_write_that_timed_out_never_comes_later,
     a_write_that_timed_out_holds_up_no_reload,
+    a_request_that_failed_tells_the_id_that_its_save_gives_the_session,
+    a_login_whose_save_ends_several_sessions_is_told_although_the_request_failed,
+    a_logout_does_not_depend_on_a_save_that_hangs_before_it,
     changes_after_the_head_are_lost_with_a_warning,
     changes_after_the_head_are_written_by_a_save,
     a_session_cannot_begin_after_the_head,
@@ -106,6 +109,67 @@ async fn a_write_that_timed_out_holds_up_no_reload<B: Backend>() {
     let answer = app.run("set user bob; save; reload; status 500").await;
     let timeout = json!({"error": "Timeout"});
     assert_eq!(answer.json(), json!([null, timeout, null, null]));
+}
+
+/// Starts a request whose handler leaves a `save` that is held in the store, and lets that end.
+async fn leaves_save<B: Backend>(app: &App<B>, lines: &[String], script: String) -> Answer {
+    let writes = Gate::new();
+    app.store.store().hold_writes(&writes);
+    let client = app.client.clone();
+    let lines = lines.to_vec();
+    let request = tokio::spawn(async move { crate::fixture::send(&client, &lines, &script).await });
+    writes.arrived().await;
+    writes.open();
+    let answer = request.await.expect("an answer");
+    app.store.mend().await;
+    answer
+}
+
+async fn a_request_that_failed_tells_the_id_that_its_save_gives_the_session<B: Backend>() {
+    for failed in ["status 408", "status 500", "header grpc-status 13"] {
+        let app = App::<B>::with(|builder| builder.store_timeout(HANG)).await;
+        app.ask("set user ann").await;
+        let old = app.id();
+        let line = format!("session_id={old}");
+        let script = format!("renew; leave-save; set user eve; {failed}");
+        let answer = leaves_save(&app, &[line], script).await;
+        assert_eq!(own_cookies(&answer).len(), 1, "{failed}: {answer:?}");
+        assert_ne!(app.id(), old);
+        app.assert_stored(&[("user", "ann")]).await;
+        assert_eq!(app.store.count().await, 1, "{failed}");
+    }
+}
+
+async fn a_login_whose_save_ends_several_sessions_is_told_although_the_request_failed<
+    B: Backend,
+>() {
+    let app = App::<B>::with(|builder| builder.store_timeout(HANG)).await;
+    let ids = [unknown_id(), unknown_id()];
+    for id in &ids {
+        app.store.put(id, &[("user", "ann")], secs(300)).await;
+    }
+    let line = ids.map(|id| format!("session_id={id}")).join("; ");
+    let script = "set user bob; leave-save; status 500".to_owned();
+    let answer = leaves_save(&app, &[line], script).await;
+    assert_eq!(own_cookies(&answer).len(), 1, "{answer:?}");
+    app.assert_stored(&[("user", "bob")]).await;
+    assert_eq!(app.store.count().await, 1);
+}
+
+async fn a_logout_does_not_depend_on_a_save_that_hangs_before_it<B: Backend>() {
+    let app = App::<B>::with(|b| b.store_timeout(Duration::from_millis(300))).await;
+    app.ask("set user ann").await;
+    let writes = Gate::new();
+    app.store.store().hold_writes(&writes);
+    let client = app.client.clone();
+    let script = "set user eve; leave-save; destroy";
+    let request = tokio::spawn(async move { client.open(post(script)).await });
+    writes.arrived().await;
+    // The update is dropped at its deadline, and then the deletion comes.
+    writes.arrived_n(2).await;
+    writes.open();
+    let _ = request.await;
+    until("the logout", async || app.store.count().await == 0).await;
 }
 
 /// A body that comes after the head: one frame, made by `work`.

@@ -22,6 +22,7 @@ over_both_stores!(
     a_change_that_cannot_be_written_is_a_503,
     a_renewal_that_cannot_be_written_is_a_503,
     a_session_that_cannot_be_deleted_is_a_503,
+    what_a_save_has_done_is_told_although_the_last_write_fails,
     a_failed_write_leaves_the_error_for_outer_layers,
     a_save_without_the_store_is_an_error_to_the_handler,
     a_reload_after_an_outage_asks_for_more_than_a_cache_may_know,
@@ -231,6 +232,20 @@ async fn a_session_that_cannot_be_deleted_is_a_503<B: Backend>() {
         broken_halfway::<B>(how, "destroy").await;
         broken_halfway::<B>(how, "remove user; remove n").await;
     }
+}
+
+async fn what_a_save_has_done_is_told_although_the_last_write_fails<B: Backend>() {
+    let app = whole::<B>(|builder| builder).await;
+    let old = app.id();
+    let slow = app.begin("renew; save; wait; set seen 1").await;
+    app.store.fail(Outage::Hangs);
+    let answer = app.go_on(slow).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_ne!(app.id(), old, "the client has an id that works");
+    app.store.mend().await;
+    assert_eq!(app.ask("lookup; get user").await, json!(["Found", "ann"]));
+    assert_eq!(app.store.fields(&old).await, None);
 }
 
 /// Whether an error is of the kind that an outage leads to. A client of a killed server may notice

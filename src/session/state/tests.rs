@@ -289,3 +289,25 @@ fn nothing_is_written_to_a_session_that_is_gone() {
     let refused = state.may_save().err();
     assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::Gone));
 }
+
+#[test]
+fn a_reload_behind_a_store_that_panicked_keeps_what_was_to_be_saved() {
+    let id = SessionId::random();
+    let mut state = found(id);
+    set(&mut state, "a", "1");
+    state.begin(false);
+    assert!(matches!(state.begin_reload(), Reload::Load(loaded) if loaded == id));
+    state.data.replace_stored(record().fields, None);
+    assert!(state.is_pending());
+    assert_eq!(state.data.get("a"), Some(Bytes::from("1")));
+}
+
+#[test]
+fn a_session_that_is_destroyed_once_it_is_loaded_is_destroyed() {
+    let mut state = unavailable();
+    state.destroy();
+    state.found(Found::One(SessionId::random(), record()));
+    state.destroy();
+    assert!(state.refusal().is_none() && state.must_delete());
+    assert_eq!(state.cookie(false, false), CookieAction::Clear);
+}

@@ -71,6 +71,12 @@ impl State {
         changed || !self.pending_deletes.is_empty() || self.under_way.is_some()
     }
 
+    /// Whether a new session is still to be created. It may replace those that are to be deleted.
+    pub(crate) fn starts_new(&self) -> bool {
+        let none = matches!(self.case, Case::Anonymous { .. } | Case::Ambiguous { .. });
+        none && !self.data.is_empty()
+    }
+
     /// Whether a session was destroyed and is not deleted yet.
     pub(crate) fn must_delete(&self) -> bool {
         let destroyed = |write: UnderWay| write.then == Then::Delete;
@@ -115,11 +121,7 @@ impl State {
 
     /// Starts a write; [`end`](Self::end) ends it. `touch`: sets the time to live anew even without changes.
     pub(crate) fn begin(&mut self, touch: bool) -> Option<Write> {
-        if self.under_way.is_some() {
-            // Nobody ended it.
-            let panicked = Error::new(ErrorKind::Unavailable, "the store panicked");
-            self.end(&Err(panicked));
-        }
+        self.end_orphan();
         let (kind, id, write) = match &mut self.case {
             Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. }
                 if !self.data.is_empty() =>
@@ -145,6 +147,14 @@ impl State {
         let then = Then::GoOn;
         self.under_way = Some(UnderWay { kind, id, then });
         Some(write)
+    }
+
+    /// Ends a write that nobody ended: the store panicked. To be called while no write can be under way.
+    pub(super) fn end_orphan(&mut self) {
+        if self.under_way.is_some() {
+            let panicked = Error::new(ErrorKind::Unavailable, "the store panicked");
+            self.end(&Err(panicked));
+        }
     }
 
     /// Ends a write.

@@ -9,6 +9,8 @@ local REFRESHES, TRACKED = ARGV[4] == '1', ARGV[5] == '1'
 -- In bytes: what a layer lets a session become by default, and 1 KiB for the layer's own fields. So what 64 sessions are
 -- answered is 4 MiB at most, and one that another program has made larger is waited for by those who want it.
 local LARGEST = 65 * 1024
+-- And in fields, counted with their texts: many small ones take as long to be read as a few large ones.
+local MOST = 2 * 4096
 
 return answers(#KEYS, function(at)
   local key = KEYS[at]
@@ -31,7 +33,7 @@ return answers(#KEYS, function(at)
       created = text
     end
   end
-  if size > LARGEST and #KEYS > 1 then
+  if (size > LARGEST or count > MOST) and #KEYS > 1 then
     return -7
   end
   local full, idle, refused = time_to_live(key, own, created, REFRESHES)

@@ -74,16 +74,13 @@ impl Inner {
             }
         };
         let written = match begun {
-            Ok(Some(write)) => self.perform(write, deadline).await.map(Some),
-            Ok(None) => Ok(None),
+            Ok(Some(write)) => Some(self.perform(write, deadline).await?),
+            Ok(None) => None,
             Err(error) => return self.delete_pending(deadline).await.and(Err(error)),
         };
         // Only now: if the session that replaces the old one cannot be created, the client keeps the old one.
-        if written.is_err() && self.state().starts_new() {
-            return written;
-        }
-        let deleted = self.delete_pending(deadline).await;
-        written.and_then(|written| deleted.map(|()| written))
+        self.delete_pending(deadline).await?;
+        Ok(written)
     }
 
     async fn perform(&self, write: Write, deadline: Instant) -> Result<Written, Error> {

@@ -65,7 +65,7 @@ impl Request {
             Ok(session) => session,
             Err(kind) => return Some(Said::Failed(kind)),
         };
-        let gone = session.is_gone() && session.is_changed();
+        let gone = session.is_gone();
         let head_out = session.head_out && session.needs_cookie();
         let refusal = session
             .refusal()

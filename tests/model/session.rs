@@ -327,7 +327,7 @@ impl Session {
         write
     }
 
-    pub(super) fn is_changed(&self) -> bool {
+    fn is_changed(&self) -> bool {
         !self.changes.fields.is_empty() || self.changes.idle.is_some()
     }
 
@@ -337,11 +337,7 @@ impl Session {
         write: Option<Write>,
     ) -> Outcome<Written> {
         // First: where a new session cannot be made, the one that it is to replace stays.
-        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write));
-        let starts_new = self.current.is_none() && !self.seen().is_empty();
-        if written.is_err() && starts_new {
-            return written;
-        }
+        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write))?;
         let mut deleted = Ok(());
         for id in self.doomed.clone() {
             let outcome = world.delete(id);
@@ -350,7 +346,7 @@ impl Session {
             }
             deleted = deleted.and(outcome);
         }
-        written.and_then(|written| deleted.map(|()| written))
+        deleted.and(Ok(written))
     }
 
     fn end_one(&mut self, world: &mut World, write: &Write) -> Outcome<Written> {

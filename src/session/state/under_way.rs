@@ -71,12 +71,6 @@ impl State {
         changed || !self.pending_deletes.is_empty() || self.under_way.is_some()
     }
 
-    /// Whether a new session is still to be created. It may replace those that are to be deleted.
-    pub(crate) fn starts_new(&self) -> bool {
-        let none = matches!(self.case, Case::Anonymous { .. } | Case::Ambiguous { .. });
-        none && !self.data.is_empty()
-    }
-
     /// Whether a session was destroyed and is not deleted yet.
     pub(crate) fn must_delete(&self) -> bool {
         let destroyed = |write: UnderWay| write.then == Then::Delete;
@@ -97,7 +91,7 @@ impl State {
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        if matches!(self.case, Case::Gone { .. }) && self.data.is_changed() {
+        if let Case::Gone { .. } = self.case {
             return Err(gone());
         }
         if self.head != Head::NotMade && self.needs_cookie() {

@@ -126,13 +126,9 @@ impl Session {
         self.inner.state().keep_cookie();
     }
 
-    /// What the client has to be told although its answer is an error: the id that a `save` has given the session, and how
-    /// long that has to live.
+    /// See [`State::saved_id`].
     pub(crate) fn saved_id(&self) -> Option<(SessionId, Duration)> {
-        match self.inner.state().cookie(false, false) {
-            CookieAction::Set(id, left) => Some((id, left)),
-            CookieAction::Nothing | CookieAction::Clear => None,
-        }
+        self.inner.state().saved_id()
     }
 
     /// What the client of this response has to be told, and whether the handler read or wrote the session.

@@ -108,6 +108,8 @@ pub(crate) struct State {
     case: Case,
     cookie: ClientCookie,
     under_way: Option<UnderWay>,
+    /// The id that a `save` of this request has written the session under.
+    saved: Option<SessionId>,
     /// Destroyed sessions that are still to be deleted: several where a `save` could write but not delete.
     pending_deletes: Vec<SessionId>,
     missed: Missed,
@@ -130,6 +132,7 @@ impl State {
             case: ANONYMOUS,
             cookie,
             under_way: None,
+            saved: None,
             pending_deletes: Vec::new(),
             missed: Missed::Nothing,
             head: Head::NotMade,
@@ -327,6 +330,15 @@ impl State {
             (_, ClientCookie::Unknown) if clear_unknown => CookieAction::Clear,
             // A late answer must not clear the cookie that another request has just set.
             _ => CookieAction::Nothing,
+        }
+    }
+
+    /// What to tell a client whose request failed: the id that a `save` has given the session, and how long that has to
+    /// live. Nothing of what the end of the request has done: a login that failed must not look like a success.
+    pub(crate) fn saved_id(&self) -> Option<(SessionId, Duration)> {
+        match self.cookie(false, false) {
+            CookieAction::Set(id, left) if self.saved == Some(id) => Some((id, left)),
+            _ => None,
         }
     }
 

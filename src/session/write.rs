@@ -78,6 +78,9 @@ impl Inner {
             Ok(None) => None,
             Err(error) => return self.delete_pending(deadline).await.and(Err(error)),
         };
+        if purpose == Purpose::Save {
+            self.state().saved();
+        }
         // Only now: if the session that replaces the old one cannot be created, the client keeps the old one.
         self.delete_pending(deadline).await?;
         Ok(written)

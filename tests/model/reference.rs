@@ -108,6 +108,8 @@ struct Session {
     next: Option<usize>,
     /// Destroyed, and still to be deleted: several, where a save could write but not delete.
     doomed: Vec<usize>,
+    /// What a `save` has written.
+    saved: Option<usize>,
     gone: bool,
     base: Fields,
     base_idle: Option<u64>,

@@ -87,7 +87,7 @@ impl Request {
     pub fn end_save(&mut self, world: &mut World) -> Said {
         let session = self.session.as_mut().expect("saving");
         let write = self.saving.take().expect("saving");
-        match session.end_write(world, write) {
+        match session.end_save(world, write) {
             Ok(Written::Gone) => Said::Failed(ErrorKind::Gone),
             Ok(_) => Said::Done,
             Err(kind) => Said::Failed(kind),
@@ -153,8 +153,8 @@ impl Session {
     /// The layer's answer where the session could not be written: what a `save` has done before stays done.
     fn not_written(&self, world: &World, status: u16) -> Sent {
         let cookie = match self.cookie(world, false) {
-            SetCookie::Set(id, max_age) => SetCookie::Set(id, max_age),
-            SetCookie::None | SetCookie::Cleared => SetCookie::None,
+            SetCookie::Set(id, max_age) if self.saved == Some(id) => SetCookie::Set(id, max_age),
+            _ => SetCookie::None,
         };
         let told = cookie != SetCookie::None;
         Sent {

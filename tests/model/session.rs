@@ -25,6 +25,7 @@ impl Session {
             held: None,
             current: None,
             next: None,
+            saved: None,
             doomed: Vec::new(),
             gone: false,
             base: Fields::new(),
@@ -336,8 +337,25 @@ impl Session {
         world: &mut World,
         write: Option<Write>,
     ) -> Outcome<Written> {
+        self.end_write_by(world, write, false)
+    }
+
+    /// The end of a `save` that began.
+    pub(super) fn end_save(&mut self, world: &mut World, write: Option<Write>) -> Outcome<Written> {
+        self.end_write_by(world, write, true)
+    }
+
+    fn end_write_by(
+        &mut self,
+        world: &mut World,
+        write: Option<Write>,
+        save: bool,
+    ) -> Outcome<Written> {
         // First: where a new session cannot be made, the one that it is to replace stays.
         let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write))?;
+        if save {
+            self.saved = self.current;
+        }
         let mut deleted = Ok(());
         for id in self.doomed.clone() {
             let outcome = world.delete(id);

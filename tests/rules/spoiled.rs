@@ -17,6 +17,7 @@ use crate::through::{Call, Operation, Through, Way};
 over_both_stores!(
     what_a_store_that_panics_did_not_save_is_written_at_the_end,
     a_renewal_that_a_store_that_panics_did_not_save_happens_at_the_end,
+    a_login_that_cannot_end_what_was_presented_tells_no_id,
     a_save_that_panicked_is_not_repeated_after_a_server_error,
 );
 
@@ -27,6 +28,8 @@ pub(crate) enum Fault {
     Panics,
     /// Each write and deletion that begins before [`Spoiled::mend`] hangs until then, and is then an error.
     Hangs,
+    /// Each deletion is an error.
+    KeepsAll,
 }
 
 /// Lets the writes of a store go wrong.
@@ -57,8 +60,8 @@ impl Way for Spoiled {
     async fn pass<T: Send>(&self, call: Call, operation: Operation<'_, T>) -> Result<T, Error> {
         let meant = match call {
             Call::Load(..) => false,
-            Call::Delete(_) => self.fault == Fault::Hangs,
-            _ => true,
+            Call::Delete(_) => self.fault != Fault::Panics,
+            _ => self.fault != Fault::KeepsAll,
         };
         if !meant || self.mended.load(Ordering::Relaxed) {
             return operation.await;
@@ -67,8 +70,10 @@ impl Way for Spoiled {
             self.mend();
             panic!("a store that panics, as the test wants it");
         }
-        self.gate.pass().await;
-        Err(Error::unavailable(io::Error::other("hung, then failed")))
+        if self.fault == Fault::Hangs {
+            self.gate.pass().await;
+        }
+        Err(Error::unavailable(io::Error::other("as the test wants it")))
     }
 }
 
@@ -93,12 +98,17 @@ where
 
 /// A store with a session of Ann's, and a layer over it whose first write panics.
 async fn panicking<B: Backend>() -> (B, String, SessionLayer) {
+    with(Fault::Panics).await
+}
+
+/// A store with a session of Ann's, and a layer over it that has this fault.
+async fn with<B: Backend>(fault: Fault) -> (B, String, SessionLayer) {
     events::record();
     let (store, id) = (B::start().await, unknown_id());
     store.put(&id, &[("user", "ann")], secs(900)).await;
     let spoiled = Through {
         store: store.store(),
-        way: Spoiled::new(Fault::Panics),
+        way: Spoiled::new(fault),
     };
     let layer = SessionLayer::builder(spoiled).store_timeout(secs(10));
     (store, id, layer.build().unwrap())
@@ -148,4 +158,33 @@ async fn a_save_that_panicked_is_not_repeated_after_a_server_error<B: Backend>()
     .await;
     assert_eq!(response.status(), 500);
     assert_eq!(store.count().await, 0, "only the `destroy` happens");
+}
+
+async fn a_login_that_cannot_end_what_was_presented_tells_no_id<B: Backend>() {
+    let (store, id, layer) = with::<B>(Fault::KeepsAll).await;
+    let other = unknown_id();
+    store.put(&other, &[("user", "bob")], secs(900)).await;
+    // One live cookie, and two.
+    for presented in [id.clone(), format!("{id}; session_id={other}")] {
+        let response = answer(&layer, &presented, async |session| {
+            session.destroy();
+            session.insert("user", "eve").unwrap();
+            200
+        })
+        .await;
+        assert_eq!(response.status(), 503);
+        assert!(!response.headers().contains_key("set-cookie"));
+        let ann = stored(&[("user", "ann")]);
+        assert_eq!(store.fields(&id).await, Some(ann));
+    }
+    // What a `save` has done is told: the old session cannot be ended, but the new one is there.
+    let response = answer(&layer, &id, async |session| {
+        session.destroy();
+        session.insert("user", "eve").unwrap();
+        assert!(session.save().await.is_err(), "the old one is still there");
+        200
+    })
+    .await;
+    assert_eq!(response.status(), 503);
+    assert!(response.headers().contains_key("set-cookie"));
 }

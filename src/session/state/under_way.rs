@@ -222,6 +222,11 @@ impl State {
         }
     }
 
+    /// A `save` has ended well.
+    pub(crate) fn saved(&mut self) {
+        self.saved = self.stored_id();
+    }
+
     pub(crate) fn deleted(&mut self, id: SessionId) {
         self.pending_deletes.retain(|pending| *pending != id);
     }

@@ -1,5 +1,5 @@
 //! What the layer and its store log through `tracing` and, with feature `metrics`, count. A session is shown as
-//! [`SessionKey`]'s `Debug` shows it. The crate's documentation lists names, levels and fields.
+//! [`SessionKey`]'s `Debug` shows it. `docs/observability.md` lists names, levels and fields.
 
 use std::{
     fmt,
@@ -46,8 +46,8 @@ macro_rules! alarm {
 
 /// Logs what happens to the sessions of one store: for the layer, and for the store what only the store knows.
 ///
-/// Events of level warn and error are limited, see the [crate's documentation](crate#events); each `Events` has limits of
-/// its own, shared by its clones.
+/// Events of level warn and error are limited, see the [guide](crate::guide::observability#events). Each `Events` has
+/// limits of its own, shared by its clones.
 ///
 /// ```
 /// use std::time::Duration;

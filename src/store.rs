@@ -2,7 +2,8 @@
 //!
 //! [`RedisStore`](crate::RedisStore) and [`MemoryStore`](crate::MemoryStore) are the two that come with this crate. A
 //! store of your own needs nothing but this module and [`Error`]: `examples/custom_store.rs` keeps sessions
-//! in files. With feature `test-util`, `testing::check_store` checks that one keeps every rule.
+//! in files. With feature `test-util`, `testing::check_store` checks that one keeps every rule. The two of this crate
+//! pass it.
 
 use std::{future::Future, time::Duration};
 

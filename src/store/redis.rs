@@ -64,56 +64,18 @@ const DIRECT: Duration = Duration::from_secs(1);
 /// # }
 /// ```
 ///
-/// # What an operation sends
+/// # What it sends
 ///
-/// | operation | commands |
-/// | --- | --- |
-/// | load | one script for all sessions, at most 64, that are asked for at the same moment: `HGETALL` and `PEXPIRE` for each. On a cluster one for each session. One of more than 65 KiB, for which the others would wait, once more by itself |
-/// | load, with `refresh_interval` | the same with `PTTL`, and `PEXPIRE` only where it is due |
-/// | create, update | one script for all that are asked for at the same moment; on a cluster one for each |
-/// | renew | two scripts, one after the other: the new key is made, then the old one goes away. On a cluster a copy by `HGETALL` and two scripts |
-/// | delete | `UNLINK` |
-///
-/// With feature `near-cache`, `with_near_cache` saves most loads.
-///
-/// A load that comes together with others waits for nobody: what is ready to run in the process runs first, and then one
-/// command asks for all of it. Requests with the same cookie share a load if they came before it was sent, so that each
-/// sees all that was written before it began.
+/// Operations that are asked for at the same moment share a script. The guide has the commands of
+/// [each request](crate::guide::performance#what-a-request-costs). With feature `near-cache`, `with_near_cache` saves
+/// most loads.
 ///
 /// # When Redis fails
 ///
-/// Each operation ends by its deadline, whatever happens to the server, the network or the connection. The layer sets it:
-/// `store_timeout` for a request's load and writes together; a logout may go on for as long again, for which the client
-/// does not wait. Once a connection is lost, or an operation's time is over and the server has said nothing in it, to anybody
-/// (in a quarter of a second, where the operation has less), operations fail at once, and a new connection is tried
-/// for, at first after at most 10 milliseconds, later after 125 to 250, by one task a server. When there is one again, an
-/// event `recovered` says so. At most 4096 operations are under way at once; more wait for a place, within their time.
-///
-/// A session that can be read is loaded also where Redis refuses to write (`MISCONF`, `NOREPLICAS`, `OOM`, `READONLY` of a
-/// replica that has it, a right that is missing): with the time to live that it has, not refreshed, and an event
-/// `unavailable` says why. An absolute end of which the beginning was to be stored is counted from that request; a session
-/// past its end is none, whether or not it can be deleted. That there is no such session is only believed from a server
-/// that may write. While a replica is read, a server that writes is looked for.
-///
-/// A write that was reported as failed may have happened before that, where only its answer was lost. It does not
-/// happen later: each script that writes carries the layer's deadline in the server's time, and does nothing when it
-/// comes too late, out of a socket's buffer or after the server stood still. The server's clock need not be right, but
-/// is taken to go on as it did since the connection was made.
-/// A write whose connection is lost is reported as failed only when its deadline has passed. Where it was a create, or
-/// the first half of a renewal, and was done all the same, its session is under an id that nobody knows, until its idle
-/// timeout ends it.
-/// These can come late, and are harmless: the `UNLINK` of a logout, since nobody wants the session any more; and the
-/// `PEXPIRE` of a load, which does nothing to a session that is gone, and lets one that is there end that much later.
-///
-/// A renewal is done once its first script is answered: from then on the client has the new id, which works whatever
-/// happens. Before that it has the old one, as if nothing had been asked. Where the second script's answer does not
-/// come, the script runs again as soon as the server can be asked, for a minute, or half the session's time to live
-/// where that is shorter; after that the old id ends by itself. Until then the old id still works, too. What a parallel request
-/// writes under it is kept, unless something was written under the new id before; a logout under either ends both. On a
-/// cluster such a write is lost, and such a logout ends only the one.
-///
-/// What Redis has acknowledged it can lose all the same: with a replica that takes over, whatever was not replicated
-/// yet; with a restart, whatever was not on the disk (`appendfsync always` loses nothing).
+/// Each operation ends by its deadline, whatever happens to the server, the network or the connection. A session that
+/// can be read is loaded also where Redis refuses to write. A write that was reported as failed does not happen later.
+/// The guide says [what a client sees](crate::guide::faults), what may happen late, and what a lost answer does to a
+/// renewal.
 ///
 /// # Access control
 ///
@@ -151,10 +113,12 @@ impl RedisStore {
     /// `rediss://host?ca=/etc/redis/ca.crt&cert=/etc/redis/app.crt&key=/etc/redis/app.key`. On a cluster, the certificate
     /// of each node must be valid for the name or address by which the nodes announce it.
     ///
-    /// The connection is kept: when it is lost or the server falls silent, operations fail at once, and a new connection
-    /// is tried for until there is one. What was sent over a lost connection is not sent again over the next: only what
-    /// certainly has not run (the server says so) is, and the second half of a renewal, which may run twice. It must be
-    /// called inside a tokio runtime.
+    /// The connection is kept. When it is lost or the server falls silent, operations fail at once, and a new connection
+    /// is tried for until there is one. What was sent over a lost connection is not sent again over the next one, but for
+    /// two cases: what has certainly not run, because the server says so, and the second half of a renewal, which may
+    /// run twice.
+    ///
+    /// This must be called inside a tokio runtime.
     ///
     /// # Errors
     ///

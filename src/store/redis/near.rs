@@ -372,9 +372,8 @@ static ELSEWHERE: Mutex<Place> = Mutex::new(Place {
 impl RedisStore {
     /// Keeps sessions in this process, so that most requests ask Redis nothing. Off by default.
     ///
-    /// What is kept is kept right by Redis itself ([client-side caching]): over a connection of its own, on a cluster one
-    /// to each master, it says which of the sessions that were loaded over it have changed. Needs Redis 6 or later, or
-    /// any Valkey.
+    /// The cache has a connection of its own, on a cluster one to each master. Sessions are loaded over it, and Redis says
+    /// over it which of them have changed ([client-side caching]). This needs Redis 6 or later, or any Valkey.
     ///
     /// ```no_run
     /// use tower_redis_session::{RedisStore, SessionLayer};
@@ -389,36 +388,39 @@ impl RedisStore {
     /// # What a request sees
     ///
     /// - Whatever was written through this store, or a clone of it, before the request began.
-    /// - Whatever was written elsewhere (by another process, another program, or another store in this one) as soon as
-    ///   Redis has said so, and in any case all that was acknowledged 1 second before the request began; a logout is such a write. The second also holds where nothing arrives any more: sessions are
-    ///   served from memory only while the connection has answered within the last second. While it is lost, or Redis
-    ///   refuses it, nothing is kept and every session is loaded as without the cache, which is empty afterwards.
+    /// - Whatever was written elsewhere (by another process, another program, or another store in this one), a logout
+    ///   too: as soon as Redis has said so, and in any case all that was acknowledged 1 second before the request began.
+    ///   This second also holds where nothing arrives any more: sessions are served from memory only while the
+    ///   connection has answered within the last second. While it is lost, or Redis refuses it, nothing is kept, and
+    ///   every session is loaded as without the cache. The cache is empty afterwards.
     /// - [`Session::reload`](crate::Session::reload) always asks Redis. A handler that must not act on what was true a
     ///   moment ago, such as a change of the password or a payment, calls it first.
     ///
-    /// With a pool of your own ([`from_pool`](Self::from_pool)) that has connected to another server under the same name,
+    /// A pool of your own ([`from_pool`](Self::from_pool)) may have connected to another server under the same name. Then
     /// what this store wrote is also seen after a second at the latest, not at once.
     ///
-    /// Time is that of this machine: a process that is frozen together with its clock does not notice.
+    /// The second is counted by this machine's clock. A process that is frozen together with its clock does not notice.
     ///
     /// # What it changes
     ///
     /// A session that is served from memory is not refreshed. So each is loaded from Redis, and refreshed, at least every
-    /// 10 seconds, or in half the layer's `idle_timeout` where that is shorter: as with a
-    /// [`refresh_interval`](Expiry::refresh_interval) of as much, by which each time to live in Redis is longer. A
-    /// session never ends before its idle timeout after its last request, and at most so much later; at its absolute end
-    /// it ends. A longer `refresh_interval` of the layer counts as before.
+    /// 10 seconds, or every half of the layer's `idle_timeout` where that is shorter. This is like a
+    /// [`refresh_interval`](Expiry::refresh_interval) of that length: each time to live in Redis is longer by it. A
+    /// session never ends before its idle timeout after its last request, and at most that much later. At its absolute
+    /// end it ends. A longer `refresh_interval` of the layer counts as before.
     ///
-    /// Layers on one store that differ in their [`Expiry`](crate::store::Expiry) do not serve each other's sessions from memory. A session
-    /// that is not there is always asked for.
+    /// Layers on one store that differ in their [`Expiry`](crate::store::Expiry) do not serve each other's sessions from
+    /// memory. A session that is not there is always asked for.
     ///
     /// # Memory
     ///
-    /// `capacity` is how many sessions are kept, each of up to 1 KiB, where 256 bytes for itself, and 64 for each field,
-    /// are counted beside names and texts; a larger one takes as many places as it has KiB. With
-    /// what the cache itself needs, about one and a half times `capacity` KiB are used at most. Where it is full, about those that were loaded first make room. Redis remembers which
-    /// sessions it has to speak of, up to `tracking-table-max-keys` of them (1,000,000 by default); what is beyond that
-    /// is loaded anew.
+    /// `capacity` is how many sessions of up to 1 KiB are kept. A larger one takes as many places as it has KiB. Beside
+    /// names and texts, 256 bytes count for each session and 64 for each field. With what the cache itself needs, about
+    /// one and a half times `capacity` KiB are used at most. When it is full, roughly those that were loaded first make
+    /// room.
+    ///
+    /// Redis remembers which sessions it has to report on, up to `tracking-table-max-keys` of them (1,000,000 by
+    /// default). What is beyond that is loaded anew.
     ///
     /// # Rights
     ///
@@ -428,11 +430,11 @@ impl RedisStore {
     /// # In Redis
     ///
     /// While sessions are served from memory, two small keys (`session:@near:…`, a number each, with a time to live of a
-    /// minute) are read and written in turn, one of them every 250 milliseconds: a server that forgets of which sessions
-    /// it has to speak, as each `FLUSHDB` makes it, of any database, is found out by that. While Redis refuses writes,
+    /// minute) are read and written in turn, one of them every 250 milliseconds. This shows when a server has forgotten
+    /// which sessions it has to report on. Each `FLUSHDB`, of any database, makes it forget. While Redis refuses writes,
     /// nothing is kept.
     ///
-    /// Call it where the store is made: clones that exist already have no cache, and their writes are seen as those of
+    /// Call it where the store is made. Clones that exist already have no cache, and their writes are seen as those of
     /// another process are. [`with_prefix`](Self::with_prefix) after it makes another cache of the same capacity.
     ///
     /// [client-side caching]: https://redis.io/docs/latest/develop/reference/client-side-caching/

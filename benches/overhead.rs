@@ -8,15 +8,12 @@
 //! Neither allocations nor instructions depend on the machine's mood. Time and instructions include making the
 //! request and running it: as much as the same request costs without the layer, with a cookie or as an anonymous one.
 
-#[path = "../tests/common/at_once.rs"]
-mod at_once;
-
 use std::process::Command;
 use std::task::{Context, Waker};
 
 use allocation_counter::measure;
-use at_once::{AtOnce, Handler, Trivial, read, write};
 use criterion::Criterion;
+use harness::at_once::{AtOnce, Handler, Trivial, read, write};
 use http::{Request, Response};
 use tokio::runtime::{Builder, Runtime};
 use tower::util::{Either, option_layer};

@@ -1,10 +1,11 @@
 //! The page of the `login` example, as a browser uses it.
 
+use harness::program::Program;
+use harness::{Answer, Client, RedisServer};
 use http::Request;
 
 use super::CLEARED;
-use super::common::{Answer, Client, RedisServer};
-use super::process::Example;
+use crate::build::program;
 
 /// Sends a form as a browser does.
 async fn submit(client: &Client, path: &str, form: &'static str) -> Answer {
@@ -21,7 +22,7 @@ fn assert_redirects_home(answer: &Answer) {
 
 #[tokio::test]
 async fn by_form_one_logs_in_sees_the_profile_and_logs_out() {
-    let example = Example::start("login", &[]);
+    let example = Program::start(program("login"), &[]);
     let client = Client::to(example.addr);
     assert!(
         client
@@ -65,7 +66,7 @@ async fn by_form_one_logs_in_sees_the_profile_and_logs_out() {
 
 #[tokio::test]
 async fn a_form_without_a_name_comes_back_with_a_message() {
-    let example = Example::start("login", &[]);
+    let example = Program::start(program("login"), &[]);
     let client = Client::to(example.addr);
     for form in ["", "username=", "username=%20%09", "other=1"] {
         let answer = submit(&client, "/login", form).await;
@@ -81,7 +82,7 @@ async fn a_form_without_a_name_comes_back_with_a_message() {
 
 #[tokio::test]
 async fn what_a_user_typed_is_text_and_only_the_page_s_own_script_may_run() {
-    let example = Example::start("login", &[]);
+    let example = Program::start(program("login"), &[]);
     let client = Client::to(example.addr);
     let form = "username=%3Cscript%3Ealert(1)%3C/script%3E%22%26{{nonce}}";
     assert_redirects_home(&submit(&client, "/login/", form).await);
@@ -111,7 +112,7 @@ async fn what_a_user_typed_is_text_and_only_the_page_s_own_script_may_run() {
 #[tokio::test]
 async fn an_ended_session_and_a_dead_store_are_explained() {
     let mut redis = RedisServer::start();
-    let example = Example::start("login", &[("REDIS_URL", &redis.url())]);
+    let example = Program::start(program("login"), &[("REDIS_URL", &redis.url())]);
     let client = Client::to(example.addr);
     client.set_cookie("session_id", super::UNKNOWN);
     let answer = client.get("/").await;

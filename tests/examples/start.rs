@@ -3,8 +3,10 @@
 use std::fs;
 use std::net::TcpListener;
 
-use super::common::RedisServer;
-use super::process::{Example, refusal};
+use harness::RedisServer;
+use harness::program::{Program, refusal};
+
+use crate::build::program;
 
 const PASSWORD: &str = "geheim";
 
@@ -33,7 +35,7 @@ fn an_unusable_redis_url_ends_it_with_a_message_without_the_password() {
         (format!("{PASSWORD}://127.0.0.1"), "redis://"),
     ] {
         for name in ["login", "hyper"] {
-            let said = refusal(name, &[("REDIS_URL", &url)]);
+            let said = refusal(program(name), &[("REDIS_URL", &url)]);
             assert!(said.starts_with(&format!("{name}: ")), "{url}: {said}");
             assert!(said.contains(part), "{url}: {said}");
             assert!(!said.contains(PASSWORD), "{url}: {said}");
@@ -48,11 +50,11 @@ fn an_unusable_address_ends_it_with_a_message() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for name in ["login", "hyper"] {
-        let said = refusal(name, &[("BIND", &taken)]);
+        let said = refusal(program(name), &[("BIND", &taken)]);
         assert!(said.contains("Address already in use"), "{said}");
         assert!(said.contains(&taken), "{said}");
         for bad in ["8000", "rubbish", "127.0.0.1:99999"] {
-            let said = refusal(name, &[("BIND", bad)]);
+            let said = refusal(program(name), &[("BIND", bad)]);
             assert!(said.contains(&format!("cannot listen on {bad}")), "{said}");
         }
     }
@@ -64,8 +66,8 @@ fn settings_also_come_from_a_dotenv_file() {
     let folder = std::env::temp_dir().join(format!("login-test-{}", uuid::Uuid::new_v4()));
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join(".env"), format!("REDIS_URL={}\n", redis.url())).unwrap();
-    let in_file = Example::start_in(&folder, "login", &[]);
-    let overridden = Example::start_in(&folder, "login", &[("REDIS_URL", "")]);
+    let in_file = Program::start_in(&folder, program("login"), &[]);
+    let overridden = Program::start_in(&folder, program("login"), &[("REDIS_URL", "")]);
     fs::remove_dir_all(&folder).unwrap();
     assert!(
         in_file.greeting.contains("in Redis"),

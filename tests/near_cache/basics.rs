@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use harness::through::context;
+use harness::{HANG, Monitor, RedisServer, names};
 use tower_redis_session::store::{Expiry, SessionStore, Written};
 use tower_redis_session::{RedisStore, SessionId};
 
-use crate::common::{HANG, Monitor, RedisServer, names};
-use crate::context::context;
 use crate::faults::{sees_in_time, tracking};
 use crate::node::{Node, cost, secs, set, two};
 

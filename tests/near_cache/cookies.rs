@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use harness::app::{App, id, run};
+use harness::{Answer, Client, HANG, Monitor, RedisServer};
 use tower_redis_session::{CookieLifetime, RedisStore, SessionLayer};
 
-use crate::app::{App, id, run};
-use crate::common::{Answer, Client, HANG, Monitor, RedisServer};
 use crate::node::{cost, secs};
 use crate::split::Split;
 
@@ -16,7 +16,7 @@ const INTERVAL: Duration = secs(60);
 const FULL: u64 = 960;
 
 /// A node of an app whose cookies have an age.
-pub async fn node(url: &str, idle: Duration, interval: Duration) -> App {
+pub(crate) async fn node(url: &str, idle: Duration, interval: Duration) -> App {
     let store = RedisStore::connect(url).await.expect("a connection");
     let layer = SessionLayer::builder(store.with_near_cache(10_000))
         .cookie_lifetime(CookieLifetime::Persistent)
@@ -40,7 +40,7 @@ fn max_age(answer: &Answer, id: &str) -> Option<u64> {
 }
 
 /// A request that only looks: whether it cost nothing, and the cookie's age where it sent that.
-pub async fn look(browser: &Client, monitor: &mut Monitor) -> (bool, Option<u64>) {
+pub(crate) async fn look(browser: &Client, monitor: &mut Monitor) -> (bool, Option<u64>) {
     cost(monitor);
     let answer = run(browser, "").await;
     assert_eq!(answer.json()["lookup"], "Found");

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
+use harness::log::Log;
+use harness::through::context;
+use harness::{Monitor, RedisCluster, RedisServer, Sentinels, first_slots, patiently};
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config};
 use tower_redis_session::store::SessionStore;
 use tower_redis_session::{RedisStore, SessionId};
 use tracing::Level;
 
-use crate::capture::Log;
-use crate::common::{Monitor, RedisCluster, RedisServer, Sentinels, first_slots, patiently};
-use crate::context::context;
 use crate::faults::sees_in_time;
 use crate::node::{BOUND, Node, cost, secs};
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use harness::through::context;
+use harness::{HANG, Monitor, RedisServer, Resp};
 use tower_redis_session::SessionId;
 use tower_redis_session::store::{Expiry, Record, SessionStore};
 
-use crate::common::{HANG, Monitor, RedisServer, Resp};
-use crate::context::context;
 use crate::node::{Node, cost, secs, set, text, two};
 
 const STEP: Duration = Duration::from_millis(1);

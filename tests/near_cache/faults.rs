@@ -2,18 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use harness::through::context;
+use harness::{HANG, Monitor, RedisServer, Wire};
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, ReconnectPolicy};
 use tower_redis_session::store::{Expiry, SessionStore};
 use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
-use crate::common::{HANG, Monitor, RedisServer, Wire};
-use crate::context::context;
 use crate::node::{BOUND, Node, connection, cost, secs, two};
 
 const STEP: Duration = Duration::from_millis(1);
 
 /// Reads until a session is as wanted. What was so until `changed` is not read a second later.
-pub async fn sees_in_time(here: &Node, id: SessionId, wanted: Option<&str>, changed: Instant) {
+pub(crate) async fn sees_in_time(
+    here: &Node,
+    id: SessionId,
+    wanted: Option<&str>,
+    changed: Instant,
+) {
     loop {
         let asked = Instant::now();
         if let Ok(record) = here.load(id).await {
@@ -44,7 +49,7 @@ async fn killed_connections() {
 }
 
 /// The connections of nodes over which a server says what changes.
-pub fn tracking(server: &RedisServer) -> Vec<String> {
+pub(crate) fn tracking(server: &RedisServer) -> Vec<String> {
     let list = server.client().cmd(&["CLIENT", "LIST"]).text();
     let tracking = list.lines().filter(|line| line.contains(" flags=t"));
     let ids = tracking.filter_map(connection);

@@ -4,14 +4,14 @@
 
 use std::time::Instant;
 
+use harness::app::run;
+use harness::metrics::record;
+use harness::{HANG, Monitor, RedisServer};
 use metrics_util::debugging::{DebugValue, Snapshotter};
 use tower_redis_session::{RedisStore, SessionId};
 
-use crate::app::run;
-use crate::common::{HANG, Monitor, RedisServer};
 use crate::cookies::{look, node};
 use crate::node::{Node, cost, secs, two};
-use crate::record::record;
 
 /// The counts since the last call.
 fn counted(seen: &Snapshotter) -> (u64, u64) {

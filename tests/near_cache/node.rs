@@ -2,53 +2,52 @@
 
 use std::time::{Duration, Instant};
 
+use harness::through::context;
+use harness::{HANG, Monitor, RedisServer, names};
 use tower_redis_session::store::{Change, Changes, Expiry, Record, SessionStore, Written};
 use tower_redis_session::{Error, RedisStore, SessionId};
 
-use crate::common::{HANG, Monitor, RedisServer, names};
-use crate::context::context;
-
 /// What `with_near_cache` promises.
-pub const BOUND: Duration = Duration::from_secs(1);
+pub(crate) const BOUND: Duration = Duration::from_secs(1);
 
-pub const fn secs(count: u64) -> Duration {
+pub(crate) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-pub fn set(text: impl ToString) -> Changes {
+pub(crate) fn set(text: impl ToString) -> Changes {
     Changes::from_iter([("v".into(), Change::Set(text.to_string().into()))])
 }
 
 /// The field that [`set`] sets.
-pub fn text(record: &Record) -> String {
+pub(crate) fn text(record: &Record) -> String {
     let text = &record.fields[&b"v"[..]];
     String::from_utf8(text.to_vec()).expect("text")
 }
 
 #[derive(Clone)]
-pub struct Node {
-    pub store: RedisStore,
-    pub expiry: Expiry,
+pub(crate) struct Node {
+    pub(crate) store: RedisStore,
+    pub(crate) expiry: Expiry,
 }
 
 impl Node {
-    pub async fn new(url: &str) -> Self {
+    pub(crate) async fn new(url: &str) -> Self {
         Self::of(RedisStore::connect(url).await.expect("a connection"))
     }
 
-    pub fn of(store: RedisStore) -> Self {
+    pub(crate) fn of(store: RedisStore) -> Self {
         Self {
             store: store.with_near_cache(10_000),
             expiry: Expiry::new(secs(900)),
         }
     }
 
-    pub fn with(mut self, expiry: Expiry) -> Self {
+    pub(crate) fn with(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
         self
     }
 
-    pub async fn create(&self, value: impl ToString) -> SessionId {
+    pub(crate) async fn create(&self, value: impl ToString) -> SessionId {
         let id = SessionId::random();
         let written = self
             .store
@@ -58,7 +57,7 @@ impl Node {
         id
     }
 
-    pub async fn write(&self, id: SessionId, value: impl ToString) {
+    pub(crate) async fn write(&self, id: SessionId, value: impl ToString) {
         let written = self
             .store
             .update(id.key(), &set(value), context(self.expiry))
@@ -67,7 +66,7 @@ impl Node {
     }
 
     /// Until it succeeds; the moment when it has.
-    pub async fn write_patiently(&self, id: SessionId, value: impl ToString) -> Instant {
+    pub(crate) async fn write_patiently(&self, id: SessionId, value: impl ToString) -> Instant {
         let (asked, changes) = (Instant::now(), set(value));
         loop {
             match self
@@ -82,22 +81,22 @@ impl Node {
         }
     }
 
-    pub async fn load(&self, id: SessionId) -> Result<Option<Record>, Error> {
+    pub(crate) async fn load(&self, id: SessionId) -> Result<Option<Record>, Error> {
         self.store.load(id.key(), true, context(self.expiry)).await
     }
 
-    pub async fn read(&self, id: SessionId) -> Option<String> {
+    pub(crate) async fn read(&self, id: SessionId) -> Option<String> {
         let record = self.load(id).await.expect("a load");
         record.as_ref().map(text)
     }
 
-    pub async fn fresh(&self, id: SessionId) -> Option<String> {
+    pub(crate) async fn fresh(&self, id: SessionId) -> Option<String> {
         let record = self.store.load(id.key(), false, context(self.expiry)).await;
         record.expect("a load").as_ref().map(text)
     }
 
     /// Reads until that costs no command any more.
-    pub async fn warm(&self, monitor: &mut Monitor, id: SessionId) {
+    pub(crate) async fn warm(&self, monitor: &mut Monitor, id: SessionId) {
         let asked = Instant::now();
         while !self.hits(monitor, id).await {
             assert!(asked.elapsed() < HANG, "the cache does not warm up");
@@ -106,14 +105,14 @@ impl Node {
     }
 
     /// Whether reading a session costs no command; it must be there.
-    pub async fn hits(&self, monitor: &mut Monitor, id: SessionId) -> bool {
+    pub(crate) async fn hits(&self, monitor: &mut Monitor, id: SessionId) -> bool {
         cost(monitor);
         self.load(id).await.expect("a load").expect("a session");
         cost(monitor).is_empty()
     }
 
     /// Reads until it is as wanted.
-    pub async fn sees(&self, id: SessionId, wanted: Option<&str>) {
+    pub(crate) async fn sees(&self, id: SessionId, wanted: Option<&str>) {
         let asked = Instant::now();
         loop {
             let seen = self.read(id).await;
@@ -128,14 +127,14 @@ impl Node {
 }
 
 /// What Redis was asked since the last call, but for the signs of life that are asked for every 250 ms.
-pub fn cost(monitor: &mut Monitor) -> Vec<String> {
+pub(crate) fn cost(monitor: &mut Monitor) -> Vec<String> {
     let mut names = names(&monitor.commands());
     names.retain(|name| !["GET", "SET", "TIME"].contains(&name.as_str()));
     names
 }
 
 /// Two nodes on one server.
-pub async fn two() -> (RedisServer, Monitor, Node, Node) {
+pub(crate) async fn two() -> (RedisServer, Monitor, Node, Node) {
     let server = RedisServer::start();
     let monitor = Monitor::start(&server);
     let (here, there) = (
@@ -146,6 +145,6 @@ pub async fn two() -> (RedisServer, Monitor, Node, Node) {
 }
 
 /// The id of the connection that a line of `CLIENT LIST` is about.
-pub fn connection(line: &str) -> Option<&str> {
+pub(crate) fn connection(line: &str) -> Option<&str> {
     line.strip_prefix("id=")?.split(' ').next()
 }

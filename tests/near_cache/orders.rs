@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{HANG, Monitor, RedisServer, bounded};
-use crate::context::context;
+use harness::through::context;
+use harness::{HANG, Monitor, RedisServer, bounded};
+use tower_redis_session::store::SessionStore;
+
 use crate::node::{BOUND, Node, secs, set};
 use crate::split::Split;
-use tower_redis_session::store::SessionStore;
 
 async fn scene() -> (RedisServer, Monitor, Split, Node, Node) {
     let server = RedisServer::start();

@@ -6,6 +6,8 @@
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use harness::through::context;
+use harness::{HANG, bounded};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,8 +17,6 @@ use tokio::time::timeout;
 use tower_redis_session::store::{SessionStore, Written};
 use tower_redis_session::{Error, RedisStore, SessionId};
 
-use crate::common::{HANG, bounded};
-use crate::context::context;
 use crate::node::{Node, set, text};
 
 /// Where the test listens, how many connections it waits for, the URL of Redis, and the prefix of the keys.
@@ -28,11 +28,11 @@ const TOLD: [&str; 4] = [
 ];
 
 /// A running node. Ended when this is dropped.
-pub struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     /// Starts a node, and so many lines to it.
-    pub async fn start(url: &str, prefix: &str, lines: usize) -> (Self, Vec<Line>) {
+    pub(crate) async fn start(url: &str, prefix: &str, lines: usize) -> (Self, Vec<Line>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address").to_string();
         let told = [&addr, &lines.to_string(), url, prefix];
@@ -62,7 +62,7 @@ impl Drop for Process {
 
 /// A connection to a node. Clones are the same one.
 #[derive(Clone)]
-pub struct Line(Arc<Mutex<(Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf)>>);
+pub(crate) struct Line(Arc<Mutex<(Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf)>>);
 
 impl Line {
     fn over(stream: TcpStream) -> Self {
@@ -73,7 +73,7 @@ impl Line {
     }
 
     /// [`obey`] in the other process.
-    pub async fn ask(&self, what: &str) -> String {
+    pub(crate) async fn ask(&self, what: &str) -> String {
         let (answers, questions) = &mut *self.0.lock().await;
         let asked = async {
             questions.write_all(format!("{what}\n").as_bytes()).await?;
@@ -88,7 +88,7 @@ impl Line {
 /// Does what a line says: `load ID`, `fresh ID`, `create ID NUMBER`, `update ID NUMBER`, `renew ID NEW NUMBER` or
 /// `delete ID`. The answer is what was read, `none` where there is no session, `kept` or otherwise what became of a write,
 /// or `failed`.
-pub async fn obey(node: &Node, line: &str) -> String {
+pub(crate) async fn obey(node: &Node, line: &str) -> String {
     let id = |text: &str| text.parse::<SessionId>().expect("an id");
     let (store, expiry) = (&node.store, node.expiry);
     let words: Vec<_> = line.split(' ').collect();

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use harness::{Monitor, Random, RedisServer, no_key_without_ttl};
 use uuid::Uuid;
 
-use crate::common::{Monitor, Random, RedisServer, no_key_without_ttl};
 use crate::node::{BOUND, connection};
 use crate::world::{Game, Home};
 
@@ -28,7 +28,7 @@ fn operations(usual: usize) -> usize {
     told.map_or(usual, |told| told.parse().expect("a number"))
 }
 
-pub fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let told = std::env::var("NEAR_CACHE_SEED")
         .ok()
         .map(|it| it.parse().expect("a number"));
@@ -38,7 +38,7 @@ pub fn seed() -> u64 {
 }
 
 /// How many scripts a server has run.
-pub fn scripts(server: &RedisServer) -> usize {
+pub(crate) fn scripts(server: &RedisServer) -> usize {
     let stats = server.client().cmd(&["INFO", "commandstats"]).text();
     let line = stats
         .lines()

@@ -1,6 +1,7 @@
 //! A slot that moves from master to master, key by key, while its sessions are read from memory and written.
 
-use crate::common::{Monitor, RedisCluster};
+use harness::{Monitor, RedisCluster};
+
 use crate::node::cost;
 use crate::random::{scripts, seed};
 use crate::world::{Game, Home};

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use harness::certificates::Authority;
+#[cfg(feature = "rustls")]
+use harness::through::context;
+use harness::{Monitor, RedisServer};
 use tower_redis_session::store::SessionStore;
 
-use crate::certificates::Authority;
-use crate::common::{Monitor, RedisServer};
-#[cfg(feature = "rustls")]
-use crate::context::context;
 use crate::faults::{sees_in_time, tracking};
 use crate::node::Node;
 

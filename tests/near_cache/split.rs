@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use harness::bounded;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
-
-use crate::common::bounded;
 
 struct Shared {
     upstream: String,
@@ -26,14 +25,14 @@ struct Shared {
 }
 
 /// Gone when dropped.
-pub struct Split {
+pub(crate) struct Split {
     addr: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
 impl Split {
-    pub async fn to(upstream: String) -> Self {
+    pub(crate) async fn to(upstream: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let shared = Arc::new(Shared {
             upstream,
@@ -51,51 +50,51 @@ impl Split {
         }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.addr)
     }
 
     /// What Redis says from now on over a connection that tracks is held, piece by piece.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.shared.came.send_replace(0);
         self.shared.held.send_replace(true);
     }
 
-    pub fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         self.shared.held.send_replace(false);
     }
 
     /// What is asked from now on over a connection that does not track is held.
-    pub fn hold_asked(&self) {
+    pub(crate) fn hold_asked(&self) {
         self.shared.asked.send_replace(0);
         self.shared.asked_held.send_replace(true);
     }
 
     /// Waits until something is held that was asked.
-    pub async fn is_asked(&self) {
+    pub(crate) async fn is_asked(&self) {
         let mut asked = self.shared.asked.subscribe();
         let asked = asked.wait_for(|asked| *asked > 0);
         bounded("a question", asked).await.expect("a wire");
     }
 
-    pub fn let_ask(&self) {
+    pub(crate) fn let_ask(&self) {
         self.shared.asked_held.send_replace(false);
     }
 
     /// Lets one piece pass.
-    pub fn admit(&self) {
+    pub(crate) fn admit(&self) {
         self.shared.admitted.add_permits(1);
     }
 
     /// Waits until so many pieces have come since it was held.
-    pub async fn came(&self, count: usize) {
+    pub(crate) async fn came(&self, count: usize) {
         let mut came = self.shared.came.subscribe();
         let came = came.wait_for(|came| *came >= count);
         bounded("a piece to come", came).await.expect("a wire");
     }
 
     /// How many connections that track were made.
-    pub fn opened(&self) -> usize {
+    pub(crate) fn opened(&self) -> usize {
         self.shared.opened.load(Ordering::SeqCst)
     }
 }

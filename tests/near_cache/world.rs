@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use harness::{HANG, Monitor, Random};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tower_redis_session::{RedisStore, SessionId};
 
-use crate::common::{HANG, Monitor, Random};
 use crate::node::{BOUND, Node, cost};
 use crate::process::{Line, Process, obey};
 
@@ -26,7 +26,7 @@ const SOMEBODY_ELSE: usize = 2;
 
 /// Where a node lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Home {
+pub(crate) enum Home {
     Here,
     Elsewhere,
 }
@@ -86,7 +86,7 @@ struct Place {
 }
 
 /// What all tasks know.
-pub struct World {
+pub(crate) struct World {
     places: Vec<Place>,
     left: AtomicUsize,
     /// Whether nobody is to begin to write.
@@ -118,19 +118,19 @@ impl World {
         }
     }
 
-    pub fn reads(&self) -> usize {
+    pub(crate) fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
     }
 
     /// How many operations of each node have failed.
-    pub fn failures(&self) -> [usize; 2] {
+    pub(crate) fn failures(&self) -> [usize; 2] {
         self.failures
             .each_ref()
             .map(|it| it.load(Ordering::Relaxed))
     }
 
     /// Waits until there were so many more reads.
-    pub fn goes_on_for(&self, reads: usize) {
+    pub(crate) fn goes_on_for(&self, reads: usize) {
         let (wanted, asked) = (self.reads() + reads, Instant::now());
         while self.reads() < wanted {
             assert!(asked.elapsed() < 2 * HANG, "nobody reads any more");
@@ -139,7 +139,7 @@ impl World {
     }
 
     /// The sessions that are there.
-    pub fn ids(&self) -> Vec<SessionId> {
+    pub(crate) fn ids(&self) -> Vec<SessionId> {
         (0..SESSIONS).map(|place| self.life(place).id).collect()
     }
 
@@ -320,8 +320,8 @@ fn owner(place: usize) -> Option<usize> {
 }
 
 /// Two nodes and their sessions. What is asked of each node, a thread and a runtime of its own asks.
-pub struct Game {
-    pub world: Arc<World>,
+pub(crate) struct Game {
+    pub(crate) world: Arc<World>,
     actors: [Vec<Actor>; 2],
     runtimes: [Runtime; 2],
     #[expect(dead_code, reason = "they run until this is dropped")]
@@ -329,7 +329,7 @@ pub struct Game {
 }
 
 impl Game {
-    pub fn new(url: &str, prefix: &str, homes: [Home; 2]) -> Self {
+    pub(crate) fn new(url: &str, prefix: &str, homes: [Home; 2]) -> Self {
         let runtime = || {
             let mut builder = Builder::new_multi_thread();
             builder.worker_threads(1).enable_all().build().unwrap()
@@ -363,13 +363,13 @@ impl Game {
     }
 
     /// Both nodes do so many operations.
-    pub fn play(&self, seed: u64, operations: usize) {
+    pub(crate) fn play(&self, seed: u64, operations: usize) {
         let tasks = self.begin(seed, operations);
         self.end(tasks);
     }
 
     /// Both nodes do operations until something is done.
-    pub fn play_during(&self, seed: u64, something: impl FnOnce(&World)) {
+    pub(crate) fn play_during(&self, seed: u64, something: impl FnOnce(&World)) {
         let tasks = self.begin(seed, usize::MAX);
         something(&self.world);
         self.world.left.store(0, Ordering::Relaxed);
@@ -377,7 +377,7 @@ impl Game {
     }
 
     /// Both nodes do operations while the server is emptied in each of these ways.
-    pub fn play_while_it_is_emptied(
+    pub(crate) fn play_while_it_is_emptied(
         &self,
         seed: u64,
         ways: impl IntoIterator<Item = impl FnOnce()>,
@@ -412,7 +412,7 @@ impl Game {
     }
 
     /// A node writes each session once, while nobody plays, and the other is asked for it until it has that: in time.
-    pub fn writes_are_seen(&self, writer: usize) {
+    pub(crate) fn writes_are_seen(&self, writer: usize) {
         for place in 0..SESSIONS {
             let tried = self.world.life(place).tried;
             let written = loop {
@@ -443,12 +443,12 @@ impl Game {
     }
 
     /// Asks a node while nobody plays.
-    pub fn ask(&self, node: usize, what: &str) -> String {
+    pub(crate) fn ask(&self, node: usize, what: &str) -> String {
         self.runtimes[node].block_on(self.actors[node][0].ask(what))
     }
 
     /// Until both nodes serve all sessions without asking one of these servers.
-    pub fn warm(&self, monitors: &mut [Monitor]) {
+    pub(crate) fn warm(&self, monitors: &mut [Monitor]) {
         let began = Instant::now();
         for (node, id) in
             (0..2).flat_map(|node| self.world.ids().into_iter().map(move |id| (node, id)))

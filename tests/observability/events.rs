@@ -2,18 +2,18 @@
 
 use std::cell::RefCell;
 
+use harness::log::{Log, event};
+use harness::stores::{Backend, Outage};
+use harness::through::context;
 use http::Request;
 use tower::ServiceExt;
 use tower_redis_session::store::{Changes, Expiry, SessionStore, Written};
 use tower_redis_session::{OnStoreError, Session, SessionId};
 use tracing::Level;
 
-use crate::backend::{Backend, Outage};
-use crate::capture::{Log, event};
-use crate::context::context;
 use crate::fixture::{App, secs, set, short, unknown_id};
 
-over_both_stores!(
+harness::over_both_stores!(
     a_session_from_its_creation_to_its_end,
     what_removes_the_last_field_destroys,
     an_anonymous_request_and_one_that_only_reads_log_nothing,

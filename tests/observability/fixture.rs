@@ -4,30 +4,11 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
+use harness::bounded;
+use harness::stores::Backend;
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::{Session, SessionId, SessionLayer, SessionLayerBuilder};
-
-use crate::backend::Backend;
-use crate::common::bounded;
-
-/// Instantiates each test for both stores.
-macro_rules! over_both_stores {
-    ($($test:ident),+ $(,)?) => {
-        mod memory {
-            $(#[tokio::test] async fn $test() {
-                super::$test::<crate::backend::Memory>().await;
-            })+
-        }
-
-        #[cfg(feature = "redis")]
-        mod redis {
-            $(#[tokio::test] async fn $test() {
-                super::$test::<crate::backend::Redis>().await;
-            })+
-        }
-    };
-}
 
 pub(crate) struct App<B> {
     pub(crate) store: B,

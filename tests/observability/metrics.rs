@@ -9,17 +9,17 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use harness::bounded;
+use harness::metrics::record;
+use harness::stores::{Backend, Outage};
 use metrics::{LocalRecorderGuard, Unit};
 use metrics_util::debugging::{DebugValue, Snapshotter};
 use metrics_util::{CompositeKey, MetricKind};
 use tower_redis_session::Session;
 
-use crate::backend::{Backend, Outage};
-use crate::common::bounded;
 use crate::fixture::{App, secs, set, unknown_id};
-use crate::record::record;
 
-over_both_stores!(
+harness::over_both_stores!(
     a_session_from_its_creation_to_its_end_is_counted,
     what_is_refused_is_counted,
     each_operation_is_timed_once,
@@ -243,7 +243,7 @@ async fn an_operation_for_which_nobody_waits_is_timed_and_no_error<B: Backend>()
 #[tokio::test]
 async fn every_metric_has_a_help_text_and_every_event_a_counter_from_the_beginning() {
     let (seen, _guard) = record();
-    let app = App::<crate::backend::Memory>::start().await;
+    let app = App::<harness::stores::Memory>::start().await;
     app.store.fail(Outage::Fails);
     app.look(&[&unknown_id()]).await;
     let mut names = BTreeSet::new();
@@ -263,8 +263,8 @@ async fn every_metric_has_a_help_text_and_every_event_a_counter_from_the_beginni
     let expected = 12 + usize::from(cfg!(feature = "near-cache"));
     assert_eq!(events.len(), expected, "{events:?}");
     // What the documentation says.
-    let docs = include_str!("../../src/lib.rs");
-    let documented = |name: &str| docs.contains(&format!("\n//! | `{name}` |"));
+    let docs = include_str!("../../docs/observability.md");
+    let documented = |name: &str| docs.contains(&format!("\n| `{name}` |"));
     for name in events.iter().chain(&names) {
         assert!(documented(name), "{name} has no line in a table");
     }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use harness::log::Log;
+use harness::stores::{Backend, Outage};
 use tower_redis_session::{OnStoreError, SessionId};
 
-use crate::backend::{Backend, Outage};
-use crate::capture::Log;
 use crate::fixture::{App, secs, set, short, unknown_id};
 
-over_both_stores!(no_id_is_in_the_log_of_a_whole_story);
+harness::over_both_stores!(no_id_is_in_the_log_of_a_whole_story);
 
 /// As many digits of an id in a row are a part of it.
 const PART: usize = 8;

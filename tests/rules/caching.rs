@@ -1,9 +1,10 @@
 //! What keeps caches from handing one user's response to another.
 
-use crate::backend::Backend;
+use harness::stores::Backend;
+
 use crate::fixture::{App, unknown_id};
 
-over_both_stores!(
+harness::over_both_stores!(
     a_response_with_our_cookie_is_not_stored,
     a_handlers_own_no_store_or_private_stays,
     any_other_cache_control_gives_way,

@@ -2,16 +2,16 @@
 //!
 //! One subscriber for the whole process, which writes into a buffer of the thread: a test, its server
 //! and its client share one thread, and no other test runs on it.
-#![allow(dead_code)]
 
 use std::cell::RefCell;
 use std::io;
-use std::sync::Once;
 
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::DefaultGuard;
 
 thread_local! {
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static RECORDING: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
 }
 
 struct ThisThread;
@@ -27,25 +27,17 @@ impl io::Write for ThisThread {
     }
 }
 
-struct Threads;
-
-impl MakeWriter<'_> for Threads {
-    type Writer = ThisThread;
-
-    fn make_writer(&self) -> ThisThread {
-        ThisThread
-    }
-}
-
 /// Starts to record, and forgets what was recorded on this thread so far.
 pub(crate) fn record() {
-    static START: Once = Once::new();
-    START.call_once(|| {
-        tracing_subscriber::fmt()
-            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-            .with_ansi(false)
-            .with_writer(Threads)
-            .init();
+    RECORDING.with_borrow_mut(|recording| {
+        recording.get_or_insert_with(|| {
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(LevelFilter::TRACE)
+                .with_ansi(false)
+                .with_writer(|| ThisThread)
+                .finish();
+            tracing::subscriber::set_default(subscriber)
+        });
     });
     LINES.with_borrow_mut(Vec::clear);
 }

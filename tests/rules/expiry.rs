@@ -1,11 +1,11 @@
 //! When a session ends.
 
+use harness::stores::Backend;
 use serde_json::json;
 
-use crate::backend::Backend;
 use crate::fixture::{App, secs};
 
-over_both_stores!(
+harness::over_both_stores!(
     a_session_ends_the_idle_timeout_after_its_last_request,
     a_session_ends_the_absolute_timeout_after_its_creation,
     a_renewal_does_not_put_off_the_absolute_end,
@@ -124,7 +124,7 @@ async fn a_change_refreshes_whatever_the_interval<B: Backend>() {
 
 async fn a_timeout_of_its_own_is_kept_with_the_session<B: Backend>() {
     let app = App::<B>::start().await;
-    app.ask("set user ann; idle 3600").await;
+    app.ask("set user ann; idle 3600s").await;
     app.assert_ttl(3600).await;
     app.age(3000).await;
     app.client.get("/ignore").await;
@@ -133,10 +133,10 @@ async fn a_timeout_of_its_own_is_kept_with_the_session<B: Backend>() {
     app.ask("set n 1").await;
     app.assert_ttl(3600).await;
     // A shorter one takes effect as well, and setting the same again is no change.
-    app.ask("idle 60").await;
+    app.ask("idle 60s").await;
     app.assert_ttl(60).await;
     app.calls();
-    app.ask("idle 60").await;
+    app.ask("idle 60s").await;
     assert_eq!(app.calls(), ["load"]);
     app.age(61).await;
     assert_eq!(app.ask("lookup").await, json!(["NotFound"]));
@@ -144,7 +144,7 @@ async fn a_timeout_of_its_own_is_kept_with_the_session<B: Backend>() {
 
 async fn a_timeout_of_its_own_survives_a_renewal<B: Backend>() {
     let app = App::<B>::start().await;
-    app.ask("set user ann; idle 3600").await;
+    app.ask("set user ann; idle 3600s").await;
     app.ask("renew").await;
     app.assert_ttl(3600).await;
     app.age(3000).await;
@@ -157,7 +157,7 @@ async fn a_timeout_of_its_own_survives_a_renewal<B: Backend>() {
 
 async fn a_timeout_of_its_own_ends_at_the_absolute_end<B: Backend>() {
     let app = App::<B>::with(|builder| builder.absolute_timeout(secs(1000))).await;
-    app.ask("set user ann; idle 3600").await;
+    app.ask("set user ann; idle 3600s").await;
     app.assert_ttl(1000).await;
     app.age(600).await;
     app.ask("get user").await;

@@ -1,49 +1,29 @@
 //! The service under test: a handler that does what the request's body says.
-#![allow(dead_code, unused_macros, unused_imports)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::State;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
-use http::{HeaderName, HeaderValue, Request, StatusCode, header};
-use serde::Serialize;
+use harness::gate::Gates;
+use harness::script::{self, Stop};
+use harness::stores::{Backend, Texts};
+use harness::{Answer, Client, Server};
+use http::{HeaderValue, Request, header};
 use serde_json::{Value, json};
 use tower_redis_session::{Error, Session, SessionLayer, SessionLayerBuilder};
 
-use crate::backend::{Backend, Stored};
-use crate::common::{Answer, Client, Gate, Server};
 use crate::events;
-
-/// Instantiates each test for both stores. A test that is not in the list is dead code, which the
-/// compiler reports.
-macro_rules! over_both_stores {
-    ($($(#[$attribute:meta])* $test:ident),+ $(,)?) => {
-        mod memory {
-            $($(#[$attribute])* #[tokio::test] async fn $test() {
-                super::$test::<crate::backend::Memory>().await;
-            })+
-        }
-
-        #[cfg(feature = "redis")]
-        mod redis {
-            $($(#[$attribute])* #[tokio::test] async fn $test() {
-                super::$test::<crate::backend::Redis>().await;
-            })+
-        }
-    };
-}
 
 /// What the handlers share with the test.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    /// Where the operation `wait` waits.
-    pub(crate) gate: Gate,
+    /// Where the step `wait` waits.
+    pub(crate) gates: Gates,
     /// How often a handler was called.
     pub(crate) runs: Arc<AtomicUsize>,
 }
@@ -84,7 +64,7 @@ impl<B: Backend> App<B> {
     ) -> Self {
         events::record();
         let shared = Shared {
-            gate: Gate::new(),
+            gates: Gates::default(),
             runs: Arc::default(),
         };
         // Longer than the default: a machine that is busy with other tests is no outage.
@@ -126,15 +106,15 @@ impl<B: Backend> App<B> {
     /// Starts a request that waits at the gate in its operation `wait`.
     pub(crate) async fn begin(&self, script: &str) -> tokio::task::JoinHandle<Answer> {
         let (client, script) = (self.client.clone(), script.to_owned());
-        let arrivals = self.shared.gate.arrivals();
+        let arrivals = self.shared.gates.get("").arrivals();
         let request = tokio::spawn(async move { client.post("/", script).await });
-        self.shared.gate.arrived_n(arrivals + 1).await;
+        self.shared.gates.get("").arrived_n(arrivals + 1).await;
         request
     }
 
     /// Opens the gate for a request that waits at it, and waits for the answer.
     pub(crate) async fn go_on(&self, request: tokio::task::JoinHandle<Answer>) -> Answer {
-        self.shared.gate.open_one();
+        self.shared.gates.get("").open_one();
         request.await.expect("an answer")
     }
 
@@ -189,7 +169,7 @@ pub(crate) async fn send(client: &Client, lines: &[impl AsRef<[u8]>], script: &s
     client.request(request).await
 }
 
-pub(crate) fn stored(fields: &[(&str, &str)]) -> Stored {
+pub(crate) fn stored(fields: &[(&str, &str)]) -> Texts {
     let own = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
     fields.iter().map(own).collect()
 }
@@ -240,98 +220,12 @@ async fn show_error(mut response: Response) -> Response {
     response
 }
 
-fn told<T: Serialize>(result: Result<T, Error>) -> Value {
-    match result {
-        Ok(value) => json!(value),
-        Err(error) => json!({"error": format!("{:?}", error.kind())}),
-    }
-}
-
-/// Does the operations of the body, separated by `;`, and answers with what each gave.
+/// Does what the body says, and answers with what each step gave.
 async fn perform(State(shared): State<Shared>, session: Session, script: String) -> Response {
     shared.runs.fetch_add(1, Ordering::Relaxed);
-    let mut response = Response::new(Body::empty());
-    let mut results = Vec::new();
-    for line in script.split(';') {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        results.push(match words[..] {
-            [] => continue,
-            ["wait"] => {
-                shared.gate.pass().await;
-                Value::Null
-            }
-            ["save"] => told(session.save().await),
-            // As a handler that a timeout layer drops in its `save`.
-            ["leave-save"] => {
-                let mut save = std::pin::pin!(session.save());
-                let begun = std::future::poll_fn(|cx| {
-                    std::task::Poll::Ready(save.as_mut().poll(cx).is_pending())
-                });
-                assert!(begun.await, "it has to wait for the store");
-                // Its task runs now.
-                tokio::task::yield_now().await;
-                Value::Null
-            }
-            ["save-or-fail"] => match session.save().await {
-                Ok(()) => Value::Null,
-                Err(error) => return error.into_response(),
-            },
-            ["reload"] => told(session.reload().await),
-            ["status", code] => {
-                *response.status_mut() = code.parse::<StatusCode>().unwrap();
-                Value::Null
-            }
-            ["header", name, ref value @ ..] => {
-                let name: HeaderName = name.parse().unwrap();
-                let value = HeaderValue::from_str(&value.join(" ")).unwrap();
-                response.headers_mut().append(name, value);
-                Value::Null
-            }
-            ref words => operate(&session, words),
-        });
-    }
-    *response.body_mut() = json!(results).to_string().into();
-    response
-}
-
-/// One operation on the handle.
-fn operate(session: &Session, words: &[&str]) -> Value {
-    match *words {
-        ["set", field, value] => told(session.insert(field, value)),
-        ["set", field] => told(session.insert(field, "")),
-        ["fill", field, bytes] => {
-            let value = "x".repeat(bytes.parse().unwrap());
-            told(session.insert(field, value))
-        }
-        ["get", field] => told(session.get::<String>(field)),
-        ["get-number", field] => told(session.get::<i64>(field)),
-        ["bytes", field] => json!(session.get_bytes(field).map(|bytes| bytes.to_vec())),
-        ["has", field] => json!(session.contains(field)),
-        ["remove", field] => json!(session.remove(field)),
-        ["take", field] => told(session.take::<String>(field)),
-        ["take-number", field] => told(session.take::<i64>(field)),
-        ["add", field, by] => told(session.increment(field, by.parse().unwrap())),
-        ["idle", seconds] => {
-            session.set_idle_timeout(secs(seconds.parse().unwrap()));
-            Value::Null
-        }
-        ["clear"] => {
-            session.clear();
-            Value::Null
-        }
-        ["renew"] => {
-            session.renew();
-            Value::Null
-        }
-        ["destroy"] => {
-            session.destroy();
-            Value::Null
-        }
-        ["empty"] => json!(session.is_empty()),
-        ["entries"] => json!(session.entries()),
-        ["id"] => json!(session.id().map(|id| id.to_string())),
-        ["lookup"] => json!(format!("{:?}", session.lookup())),
-        ["debug"] => json!(format!("{session:?}")),
-        ref unknown => panic!("no such operation: {unknown:?}"),
+    match script::perform(&session, &script, &shared.gates).await {
+        Ok(done) => (done.status, done.headers, json!(done.results).to_string()).into_response(),
+        Err(Stop::With(error)) => error.into_response(),
+        Err(Stop::Fail) => panic!("axum's handlers cannot fail"),
     }
 }

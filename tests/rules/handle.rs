@@ -1,11 +1,11 @@
 //! What a handler can do with the handle, and what comes of it.
 
+use harness::stores::Backend;
 use serde_json::json;
 
-use crate::backend::Backend;
 use crate::fixture::{App, own_cookies};
 
-over_both_stores!(
+harness::over_both_stores!(
     take_gives_the_value_and_removes_it,
     take_of_another_type_leaves_the_field,
     clear_removes_every_field_and_one_set_after_it_stays,
@@ -219,7 +219,7 @@ async fn a_reload_sees_that_the_session_is_gone<B: Backend>() {
 
 async fn fields_of_the_layer_are_refused_and_hidden<B: Backend>() {
     let app = App::<B>::with(|b| b.absolute_timeout(crate::fixture::secs(1000))).await;
-    app.ask("set user ann; idle 60").await;
+    app.ask("set user ann; idle 60s").await;
     let told = app
         .ask("set @created 1; add @idle 1; get @created; has @idle; remove @idle; entries")
         .await;

@@ -6,17 +6,17 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::routing::get;
+use harness::stores::Backend;
+use harness::{Answer, Gate, HANG, bounded};
 use http::Request;
 use hyper::body::Frame;
 use serde_json::json;
 use tower_redis_session::Session;
 
-use crate::backend::Backend;
-use crate::common::{Answer, Gate, HANG, bounded};
 use crate::events;
 use crate::fixture::{App, Shared, own_cookies, secs, stored, unknown_id};
 
-over_both_stores!(
+harness::over_both_stores!(
     changes_of_a_handler_whose_client_left_are_dropped,
     a_write_runs_to_its_end_although_the_client_left,
     a_write_that_timed_out_never_comes_later,
@@ -48,7 +48,7 @@ async fn changes_of_a_handler_whose_client_left_are_dropped<B: Backend>() {
     let app = App::<B>::start().await;
     app.ask("set user ann").await;
     app.calls();
-    let (client, gate) = (app.client.clone(), app.shared.gate.clone());
+    let (client, gate) = (app.client.clone(), app.shared.gates.get("").clone());
     let leaving = tokio::spawn(async move { client.open(post("set user eve; renew; wait")).await });
     gate.arrived().await;
     leaving.abort();
@@ -203,7 +203,7 @@ enum Then {
 async fn stream<B: Backend>(then: Then) -> App<B> {
     let handler = move |State(shared): State<Shared>, session: Session| async move {
         let work = async move {
-            shared.gate.pass().await;
+            shared.gates.get("").pass().await;
             if then == Then::Read {
                 return session.get::<String>("user").unwrap().unwrap_or_default();
             }
@@ -228,8 +228,8 @@ async fn read<B: Backend>(app: &App<B>) -> String {
     let answer = bounded("a head", app.client.open(request)).await.unwrap();
     assert_eq!(answer.status, 200);
     assert!(!answer.headers.contains_key("set-cookie"));
-    app.shared.gate.arrived().await;
-    app.shared.gate.open();
+    app.shared.gates.get("").arrived().await;
+    app.shared.gates.get("").open();
     answer.finish().await.unwrap().text()
 }
 

@@ -3,15 +3,15 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::routing::get;
+use harness::stores::Backend;
+use harness::{Client, Server};
 use serde_json::json;
 use tower_redis_session::{LazySession, Session};
 
-use crate::backend::Backend;
-use crate::common::{Client, Server};
 use crate::events;
 use crate::fixture::{App, CLEARED, Shared, own_cookies, unknown_id};
 
-over_both_stores!(
+harness::over_both_stores!(
     a_lazy_layer_costs_a_route_that_does_not_ask_nothing,
     a_lazy_layer_loads_and_refreshes_where_the_handler_asks,
     a_lazy_session_is_loaded_once_by_whoever_asks_first,

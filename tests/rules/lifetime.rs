@@ -3,17 +3,17 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use harness::bounded;
+use harness::stores::{Backend, Outage};
+use harness::through::Through;
 use serde_json::json;
 use tower_redis_session::{CookieLifetime, ErrorKind, Session, SessionLayer, SessionLayerBuilder};
 
-use crate::backend::{Backend, Outage};
-use crate::common::bounded;
 use crate::events;
 use crate::fixture::{App, CLEARED, max_age, own_cookies, secs, stored, unknown_id};
 use crate::spoiled::{Fault, Spoiled, answer};
-use crate::through::Through;
 
-over_both_stores!(
+harness::over_both_stores!(
     a_browser_cookie_has_no_age,
     a_persistent_cookie_lasts_as_long_as_the_session,
     a_persistent_cookie_is_sent_again_with_each_refresh,
@@ -146,7 +146,7 @@ async fn a_persistent_cookie_ends_at_the_absolute_end<B: Backend>() {
 async fn a_persistent_cookie_follows_the_sessions_own_timeout<B: Backend>() {
     let app = App::<B>::with(persistent).await;
     assert_eq!(
-        max_age(&app.run("set user ann; idle 3600").await),
+        max_age(&app.run("set user ann; idle 3600s").await),
         Some(3600)
     );
     assert_eq!(max_age(&app.run("get user").await), Some(3600));

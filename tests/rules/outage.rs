@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use harness::stores::{Backend, Outage};
+use harness::{Answer, Gate};
 use http::{Method, Request};
 use serde_json::json;
 use tower_redis_session::{OnStoreError, SessionLayerBuilder};
 
-use crate::backend::{Backend, Outage};
-use crate::common::{Answer, Gate};
 use crate::events;
 use crate::fixture::{App, secs, unknown_id};
 
-over_both_stores!(
+harness::over_both_stores!(
     an_outage_is_a_503_and_the_handler_is_not_called,
     requests_without_a_cookie_do_not_notice_an_outage,
     an_outage_can_let_the_handler_run_with_an_empty_session,
@@ -127,7 +127,7 @@ async fn what_is_written_without_the_store_ends_in_a_503<B: Backend>() {
         for script in [
             "set user eve",
             "add n 1",
-            "idle 60",
+            "idle 60s",
             "renew",
             "destroy",
             "clear",
@@ -173,7 +173,7 @@ async fn an_outage_overwrites_nothing<B: Backend>() {
             "clear",
             "destroy",
             "renew",
-            "idle 60",
+            "idle 60s",
         ] {
             assert_unavailable(&app.run(script).await);
         }

@@ -1,12 +1,12 @@
 //! From the `Cookie` headers to the session: what is looked up, and what is trusted.
 
+use harness::stores::Backend;
 use serde_json::{Value, json};
 
-use crate::backend::Backend;
 use crate::events;
 use crate::fixture::{App, CLEARED, secs, stored, unknown_id};
 
-over_both_stores!(
+harness::over_both_stores!(
     without_a_cookie_the_store_is_asked_only_when_something_is_inserted,
     every_cookie_line_counts,
     a_malformed_id_costs_nothing_and_its_cookie_is_left_alone,
@@ -25,7 +25,8 @@ over_both_stores!(
 
 async fn without_a_cookie_the_store_is_asked_only_when_something_is_inserted<B: Backend>() {
     let app = App::<B>::start().await;
-    let script = "lookup; get user; entries; remove user; clear; renew; idle 60; destroy; save; id";
+    let script =
+        "lookup; get user; entries; remove user; clear; renew; idle 60s; destroy; save; id";
     let answer = app.run(script).await;
     assert_eq!(answer.json()[0], "NoCookie");
     assert_eq!(answer.set_cookies(), [""; 0]);

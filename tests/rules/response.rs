@@ -3,6 +3,8 @@
 use std::io;
 
 use bytes::Bytes;
+use harness::stores::Backend;
+use harness::{BoxError, Client, Server};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -10,12 +12,10 @@ use serde_json::json;
 use tower::{Layer, service_fn};
 use tower_redis_session::{SameSite, Session, SessionLayer};
 
-use crate::backend::Backend;
-use crate::common::{BoxError, Client, Server};
 use crate::events;
 use crate::fixture::{App, CLEARED, own_cookies, stored, unknown_id};
 
-over_both_stores!(
+harness::over_both_stores!(
     where_nothing_changed_nothing_is_written,
     a_new_session_is_created_with_its_first_field_and_gets_its_cookie,
     a_new_session_that_is_left_empty_is_nothing,
@@ -80,7 +80,7 @@ async fn a_new_session_that_is_left_empty_is_nothing<B: Backend>() {
     for script in [
         "set user ann; remove user",
         "set user ann; clear",
-        "idle 60; renew",
+        "idle 60s; renew",
     ] {
         let answer = app.run(script).await;
         assert_eq!(answer.set_cookies(), [""; 0], "{script}");
@@ -93,7 +93,7 @@ async fn with_the_last_field_the_session_and_its_cookie_go<B: Backend>() {
     for script in [
         "remove user; remove status",
         "clear",
-        "take user; take status; idle 60",
+        "take user; take status; idle 60s",
     ] {
         app.ask("set user ann; set status active").await;
         let id = app.id();
@@ -256,7 +256,7 @@ async fn changes_and_renewals_of_a_request_that_failed_are_dropped<B: Backend>()
     let id = app.id();
     app.calls();
     for failed in FAILED {
-        let script = format!("set user eve; add n 1; idle 60; renew; {failed}");
+        let script = format!("set user eve; add n 1; idle 60s; renew; {failed}");
         let answer = app.run(&script).await;
         assert_eq!(answer.set_cookies(), [""; 0], "{failed}");
     }
@@ -391,7 +391,7 @@ async fn a_session_ended_elsewhere_does_not_come_back<B: Backend>() {
         "wait; set user eve",
         "wait; remove user",
         "wait; add n 1",
-        "wait; idle 60",
+        "wait; idle 60s",
     ] {
         let app = App::<B>::start().await;
         app.ask("set user ann; set n 1").await;

@@ -4,17 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use harness::stores::Backend;
+use harness::through::{Call, Operation, Through, Way};
+use harness::{Gate, bounded};
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::{Error, ErrorKind, Session, SessionLayer};
 
-use crate::backend::Backend;
-use crate::common::{Gate, bounded};
 use crate::events;
 use crate::fixture::{secs, stored, unknown_id};
-use crate::through::{Call, Operation, Through, Way};
 
-over_both_stores!(
+harness::over_both_stores!(
     what_a_store_that_panics_did_not_save_is_written_at_the_end,
     a_renewal_that_a_store_that_panics_did_not_save_happens_at_the_end,
     a_login_that_cannot_end_what_was_presented_tells_no_id,

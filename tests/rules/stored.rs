@@ -2,14 +2,14 @@
 
 use axum::Router;
 use axum::routing::get;
+use harness::stores::Backend;
 use serde::{Deserialize, Serialize};
 use tower_redis_session::Session;
 use uuid::Uuid;
 
-use crate::backend::Backend;
 use crate::fixture::App;
 
-over_both_stores!(values_read_back_as_the_type_that_was_written);
+harness::over_both_stores!(values_read_back_as_the_type_that_was_written);
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 enum Role {
@@ -88,9 +88,9 @@ mod in_redis {
     use serde_json::json;
     use tower_redis_session::CookieLifetime;
 
-    use crate::backend::{Backend, Redis, key};
-    use crate::common::{Monitor, Reply, Resp, names, no_key_without_ttl};
     use crate::fixture::{App, secs, stored, unknown_id};
+    use harness::stores::{Backend, Redis, key};
+    use harness::{Monitor, Reply, Resp, names, no_key_without_ttl};
 
     type RedisApp = App<Redis>;
 
@@ -128,7 +128,7 @@ mod in_redis {
         app.ask("set user ann").await;
         app.ask("set user bob; renew").await;
         assert_eq!(all(&app), stored(&[("user", "bob")]));
-        app.ask("idle 3600").await;
+        app.ask("idle 3600s").await;
         let fields = [("@idle", "3600000"), ("user", "bob")];
         assert_eq!(all(&app), stored(&fields));
 
@@ -229,9 +229,9 @@ mod in_redis {
     #[tokio::test]
     async fn a_timeout_of_its_own_is_honoured_by_a_process_that_never_saw_one() {
         let app = RedisApp::start().await;
-        app.ask("set user ann; idle 3600").await;
+        app.ask("set user ann; idle 3600s").await;
         let id = app.id();
-        let app = RedisApp::on(app.store.another().await, |builder| builder).await;
+        let app = RedisApp::on(app.store.restarted().await, |builder| builder).await;
         app.client.set_cookie("session_id", id);
         for _ in 0..2 {
             app.age(2000).await;
@@ -277,8 +277,8 @@ mod in_redis {
                 }),
             )
             .layer(layer);
-        let server = crate::common::Server::start(router).await;
-        let client = crate::common::Client::new(&server);
+        let server = harness::Server::start(router).await;
+        let client = harness::Client::new(&server);
         client.set_cookie("session_id", app.id());
         assert_eq!(client.get("/").await.text(), "false");
         let theirs = client.cookie("session_id").expect("a cookie");

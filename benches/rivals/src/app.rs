@@ -7,8 +7,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use harness::Gate;
 
-use crate::common::Gate;
 use crate::rival::{BoxError, Handle};
 
 /// The fields that `/read` answers with.

@@ -1,6 +1,6 @@
 //! The servers of the speed comparison: the same app on each session layer, on one worker thread.
 //!
-//! `cargo run --release --bin speed` measures them: see `bin/speed/main.rs`.
+//! `cargo run --release -p rivals --bin speed` measures them: see `bin/speed/main.rs`.
 
 pub mod actix;
 pub mod app;

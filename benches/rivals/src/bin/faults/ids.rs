@@ -1,6 +1,6 @@
 //! Session ids: renewed in vain, and made up by the client.
 
-use rivals::common::Client;
+use harness::Client;
 use rivals::rival::COOKIE;
 
 use crate::lab::{Lab, Seen};

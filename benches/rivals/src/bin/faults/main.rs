@@ -12,7 +12,7 @@ mod table;
 
 use std::env;
 
-use rivals::common::{RedisServer, Reply};
+use harness::{RedisServer, Reply};
 use rivals::ours::Ours;
 use rivals::rival::{BoxFuture, Rival};
 use rivals::rivals::{axum_session::AxumSession, ruts::Ruts, tower_sessions::TowerSessions};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rivals::common::{Answer, Client};
+use harness::{Answer, Client};
 use rivals::rival::COOKIE;
 use tokio::time::timeout;
 

@@ -1,12 +1,12 @@
 //! Whether a server does the work, and which Redis commands a request costs it.
 
-use rivals::common::Monitor;
+use harness::Monitor;
 use rivals::rival::BoxError;
+use rivals::speed::BARE;
+use rivals::speed::app::STATUS;
 
 use crate::http::{Answer, Browser};
 use crate::lab::{Lab, Node};
-use rivals::speed::BARE;
-use rivals::speed::app::STATUS;
 
 /// What is counted, in the order of the columns.
 pub const STEPS: [&str; 6] = [

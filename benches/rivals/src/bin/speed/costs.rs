@@ -1,6 +1,6 @@
 //! What a request costs Redis: commands, bytes, reads of its sockets, and what goes to a replica.
 
-use rivals::common::{Monitor, RedisServer, Resp, patiently};
+use harness::{Monitor, RedisServer, Resp, patiently};
 use rivals::rival::BoxError;
 use rivals::speed::Server;
 

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use memchr::{memchr_iter, memmem};
-
 use rivals::speed::app::COOKIE;
 
 /// A response that is completely there.

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rivals::common::{RedisServer, Resp};
+use harness::{RedisServer, Resp};
 use rivals::rival::BoxError;
+use rivals::speed::Server;
 use uuid::Uuid;
 
 use crate::load::{Load, MEASURING, Outcome};
 use crate::machine::{self, busy, cpu};
 use crate::work::Work;
-use rivals::speed::Server;
 
 /// After so long sessions are made anew: what reads do not refresh lives for 15 minutes.
 const STALE: Duration = Duration::from_secs(400);

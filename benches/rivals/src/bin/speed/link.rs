@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rivals::common::Resp;
+use harness::Resp;
 use rivals::rival::BoxError;
 use rivals::speed::Server;
 

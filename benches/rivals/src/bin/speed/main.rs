@@ -1,6 +1,6 @@
 //! How fast each session layer is, on the same work and in the same run.
 //!
-//! `cargo run --release --bin speed` builds everything and measures all there is, in about an hour, a third of which
+//! `cargo run --release -p rivals --bin speed` builds everything and measures all there is, in about an hour, a third of which
 //! are clean builds; `-- table --quick` is the main table in a few minutes. Each server is a process of its own, on a
 //! core of its own; Redis and the load generator are on another. Redis is the newest that
 //! `tests/servers` can fetch, or what `REDIS_SERVER` names.

@@ -4,7 +4,7 @@ use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use rivals::common::Reply;
+use harness::Reply;
 use rivals::rival::BoxError;
 
 use crate::lab::Lab;

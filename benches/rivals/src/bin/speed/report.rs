@@ -1,9 +1,10 @@
 //! The tables of what was measured in rounds.
 
+use rivals::speed::{BARE, HAND};
+
 use crate::lab::{Measured, Node};
 use crate::rounds::{Results, Row};
 use crate::table::{Spread, Table, thousands};
-use rivals::speed::{BARE, HAND};
 
 /// Prints all of them.
 pub fn print(nodes: &[Node], results: &Results) {

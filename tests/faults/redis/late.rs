@@ -1,0 +1,371 @@
+//! A write that was reported as failed does not happen later, whatever brings it to the server then; and what does
+//! happen late does no harm.
+
+use std::time::Duration;
+
+use harness::command_wire::{Fate, Wire};
+use harness::{Gate, RedisServer};
+use tower_redis_session::{ErrorKind, Lookup};
+
+use crate::redis::clock::ClockedServer;
+use crate::redis::front::{Browser, Front, key, ms, secs};
+use crate::redis::recovery::connection_of_ours;
+use crate::redis::scene::{Admin, blocking, eventually, scenarios, server, store, until_back};
+
+/// What a request writes that already has a session.
+const WRITES: [&str; 6] = [
+    "set user eve; set extra 1",
+    "remove user",
+    "add n 5",
+    "renew; set user eve",
+    "set user eve; save; status 500",
+    "clear",
+];
+/// And one that has none.
+const NEW: &str = "set user eve";
+/// What comes together is sent together: creates, updates, and each renewal by itself.
+const KINDS: i64 = 3;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_does_not_happen_later() {
+    scenarios![
+        at_a_stopped_server,
+        on_a_wire_that_held_it,
+        on_a_connection_that_was_cut,
+        at_a_server_whose_clock_is_fast,
+        at_a_server_whose_clock_is_slow,
+        at_a_server_whose_clock_jumps_back,
+        at_a_server_whose_clock_jumps_ahead,
+    ];
+}
+
+/// Waits until the server has read all that the connection of this id brought, and its end; or, where it is kept because
+/// the machine was late and the server not silent for long, the `PING` behind all that.
+async fn consumed(server: &impl Admin, id: &str) {
+    let id = format!("id={id} ");
+    eventually("the old connection is read to its end", || {
+        let list = server.admin().cmd(&["CLIENT", "LIST"]).text();
+        let line = list.lines().find(|line| line.starts_with(&id));
+        line.is_none_or(|line| line.contains(" cmd=ping "))
+    })
+    .await;
+}
+
+/// Sessions for each of the writes, on one store.
+async fn browsers(front: &Front) -> Vec<Browser> {
+    let mut all = Vec::new();
+    for _ in WRITES {
+        all.push(front.logged_in("set user ada; add n 1; set z z").await);
+    }
+    all
+}
+
+/// Each session is as it was, there is no other, and each write works now.
+async fn nothing_happened(server: &impl Admin, browsers: &[Browser]) {
+    for (browser, steps) in browsers.iter().zip(WRITES) {
+        let fields = server.fields(&browser.id());
+        let expected = [("n", "1"), ("user", "ada"), ("z", "z")];
+        let found: Vec<_> = fields.iter().map(|(k, v)| (&**k, &**v)).collect();
+        assert_eq!(found, expected, "after {steps}");
+    }
+    assert_eq!(server.keys(), i64::try_from(browsers.len()).unwrap());
+    server.every_key_ends();
+    until_back(&browsers[0]).await;
+    browsers[0].ask("add n 1").await.fine();
+    assert_eq!(server.fields(&browsers[0].id())["n"], "2");
+}
+
+/// Starts each of the writes, and that of a new session, up to their handlers' end.
+async fn begin(
+    front: &Front,
+    browsers: &[Browser],
+) -> Vec<tokio::task::JoinHandle<crate::redis::front::Told>> {
+    let mut requests = Vec::new();
+    for (n, (browser, steps)) in browsers.iter().zip(WRITES).enumerate() {
+        requests.push(browser.start_until(&format!("write-{n}"), steps).await);
+    }
+    requests.push(front.browser().start_until("new", NEW).await);
+    requests
+}
+
+fn go_on(front: &Front) {
+    for n in 0..WRITES.len() {
+        front.gate(&format!("write-{n}")).open();
+    }
+    front.gate("new").open();
+}
+
+async fn all_fail(requests: Vec<tokio::task::JoinHandle<crate::redis::front::Told>>) {
+    for request in requests {
+        let told = request.await.unwrap();
+        if told.status == 500 {
+            told.says_nothing_of_cookies();
+            assert!(matches!(
+                told.step_failed(),
+                ErrorKind::Timeout | ErrorKind::Unavailable
+            ));
+        } else {
+            told.unavailable();
+        }
+    }
+}
+
+async fn stopped<S: Admin>(server: &S, url: &str, stop: impl Fn(), cont: impl Fn()) {
+    let front = Front::on(&store(url).await, |b| b.store_timeout(ms(500)));
+    let browsers = browsers(&front).await;
+    let requests = begin(&front, &browsers).await;
+    let (id, before) = (
+        connection_of_ours(&mut server.admin()),
+        server.calls("evalsha"),
+    );
+    blocking(stop);
+    go_on(&front);
+    all_fail(requests).await;
+    blocking(cont);
+    consumed(server, &id).await;
+    // They were not lost on the way: they came, and did nothing.
+    let late = server.calls("evalsha") - before;
+    assert!(late >= KINDS, "{late} came");
+    nothing_happened(server, &browsers).await;
+}
+
+async fn at_a_stopped_server() {
+    let server = server(&[]).await;
+    stopped(&server, &server.url(), || server.stop(), || server.cont()).await;
+}
+
+/// The bytes are let go after the deadline, when the store has a new connection.
+async fn held<S: Admin>(server: &S, addr: String) {
+    let wire = Wire::to(addr).await;
+    let front = Front::on(&store(&wire.url()).await, |b| b.store_timeout(ms(500)));
+    let browsers = browsers(&front).await;
+    let requests = begin(&front, &browsers).await;
+    let (id, before) = (
+        connection_of_ours(&mut server.admin()),
+        server.calls("evalsha"),
+    );
+    let (gate, held) = (Gate::new(), wire.opened());
+    let holding = gate.clone();
+    wire.decide(move |sent| match sent.connection < held {
+        true => Fate::Hold(holding.clone()),
+        false => Fate::Pass,
+    });
+    go_on(&front);
+    all_fail(requests).await;
+    until_back(&browsers[0]).await;
+    assert!(wire.opened() > held, "a new connection");
+    gate.open();
+    consumed(server, &id).await;
+    let late = server.calls("evalsha") - before;
+    assert!(late >= KINDS, "{late} came");
+    nothing_happened(server, &browsers).await;
+}
+
+async fn on_a_wire_that_held_it() {
+    let server = server(&[]).await;
+    held(&server, server.addr()).await;
+}
+
+/// The connection is cut while the bytes are on their way: they arrive all the same, but not after the client was told.
+/// Each write is alone here, so that none of them owes it to another that the client waits.
+async fn on_a_connection_that_was_cut() {
+    let server = server(&[]).await;
+    let wire = Wire::to(server.addr()).await;
+    let front = Front::on(&store(&wire.url()).await, |b| b.store_timeout(ms(500)));
+    let browsers = browsers(&front).await;
+    let nobody = front.browser();
+    let writes = browsers.iter().zip(WRITES);
+    for (n, (browser, steps)) in writes.chain([(&nobody, NEW)]).enumerate() {
+        let name = format!("write-{n}");
+        let request = browser.start_until(&name, steps).await;
+        let id = connection_of_ours(&mut server.admin());
+        let (gate, held) = (Gate::new(), wire.opened());
+        let holding = gate.clone();
+        wire.decide(move |sent| match sent.connection < held {
+            true => Fate::Hold(holding.clone()),
+            false => Fate::Pass,
+        });
+        front.gate(&name).open();
+        gate.arrived().await;
+        wire.hang_up();
+        all_fail(vec![request]).await;
+        gate.open();
+        consumed(&server, &id).await;
+        until_back(&browsers[0]).await;
+    }
+    nothing_happened(&server, &browsers).await;
+}
+
+async fn clocked(at_first: Duration, behind: bool) -> ClockedServer {
+    let server = tokio::task::spawn_blocking(ClockedServer::start)
+        .await
+        .unwrap();
+    server.shift(at_first, behind);
+    server
+}
+
+const HOURS: Duration = secs(5 * 3600);
+
+async fn wrong(behind: bool) {
+    let server = clocked(HOURS, behind).await;
+    let ours = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let theirs: u64 = server.admin().cmd(&["TIME"]).list()[0]
+        .text()
+        .parse()
+        .unwrap();
+    let apart = theirs.abs_diff(ours.as_secs());
+    assert!(
+        apart > HOURS.as_secs() - 60,
+        "the clock is wrong by {apart} s only"
+    );
+    stopped(&server, &server.url(), || server.stop(), || server.cont()).await;
+    server.admin().cmd(&["FLUSHALL"]);
+    held(&server, server.addr()).await;
+}
+
+async fn at_a_server_whose_clock_is_fast() {
+    wrong(false).await;
+}
+
+async fn at_a_server_whose_clock_is_slow() {
+    wrong(true).await;
+}
+
+/// The clock jumps while the store is in use. The next write finds that out; from then on all is as before.
+async fn jumps(behind: bool) {
+    let server = clocked(Duration::ZERO, false).await;
+    let wire = Wire::to(server.addr()).await;
+    let front = Front::on(&store(&wire.url()).await, |b| b.store_timeout(ms(700)));
+    let browser = front.logged_in("set user ada; add n 1").await;
+    for _ in 0..5 {
+        browser.ask("add n 1").await.fine();
+    }
+    server.shift(HOURS, behind);
+    // This one takes longer than those before, so that it tells the time less well than they did.
+    let gate = Gate::new();
+    wire.scripts(&[Fate::HoldAnswer(gate.clone())], Fate::Pass);
+    let request = browser.start("add n 1");
+    gate.arrived().await;
+    tokio::time::sleep(ms(60)).await;
+    gate.open();
+    request.await.unwrap().fine();
+    assert_eq!(
+        server.fields(&browser.id())["n"],
+        "7",
+        "once, although it had to be asked twice"
+    );
+    // And now one that comes late.
+    let (gate, held) = (Gate::new(), wire.opened());
+    let holding = gate.clone();
+    wire.decide(
+        move |sent| match sent.connection < held && sent.is_write() {
+            true => Fate::Hold(holding.clone()),
+            false => Fate::Pass,
+        },
+    );
+    let id = {
+        let mut admin = server.admin();
+        connection_of_ours(&mut admin)
+    };
+    browser.ask("add n 5").await.unavailable();
+    until_back(&browser).await;
+    gate.open();
+    consumed(&server, &id).await;
+    assert_eq!(server.fields(&browser.id())["n"], "7");
+    wire.heal();
+    until_back(&browser).await;
+    browser.ask("renew; add n 1").await.done();
+    assert_eq!(server.fields(&browser.id())["n"], "8");
+    server.every_key_ends();
+}
+
+async fn at_a_server_whose_clock_jumps_back() {
+    jumps(true).await;
+}
+
+async fn at_a_server_whose_clock_jumps_ahead() {
+    jumps(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_late_does_no_harm() {
+    scenarios![
+        a_late_logout_ends_only_what_was_to_end,
+        a_late_load_leaves_a_long_session_long,
+        a_late_load_leaves_a_short_session_short,
+        a_late_load_brings_nothing_back,
+        a_late_load_leaves_what_is_not_ours_without_an_end,
+    ];
+}
+
+async fn a_late_logout_ends_only_what_was_to_end() {
+    let server = server(&[]).await;
+    let front = Front::on(&store(&server.url()).await, |b| b.store_timeout(ms(400)));
+    let browser = front.logged_in("set user ada").await;
+    let bystander = front.logged_in("set user bob").await;
+    let request = browser.start_until("stopped", "destroy").await;
+    blocking(|| server.stop());
+    front.gate("stopped").open();
+    request.await.unwrap().unavailable();
+    blocking(|| server.cont());
+    eventually("it was to end, and has", || !server.exists(&browser.id())).await;
+    assert_eq!(server.fields(&bystander.id())["user"], "bob");
+    until_back(&bystander).await;
+    assert_eq!(browser.ask("").await.done().lookup, Lookup::NotFound);
+}
+
+const MONTH: i64 = 30 * 24 * 60 * 60;
+
+/// A process that knows nothing yet loads a session while the server stands still; the session as it is then, after
+/// `meanwhile`, and once all of it was read.
+async fn late_load(make: impl FnOnce(&RedisServer, &str)) -> (RedisServer, String) {
+    let server = server(&[]).await;
+    let front = Front::on(&store(&server.url()).await, |b| b.store_timeout(ms(400)));
+    let browser = front.browser();
+    browser.hold(&tower_redis_session::SessionId::random().to_string());
+    let id = browser.id();
+    make(&server, &key(&id));
+    blocking(|| server.stop());
+    browser.ask("").await.unavailable();
+    blocking(|| server.cont());
+    // Its answer may come just before the load is given up, so that the connection stays.
+    eventually("it came", || server.calls("evalsha") > 0).await;
+    (server, id)
+}
+
+async fn a_late_load_leaves_a_long_session_long() {
+    let (server, id) = late_load(|server, key| {
+        let month = (MONTH * 1000).to_string();
+        let mut admin = server.client();
+        admin.cmd(&["HSET", key, "user", "ada", "@idle", &month]);
+        admin.cmd(&["EXPIRE", key, &MONTH.to_string()]);
+    })
+    .await;
+    eventually("a month to live", || server.ttl(&id) > MONTH - 60).await;
+}
+
+async fn a_late_load_leaves_a_short_session_short() {
+    let (server, id) = late_load(|server, key| {
+        let mut admin = server.client();
+        admin.cmd(&["HSET", key, "user", "ada", "@idle", "60000"]);
+        admin.cmd(&["EXPIRE", key, "60"]);
+    })
+    .await;
+    eventually("a minute to live", || server.ttl(&id) <= 60).await;
+}
+
+async fn a_late_load_brings_nothing_back() {
+    let (server, id) = late_load(|_, _| {}).await;
+    assert!(!server.exists(&id));
+    assert_eq!(server.keys(), 0);
+}
+
+async fn a_late_load_leaves_what_is_not_ours_without_an_end() {
+    let (server, id) = late_load(|server, key| {
+        server.must(&["SET", key, "theirs"]);
+    })
+    .await;
+    eventually("no end", || server.ttl(&id) == -1).await;
+}

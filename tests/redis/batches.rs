@@ -1,0 +1,559 @@
+//! What is asked at the same moment is asked together, and everybody gets his own answer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use harness::command_wire::{Fate, Wire};
+use harness::through::context;
+use harness::{Gate, HANG, Monitor, RedisServer, bounded, names};
+use http::{Request, Response};
+use tokio::runtime::Builder;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_redis_session::store::{Change, Changes, Expiry, Record, SessionStore, Written};
+use tower_redis_session::{Error, ErrorKind, RedisStore, Session, SessionId, SessionLayer};
+
+const EXPIRY: fn() -> Expiry = || Expiry::new(Duration::from_secs(900));
+
+fn changes(field: &'static str, change: Change) -> Changes {
+    [(Bytes::from_static(field.as_bytes()), change)]
+        .into_iter()
+        .collect()
+}
+
+fn set(field: &'static str, text: &str) -> Changes {
+    changes(field, Change::Set(Bytes::copy_from_slice(text.as_bytes())))
+}
+
+fn field(record: &Record, name: &str) -> String {
+    let text = record.fields.get(name.as_bytes()).expect("the field");
+    String::from_utf8(text.to_vec()).expect("text")
+}
+
+fn load(
+    store: &RedisStore,
+    id: SessionId,
+) -> impl Future<Output = Result<Option<Record>, Error>> + Send + 'static {
+    let store = store.clone();
+    async move { store.load(id.key(), true, context(EXPIRY())).await }
+}
+
+fn update(
+    store: &RedisStore,
+    id: SessionId,
+    changes: Changes,
+) -> impl Future<Output = Result<Written, Error>> + Send + 'static {
+    let store = store.clone();
+    async move { store.update(id.key(), &changes, context(EXPIRY())).await }
+}
+
+/// All at the same moment; in their order.
+async fn all<T: Send + 'static>(
+    asked: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let tasks: Vec<_> = asked.into_iter().map(tokio::spawn).collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(bounded("an answer", task).await.expect("no panic"));
+    }
+    answers
+}
+
+/// As many sessions, each with its number in field `n`.
+async fn sessions(store: &RedisStore, count: usize) -> Vec<SessionId> {
+    let ids: Vec<_> = (0..count).map(|_| SessionId::random()).collect();
+    let create = |(n, id): (usize, &SessionId)| {
+        let (store, id) = (store.clone(), *id);
+        async move {
+            store
+                .create(id.key(), &set("n", &n.to_string()), context(EXPIRY()))
+                .await
+        }
+    };
+    for created in all(ids.iter().enumerate().map(create)).await {
+        assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    }
+    ids
+}
+
+fn is_pending(future: Pin<&mut impl Future>) -> bool {
+    future
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
+}
+
+async fn start() -> (RedisServer, RedisStore) {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url())
+        .await
+        .expect("a connection");
+    (server, store)
+}
+
+#[tokio::test]
+async fn a_page_of_twelve_requests_is_one_load() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 1).await;
+    let mut monitor = Monitor::start(&server);
+    for loaded in all((0..12).map(|_| load(&store, ids[0]))).await {
+        assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "0");
+    }
+    let commands = monitor.all();
+    assert_eq!(names(&commands), ["EVALSHA", "HGETALL", "PEXPIRE"]);
+}
+
+#[tokio::test]
+async fn what_comes_together_is_one_command_and_each_gets_his_own() {
+    let (server, store) = start().await;
+    let mut ids = sessions(&store, 64).await;
+    let mut monitor = Monitor::start(&server);
+    for (n, loaded) in all(ids.iter().map(|id| load(&store, *id)))
+        .await
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!(field(&loaded.unwrap().unwrap(), "n"), n.to_string());
+    }
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+    let writes = ids
+        .iter()
+        .map(|id| update(&store, *id, changes("n", Change::Increment(100))));
+    for written in all(writes).await {
+        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    }
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+
+    // One that is not there, one of another type, one that is asked for twice, and more than one command takes.
+    ids.extend([SessionId::random(), SessionId::random(), ids[3]]);
+    let key = format!("session:{}", ids[65]);
+    server.client().cmd(&["SET", &key, "theirs"]);
+    monitor.all();
+    let loaded = all(ids.iter().map(|id| load(&store, *id))).await;
+    assert_eq!(names(&monitor.commands()), ["EVALSHA", "EVALSHA"]);
+    for (n, loaded) in loaded.into_iter().enumerate() {
+        match n {
+            64 | 65 => assert!(loaded.unwrap().is_none()),
+            66 => assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "103"),
+            n => assert_eq!(field(&loaded.unwrap().unwrap(), "n"), (n + 100).to_string()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_fails_fails_alone() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 3).await;
+    let gone = SessionId::random();
+    let number = || changes("n", Change::Increment(1));
+    server
+        .client()
+        .cmd(&["HSET", &format!("session:{}", ids[1]), "n", "no number"]);
+    let mut monitor = Monitor::start(&server);
+    let writes = [ids[0], ids[1], gone, ids[2], ids[0]];
+    let written = all(writes.map(|id| update(&store, id, number()))).await;
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+    let kinds: Vec<_> = written
+        .iter()
+        .map(|written| written.as_ref().map_err(Error::kind))
+        .collect();
+    assert!(
+        matches!(
+            kinds[..],
+            [
+                Ok(Written::Kept(_)),
+                Err(ErrorKind::NotAnInteger),
+                Ok(Written::Gone),
+                Ok(Written::Kept(_)),
+                Ok(Written::Kept(_))
+            ]
+        ),
+        "{kinds:?}"
+    );
+    let stored = |id: SessionId| {
+        server
+            .client()
+            .cmd(&["HGET", &format!("session:{id}"), "n"])
+            .text()
+    };
+    assert_eq!(
+        [stored(ids[0]), stored(ids[1]), stored(ids[2])],
+        ["2", "no number", "3"]
+    );
+    assert_eq!(
+        server
+            .client()
+            .cmd(&["EXISTS", &format!("session:{gone}")])
+            .int(),
+        0
+    );
+}
+
+/// Loads a live session that needs no refresh together with one that is not there, as one command, in either order: the
+/// one is there, and the other refused.
+async fn refused_alone(
+    server: &RedisServer,
+    store: &RedisStore,
+    [live, other]: [SessionId; 2],
+    expiry: Expiry,
+    kind: ErrorKind,
+) {
+    let mut monitor = Monitor::start(server);
+    for ids in [[live, other], [other, live]] {
+        let loads = ids.map(|id| {
+            let store = store.clone();
+            async move { (id, store.load(id.key(), true, context(expiry)).await) }
+        });
+        let loaded = all(loads).await;
+        assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+        for (id, loaded) in loaded {
+            if id == live {
+                let record = loaded.expect("it is not refused").expect("a session");
+                assert_eq!(field(&record, "n"), "0");
+            } else {
+                assert_eq!(loaded.expect_err("a refusal").kind(), kind);
+            }
+        }
+    }
+}
+
+/// Where there is nothing, a server that must not write cannot say so: see `is_absent` in `common.lua`.
+#[tokio::test]
+async fn a_load_that_there_are_no_replicas_for_is_refused_alone() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 1).await;
+    let mut admin = server.client();
+    let fresh = ["PEXPIRE", &format!("session:{}", ids[0]), "960000"];
+    assert_eq!(admin.cmd(&fresh).int(), 1);
+    let few = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    assert_eq!(admin.cmd(&few).text(), "OK");
+    let expiry = EXPIRY().with_refresh_interval(Duration::from_secs(60));
+    let both = [ids[0], SessionId::random()];
+    refused_alone(&server, &store, both, expiry, ErrorKind::NoReplicas).await;
+}
+
+/// Those that are there are served beside one that is not, as one command: what cannot be refreshed as it is.
+#[tokio::test]
+async fn each_load_that_can_be_answered_is_where_nothing_is_written() {
+    let (server, store) = start().await;
+    let expiry = EXPIRY()
+        .with_refresh_interval(Duration::from_secs(60))
+        .with_absolute_timeout(Duration::from_secs(3600));
+    let mut admin = server.client();
+    let mut add = |n: &str, created: &[&str], left: &str| {
+        let id = SessionId::random();
+        let key = format!("session:{id}");
+        let set = [&["HSET", &key, "n", n], created].concat();
+        assert!(admin.cmd(&set).int() > 0);
+        assert_eq!(admin.cmd(&["PEXPIRE", &key, left]).int(), 1);
+        id
+    };
+    let began = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let began = began.as_millis().to_string();
+    let due = add("due", &["@created", &began], "500000");
+    let fresh = add("fresh", &["@created", &began], "959000");
+    let foreign = add("foreign", &[], "959000");
+    let ended = add("ended", &["@created", "1"], "500000");
+    let absent = SessionId::random();
+    let few = ["CONFIG", "SET", "min-replicas-to-write", "1"];
+    assert_eq!(admin.cmd(&few).text(), "OK");
+    let mut monitor = Monitor::start(&server);
+    let mut ids = [due, fresh, foreign, ended, absent];
+    // Without an interval each of them is due.
+    let always = expiry.with_refresh_interval(Duration::ZERO);
+    for turn in 0..2 * ids.len() {
+        ids.rotate_left(1);
+        let expiry = [expiry, always][turn % 2];
+        let loads = ids.map(|id| {
+            let store = store.clone();
+            async move { (id, store.load(id.key(), true, context(expiry)).await) }
+        });
+        let loaded = all(loads).await;
+        assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+        for (id, loaded) in loaded {
+            if id == absent {
+                let kind = loaded.expect_err("it may be elsewhere").kind();
+                assert_eq!(kind, ErrorKind::NoReplicas);
+                continue;
+            }
+            let record = loaded.expect("it is there");
+            if id == ended {
+                assert!(record.is_none());
+                continue;
+            }
+            let record = record.expect("a session");
+            let (n, left) = match id {
+                _ if id == due => ("due", 500),
+                _ if id == fresh => ("fresh", 959),
+                _ => ("foreign", 959),
+            };
+            assert_eq!(field(&record, "n"), n);
+            assert!(!record.refreshed, "{n}");
+            let left = Duration::from_secs(left);
+            let least = left.saturating_sub(Duration::from_secs(60));
+            assert!((least..=left).contains(&record.time_to_live), "{record:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn large_writes_are_not_all_in_one_command() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 8).await;
+    let mut monitor = Monitor::start(&server);
+    let large = "x".repeat(100_000);
+    let writes = ids
+        .iter()
+        .map(|id| update(&store, *id, set("large", &large)));
+    assert!(all(writes).await.iter().all(Result::is_ok));
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"; 4]);
+}
+
+/// A load that begins when another one is under way asks for itself: there may have been a write in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_sees_what_was_written_before_it_began() {
+    let (server, _) = start().await;
+    let wire = Wire::to(server.addr()).await;
+    let store = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let ids = sessions(&store, 1).await;
+    let gate = Gate::new();
+    let holding = gate.clone();
+    let mut first = true;
+    wire.decide(
+        move |sent| match sent.is_load() && std::mem::take(&mut first) {
+            true => Fate::HoldAnswer(holding.clone()),
+            false => Fate::Pass,
+        },
+    );
+    let early = tokio::spawn(load(&store, ids[0]));
+    bounded("the first load", gate.arrived()).await;
+    server
+        .client()
+        .cmd(&["HSET", &format!("session:{}", ids[0]), "n", "written"]);
+    let mut late = pin!(load(&store, ids[0]));
+    assert!(is_pending(late.as_mut()), "it has begun");
+    gate.open();
+    let late = bounded("the second load", late).await;
+    assert_eq!(field(&late.unwrap().unwrap(), "n"), "written");
+    let early = bounded("the first load", early).await.unwrap();
+    assert_eq!(field(&early.unwrap().unwrap(), "n"), "0");
+}
+
+#[tokio::test]
+async fn who_asked_first_may_leave() {
+    let (_server, store) = start().await;
+    let ids = sessions(&store, 2).await;
+    let first = tokio::spawn(load(&store, ids[0]));
+    let second = tokio::spawn(load(&store, ids[1]));
+    // Both have asked, and nothing is sent yet.
+    tokio::task::yield_now().await;
+    first.abort();
+    let second = bounded("an answer", second).await.unwrap();
+    assert_eq!(field(&second.unwrap().unwrap(), "n"), "1");
+}
+
+#[test]
+fn a_runtime_that_has_stopped_holds_up_no_other() {
+    let runtime = || {
+        Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
+    let (keeps, stops) = (
+        Builder::new_multi_thread().enable_all().build().unwrap(),
+        runtime(),
+    );
+    let (_server, store, ids) = keeps.block_on(async {
+        let (server, store) = start().await;
+        let ids = sessions(&store, 1).await;
+        (server, store, ids)
+    });
+    let mut left = pin!(load(&store, ids[0]));
+    stops.block_on(async { assert!(is_pending(left.as_mut())) });
+    let loaded = keeps.block_on(bounded("an answer", load(&store, ids[0])));
+    assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "0");
+}
+
+/// Redis refuses a script that would use memory only before the script has written.
+#[tokio::test]
+async fn sessions_that_are_created_together_are_refused_together_where_memory_is_full() {
+    let server = RedisServer::start_with(&["--maxmemory-policy", "noeviction"]);
+    let store = RedisStore::connect(&server.url())
+        .await
+        .expect("a connection");
+    sessions(&store, 64).await;
+    let mut client = server.client();
+    client.cmd(&["CONFIG", "SET", "maxmemory", "1"]);
+    let create = |_| {
+        let store = store.clone();
+        async move {
+            store
+                .create(SessionId::random().key(), &set("n", "1"), context(EXPIRY()))
+                .await
+        }
+    };
+    for created in all((0..64).map(create)).await {
+        let kind = created.expect_err("no memory").kind();
+        assert_eq!(kind, ErrorKind::OutOfMemory);
+    }
+    assert_eq!(client.cmd(&["DBSIZE"]).int(), 64);
+}
+
+/// Redis answers a session of 10 MB, and its answer is on its way until the gate opens.
+async fn with_large_ones(large: usize, fields: usize, bytes: usize) {
+    let (server, _) = start().await;
+    let wire = Wire::to(server.addr()).await;
+    let store = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let ids = sessions(&store, 64 - large).await;
+    let large: Vec<_> = (0..large).map(|_| SessionId::random()).collect();
+    let mut admin = server.client();
+    for id in &large {
+        let (key, text) = (format!("session:{id}"), "x".repeat(bytes));
+        let names: Vec<_> = (0..fields).map(|n| format!("field-{n}")).collect();
+        for names in names.chunks(1000) {
+            let mut set = vec!["HSET", &key];
+            set.extend(names.iter().flat_map(|name| [name.as_str(), &text]));
+            admin.cmd(&set);
+        }
+        assert_eq!(admin.cmd(&["PEXPIRE", &key, "500000"]).int(), 1);
+    }
+    let gate = Gate::new();
+    let holding = gate.clone();
+    wire.decide(move |_| Fate::HoldLargeAnswer(holding.clone()));
+    let mut monitor = Monitor::start(&server);
+    let patient = |id: SessionId| {
+        let layer = SessionLayer::builder(store.clone()).store_timeout(HANG);
+        let handler = service_fn(async |request: Request<()>| {
+            let session = request.extensions().get::<Session>().expect("a session");
+            Ok::<_, Infallible>(Response::new(session.entries()))
+        });
+        let request = Request::get("/").header("cookie", format!("session_id={id}"));
+        let service = layer.build().unwrap().layer(handler);
+        service.oneshot(request.body(()).unwrap())
+    };
+    let slow: Vec<_> = large.iter().map(|id| tokio::spawn(patient(*id))).collect();
+    // Somebody else who asks for one of them, too.
+    let twin = tokio::spawn(patient(large[0]));
+    let quick = all(ids.iter().map(|id| patient(*id))).await;
+    for (n, answer) in quick.into_iter().enumerate() {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.body()["n"], n.to_string());
+    }
+    bounded("a large answer", gate.arrived()).await;
+    assert!(slow.iter().all(|load| !load.is_finished()));
+    gate.open();
+    for load in slow.into_iter().chain([twin]) {
+        let answer = bounded("a large one", load).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.body().len(), fields);
+        assert_eq!(answer.body()["field-0"].len(), bytes);
+    }
+    // One for all, and one for each of those; each refreshed once.
+    let commands = monitor.all();
+    let count = |name: &str| names(&commands).iter().filter(|it| *it == name).count();
+    assert_eq!(count("EVALSHA"), 1 + large.len());
+    assert_eq!(count("PEXPIRE"), 64);
+    for id in &large {
+        let left = admin.cmd(&["PTTL", &format!("session:{id}")]).int();
+        assert!(left > 500_000, "{left}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_session_holds_up_none_that_are_asked_for_with_it() {
+    with_large_ones(1, 1, 10_000_000).await;
+}
+
+#[tokio::test]
+async fn a_session_of_many_fields_holds_up_none_that_are_asked_for_with_it() {
+    with_large_ones(1, 100_000, 10).await;
+}
+
+#[tokio::test]
+async fn several_large_sessions_hold_up_none_that_are_asked_for_with_them() {
+    with_large_ones(5, 1, 2_000_000).await;
+}
+
+/// It would be read twice.
+#[tokio::test]
+async fn a_large_session_that_is_alone_is_asked_for_once() {
+    let (server, store) = start().await;
+    let id = SessionId::random();
+    let large = "x".repeat(10_000_000);
+    server
+        .client()
+        .cmd(&["HSET", &format!("session:{id}"), "n", &large]);
+    let mut monitor = Monitor::start(&server);
+    // Of a page's requests, too.
+    for loaded in all((0..12).map(|_| load(&store, id))).await {
+        assert_eq!(field(&loaded.unwrap().unwrap(), "n").len(), large.len());
+    }
+    let commands = monitor.all();
+    assert_eq!(names(&commands), ["EVALSHA", "HGETALL", "PEXPIRE"]);
+}
+
+/// As large as a layer lets a session become by default, and the layer's own fields.
+#[tokio::test]
+async fn a_session_of_the_usual_size_is_answered_with_the_others() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 2).await;
+    let key = format!("session:{}", ids[0]);
+    let mut admin = server.client();
+    // With its name, and the field that it has.
+    let most = 65 * 1024 - "ntext0".len();
+    admin.cmd(&["HSET", &key, "text", &"x".repeat(most)]);
+    let mut monitor = Monitor::start(&server);
+    assert!(
+        all(ids.iter().map(|id| load(&store, *id)))
+            .await
+            .iter()
+            .all(|it| matches!(it, Ok(Some(_))))
+    );
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+    admin.cmd(&["HSET", &key, "text", &"x".repeat(most + 1)]);
+    monitor.all();
+    let loaded = all(ids.iter().map(|id| load(&store, *id))).await;
+    let record = loaded[0].as_ref().unwrap().as_ref().expect("a session");
+    assert_eq!(field(record, "text").len(), most + 1);
+    assert_eq!(names(&monitor.commands()), ["EVALSHA"; 2]);
+}
+
+/// A write that comes while one of a batch is asked for by itself is seen by whoever asks after it.
+#[tokio::test]
+async fn a_large_session_that_has_gone_meanwhile_is_gone() {
+    let (server, store) = start().await;
+    let ids = sessions(&store, 2).await;
+    let key = format!("session:{}", ids[0]);
+    let mut admin = server.client();
+    admin.cmd(&["HSET", &key, "text", &"x".repeat(100_000)]);
+    let wire = Wire::to(server.addr()).await;
+    let store = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let gate = Gate::new();
+    let (holding, mut loads) = (gate.clone(), 0);
+    wire.decide(move |sent| {
+        loads += usize::from(sent.is_load());
+        match sent.is_load() && loads == 2 {
+            true => Fate::Hold(holding.clone()),
+            false => Fate::Pass,
+        }
+    });
+    let both = tokio::spawn({
+        let loads = [load(&store, ids[0]), load(&store, ids[1])];
+        all(loads)
+    });
+    bounded("the second command", gate.arrived()).await;
+    admin.cmd(&["DEL", &key]);
+    gate.open();
+    let loaded = bounded("both", both).await.unwrap();
+    assert!(matches!(loaded[..], [Ok(None), Ok(Some(_))]), "{loaded:?}");
+}

@@ -1,0 +1,32 @@
+//! Redis wherever it is, when all is well: what a URL leads to, servers of every kind (also while a master fails or slots
+//! move), rights, and the commands that a request costs. `-- --nocapture` shows how long what took.
+#![cfg(feature = "redis")]
+
+mod acl;
+mod batches;
+mod cluster;
+mod commands;
+mod connect;
+mod failover;
+mod load;
+mod one_node;
+mod renewal;
+mod reshard;
+mod sentinel;
+mod steps;
+#[cfg(feature = "rustls")]
+mod tls;
+#[cfg(unix)]
+mod unix;
+
+#[cfg(not(feature = "rustls"))]
+#[tokio::test]
+async fn without_tls_built_in_a_url_that_asks_for_it_names_the_feature() {
+    for scheme in ["rediss", "valkeys", "rediss-cluster", "rediss-sentinel"] {
+        let url = format!("{scheme}://127.0.0.1/?sentinelServiceName=main");
+        let error = tower_redis_session::RedisStore::connect(&url).await;
+        let error = error.expect_err("TLS without TLS");
+        assert_eq!(error.kind(), tower_redis_session::ErrorKind::InvalidUrl);
+        assert!(error.to_string().contains("`rustls`"), "{scheme}: {error}");
+    }
+}

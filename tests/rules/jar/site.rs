@@ -1,0 +1,151 @@
+//! A server on one of the stores, with a way to it that takes time.
+
+#[cfg(feature = "redis")]
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
+use std::time::Duration;
+
+use harness::app::handlers;
+use harness::gate::Gates;
+use harness::{Client, Gate, HANG, Server};
+#[cfg(feature = "redis")]
+use harness::{RedisServer, Reply, no_key_without_ttl};
+use http::Request;
+use hyper::body::Incoming;
+use tokio::time::sleep;
+use tower::{ServiceExt, service_fn};
+#[cfg(feature = "redis")]
+use tower_redis_session::RedisStore;
+use tower_redis_session::{MemoryStore, SessionLayer};
+
+/// The header that says how many milliseconds a request is on its way to the layer.
+const WAY: &str = "x-way";
+/// The header that names a gate which a request waits at before the layer sees it.
+const GATE: &str = "x-gate";
+
+/// The stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    Memory,
+    #[cfg(feature = "redis")]
+    Redis,
+}
+
+/// All of them.
+pub(crate) const STORES: &[Store] = &[
+    Store::Memory,
+    #[cfg(feature = "redis")]
+    Store::Redis,
+];
+
+/// What holds the sessions of one site.
+#[derive(Debug)]
+enum Sessions {
+    Memory(MemoryStore),
+    /// The number of a database that nobody else uses.
+    #[cfg(feature = "redis")]
+    Redis(usize),
+}
+
+/// A server whose handlers do what a request's body says, as in `harness::app`.
+#[derive(Debug)]
+pub(crate) struct Site {
+    server: Server,
+    gates: Gates,
+    sessions: Sessions,
+}
+
+/// The server of all tests in this process.
+#[cfg(feature = "redis")]
+fn redis() -> &'static RedisServer {
+    static SERVER: OnceLock<RedisServer> = OnceLock::new();
+    SERVER.get_or_init(|| RedisServer::start_with(&["--databases", "100"]))
+}
+
+impl Site {
+    /// Without sessions.
+    pub(crate) async fn open(store: Store) -> Self {
+        let (builder, sessions) = match store {
+            Store::Memory => {
+                let store = MemoryStore::new();
+                (
+                    SessionLayer::builder(store.clone()),
+                    Sessions::Memory(store),
+                )
+            }
+            #[cfg(feature = "redis")]
+            Store::Redis => {
+                static DATABASES: AtomicUsize = AtomicUsize::new(0);
+                let database = DATABASES.fetch_add(1, Ordering::Relaxed);
+                let store = RedisStore::connect(&format!("{}/{database}", redis().url())).await;
+                let store = store.expect("a connection");
+                (SessionLayer::builder(store), Sessions::Redis(database))
+            }
+        };
+        let layer = builder.store_timeout(HANG).build().expect("a layer");
+        let gates = Gates::default();
+        let (inner, held) = (handlers(&layer, &gates), gates.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (inner, held) = (inner.clone(), held.clone());
+            async move {
+                let told = |name| Some(request.headers().get(name)?.to_str().expect("text"));
+                if let Some(millis) = told(WAY) {
+                    sleep(Duration::from_millis(millis.parse().expect("a number"))).await;
+                }
+                if let Some(gate) = told(GATE) {
+                    held.get(gate).pass().await;
+                }
+                inner.oneshot(request).await
+            }
+        });
+        Self {
+            server: Server::start(service).await,
+            gates,
+            sessions,
+        }
+    }
+
+    /// A browser without cookies.
+    pub(crate) fn browser(&self) -> Client {
+        Client::new(&self.server)
+    }
+
+    /// The gate of [`held`].
+    pub(crate) fn gate(&self, name: &str) -> Gate {
+        self.gates.get(name)
+    }
+
+    /// How many sessions there are. What Redis keeps of another type is none; all of it has an end.
+    pub(crate) fn sessions(&self) -> usize {
+        match &self.sessions {
+            Sessions::Memory(store) => store.len(),
+            #[cfg(feature = "redis")]
+            Sessions::Redis(database) => {
+                let mut client = redis().client();
+                client.cmd(&["SELECT", &database.to_string()]);
+                no_key_without_ttl(&mut client, "*");
+                let keys = client.cmd(&["KEYS", "*"]);
+                let mut is_hash =
+                    |key: &&Reply| client.cmd(&["TYPE", &key.text()]).text() == "hash";
+                keys.list().iter().filter(|key| is_hash(key)).count()
+            }
+        }
+    }
+}
+
+/// A request whose handler does these steps, and which is on its way for so many milliseconds.
+pub(crate) fn delayed(steps: &str, millis: u64) -> Request<String> {
+    with(WAY, &millis.to_string(), steps)
+}
+
+/// A request whose handler does these steps once the gate of this name is open. Until then the layer has not seen it.
+pub(crate) fn held(steps: &str, gate: &str) -> Request<String> {
+    with(GATE, gate, steps)
+}
+
+fn with(header: &str, value: &str, steps: &str) -> Request<String> {
+    let request = Request::post("/").header(header, value);
+    request.body(steps.to_owned()).expect("a request")
+}

@@ -1,0 +1,25 @@
+//! How every case ends, as a client sees it: the rules of the layer, each over both stores.
+
+mod events;
+mod fixture;
+
+mod caching;
+mod cancellation;
+mod cookies;
+mod expiry;
+mod handle;
+mod http;
+mod jar;
+mod late;
+mod lazy;
+mod lifetime;
+mod model;
+mod outage;
+mod races;
+mod readiness;
+#[cfg(feature = "redis")]
+mod refusals;
+mod request;
+mod response;
+mod spoiled;
+mod stored;

@@ -1,0 +1,379 @@
+//! The rules of sessions, written down once more: one thread, no input or output, maps of text.
+//!
+//! Sessions are numbers here; the driver learns which id each stands for. Nothing is shared with the
+//! library but its vocabulary ([`ErrorKind`], [`Lookup`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use harness::through::Call;
+use tower_redis_session::{ErrorKind, Lookup};
+
+use super::program::{
+    ABSOLUTE, Answer, Ends, Fate, IDLE, INTERVAL, Kind, MAX_BYTES, Op, Options, Outage, Outside,
+};
+
+/// Names and texts.
+pub(crate) type Fields = BTreeMap<String, String>;
+
+/// A session in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) fields: Fields,
+    /// Its own idle timeout.
+    pub(crate) idle: Option<u64>,
+    created: u64,
+    /// When it ends.
+    pub(crate) end: u64,
+}
+
+/// What a request did to one field.
+#[derive(Debug, Clone)]
+enum Change {
+    Set(String),
+    Remove,
+    Add(i64),
+}
+
+/// What a request did and has not written.
+#[derive(Debug, Clone, Default)]
+struct Changes {
+    fields: BTreeMap<String, Change>,
+    idle: Option<u64>,
+}
+
+impl<I> From<&Call<I>> for Kind {
+    fn from(call: &Call<I>) -> Self {
+        match call {
+            Call::Load(..) => Self::Load,
+            Call::Create(_) | Call::Update(_) | Call::Renew(..) => Self::Write,
+            Call::Delete(_) => Self::Delete,
+        }
+    }
+}
+
+/// What the handle answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    Done,
+    Text(Option<String>),
+    Truth(bool),
+    Number(i64),
+    Session(Option<usize>),
+    Entries(Fields),
+    Lookup(Lookup),
+    Failed(ErrorKind),
+}
+
+/// What the client got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) status: u16,
+    /// In place of the handler's answer.
+    pub(crate) by_layer: bool,
+    pub(crate) cookie: SetCookie,
+    pub(crate) vary: bool,
+    pub(crate) no_store: bool,
+}
+
+/// The layer's own `Set-Cookie`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SetCookie {
+    None,
+    /// With its `Max-Age`.
+    Set(usize, Option<u64>),
+    Cleared,
+}
+
+/// What a request knows of its session.
+#[derive(Debug, Clone)]
+struct Session {
+    lookup: Lookup,
+    any_cookie: bool,
+    /// The cookie is known to name no live session.
+    unknown: bool,
+    /// This request has ended what the cookie names.
+    ended: bool,
+    /// Of several live sessions none is trusted: these go when one is begun or destroyed.
+    untrusted: Vec<usize>,
+    /// Renewed or cleared, and destroyed, while it was not loaded: that cannot be done later.
+    missed_change: bool,
+    missed_destroy: bool,
+    head_out: bool,
+    touched: bool,
+    /// The live session of the client's cookie, as long as it is known to be that.
+    held: Option<usize>,
+    /// The stored session that this is about.
+    current: Option<usize>,
+    /// The id that it will have.
+    next: Option<usize>,
+    /// Destroyed, and still to be deleted: several, where a save could write but not delete.
+    doomed: Vec<usize>,
+    /// What a `save` has written.
+    saved: Option<usize>,
+    gone: bool,
+    base: Fields,
+    base_idle: Option<u64>,
+    /// What a `save` is writing.
+    in_flight: Changes,
+    /// To which session, where there is one to write.
+    under_way: Option<UnderWay>,
+    /// What was done since.
+    changes: Changes,
+    /// Fields of a write whose answer was lost: what they hold in the store is not known.
+    uncertain: BTreeSet<String>,
+    uncertain_idle: bool,
+    left: u64,
+    refreshed: bool,
+}
+
+/// A write that a `save` has begun.
+#[derive(Debug, Clone, Copy)]
+struct UnderWay {
+    /// The session's id behind it.
+    id: usize,
+    /// The handler destroyed the session meanwhile.
+    destroyed: bool,
+}
+
+/// A request, until it has ended and after.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// The ids it brought, each once.
+    ids: Vec<usize>,
+    any_cookie: bool,
+    /// `None` while a lazy layer has not been asked.
+    session: Option<Session>,
+    head_out: bool,
+    /// What a save that is under way writes.
+    saving: Option<Option<Write>>,
+}
+
+#[derive(Debug, Clone)]
+enum Write {
+    Create(usize, Changes),
+    Update(usize, Changes),
+    Renew(usize, usize, Changes),
+}
+
+/// How a write ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Kept(u64),
+    Emptied,
+    Gone,
+}
+
+type Outcome<T> = Result<T, ErrorKind>;
+
+/// The store.
+#[derive(Debug)]
+pub(crate) struct World {
+    options: Options,
+    pub(crate) now: u64,
+    pub(crate) outage: Outage,
+    pub(crate) sessions: BTreeMap<usize, Stored>,
+    /// Every session that was ever stored, in that order.
+    pub(crate) known: Vec<usize>,
+    numbers: usize,
+    /// What the store was asked for since the driver last looked.
+    pub(crate) log: Vec<Call<usize>>,
+}
+
+impl World {
+    pub(crate) fn new(options: Options) -> Self {
+        Self {
+            options,
+            now: 0,
+            outage: Outage::None,
+            sessions: BTreeMap::new(),
+            known: Vec::new(),
+            numbers: 0,
+            log: Vec::new(),
+        }
+    }
+
+    /// A number for an id that no session has.
+    pub(crate) fn fresh(&mut self) -> usize {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, seconds: u64) {
+        self.now += seconds;
+        let now = self.now;
+        self.sessions.retain(|_, session| session.end > now);
+    }
+
+    /// Another program writes; through the store's own `update`, so that the time to live is refreshed.
+    pub(crate) fn write(&mut self, id: usize, op: Outside) {
+        let (field, change) = match op {
+            Outside::Set(field, value) => (field, Change::Set(value.text().to_owned())),
+            Outside::Remove(field) => (field, Change::Remove),
+            Outside::Add(field, by) => (field, Change::Add(by)),
+        };
+        let fields = BTreeMap::from([(field.name().to_owned(), change)]);
+        // An impossible addition is the other program's problem.
+        let _ = self.change(id, &Changes { fields, idle: None });
+    }
+
+    fn full(&self, session: &Stored) -> u64 {
+        let idle = session.idle.unwrap_or(IDLE);
+        match self.options.expiry {
+            Ends::Idle => idle,
+            Ends::Absolute => idle.min(session.created + ABSOLUTE - self.now),
+            Ends::Interval => idle + INTERVAL,
+        }
+    }
+
+    /// An operation, and what the outage makes of it.
+    fn ask<T>(
+        &mut self,
+        call: Call<usize>,
+        operation: impl FnOnce(&mut Self) -> Outcome<T>,
+    ) -> Outcome<T> {
+        self.log.push(call);
+        match self.outage.fate(Kind::from(&call)) {
+            Fate::Done => operation(self),
+            Fate::NotDone => Err(ErrorKind::Unavailable),
+            Fate::DoneUnseen => {
+                let _ = operation(self);
+                Err(ErrorKind::Unavailable)
+            }
+        }
+    }
+
+    /// The session, the time it has, and whether that was refreshed.
+    fn load(&mut self, id: usize, refresh: bool) -> Outcome<Option<(Stored, u64, bool)>> {
+        self.ask(Call::Load(id, refresh), |world| {
+            let Some(session) = world.sessions.get(&id) else {
+                return Ok(None);
+            };
+            let (full, left) = (world.full(session), session.end - world.now);
+            let aged_enough = match world.options.expiry {
+                Ends::Interval => full < left || full - left >= INTERVAL,
+                Ends::Idle | Ends::Absolute => true,
+            };
+            let refreshed = refresh && aged_enough;
+            let left = if refreshed { full } else { left };
+            let end = world.now + left;
+            world.sessions.get_mut(&id).expect("found").end = end;
+            Ok(Some((world.sessions[&id].clone(), left, refreshed)))
+        })
+    }
+
+    /// Only ever what changed, all or nothing, and nothing at all where the session is gone.
+    fn change(&mut self, id: usize, changes: &Changes) -> Outcome<Written> {
+        let Some(session) = self.sessions.get(&id) else {
+            return Ok(Written::Gone);
+        };
+        let mut session = session.clone();
+        for (name, change) in &changes.fields {
+            match change {
+                Change::Set(text) => {
+                    session.fields.insert(name.clone(), text.clone());
+                }
+                Change::Remove => {
+                    session.fields.remove(name);
+                }
+                Change::Add(by) => {
+                    let sum = add(session.fields.get(name), *by)?;
+                    session.fields.insert(name.clone(), sum.to_string());
+                }
+            }
+        }
+        if session.fields.is_empty() {
+            self.sessions.remove(&id);
+            return Ok(Written::Emptied);
+        }
+        session.idle = changes.idle.or(session.idle);
+        let left = self.full(&session);
+        session.end = self.now + left;
+        self.sessions.insert(id, session);
+        Ok(Written::Kept(left))
+    }
+
+    fn perform(&mut self, write: &Write) -> Outcome<Written> {
+        match write {
+            Write::Create(id, changes) => self.ask(Call::Create(*id), |world| {
+                let session = Stored {
+                    fields: Fields::new(),
+                    idle: None,
+                    created: world.now,
+                    end: world.now,
+                };
+                world.sessions.insert(*id, session);
+                world.known.push(*id);
+                world.change(*id, changes)
+            }),
+            Write::Update(id, changes) => {
+                self.ask(Call::Update(*id), |world| world.change(*id, changes))
+            }
+            Write::Renew(old, new, changes) => self.ask(Call::Renew(*old, *new), |world| {
+                let written = world.change(*old, changes)?;
+                if let Some(session) = world.sessions.remove(old) {
+                    world.sessions.insert(*new, session);
+                    world.known.push(*new);
+                }
+                Ok(written)
+            }),
+        }
+    }
+
+    fn delete(&mut self, id: usize) -> Outcome<()> {
+        self.ask(Call::Delete(id), |world| {
+            world.sessions.remove(&id);
+            Ok(())
+        })
+    }
+}
+
+/// The number in a field, grown.
+fn add(text: Option<&String>, by: i64) -> Outcome<i64> {
+    let number = match text {
+        None => 0,
+        Some(text) => text.parse::<i64>().map_err(|_| ErrorKind::NotAnInteger)?,
+    };
+    number.checked_add(by).ok_or(ErrorKind::Overflow)
+}
+
+/// The fields under changes; a number that cannot be added to is not shown.
+fn under(changes: &Changes, mut fields: Fields) -> Fields {
+    for (name, change) in &changes.fields {
+        let text = match change {
+            Change::Set(text) => Some(text.clone()),
+            Change::Remove => None,
+            // A reload may have put something there that cannot be added to.
+            Change::Add(by) => match add(fields.get(name), *by) {
+                Ok(sum) => Some(sum.to_string()),
+                Err(_) => fields.get(name).cloned(),
+            },
+        };
+        fields.remove(name);
+        fields.extend(text.map(|text| (name.clone(), text)));
+    }
+    fields
+}
+
+/// What a write that failed and what came after it do together.
+fn both(first: Changes, later: Changes) -> Changes {
+    let mut all = first.clone();
+    for (name, change) in later.fields {
+        let change = match (first.fields.get(&name), change) {
+            (Some(Change::Add(a)), Change::Add(b)) => {
+                Change::Add(a.checked_add(b).expect("else it was refused"))
+            }
+            (Some(Change::Set(text)), Change::Add(b)) => {
+                Change::Set(add(Some(text), b).expect("it was possible").to_string())
+            }
+            (Some(Change::Remove), Change::Add(b)) => Change::Set(b.to_string()),
+            (_, change) => change,
+        };
+        all.fields.insert(name, change);
+    }
+    all.idle = later.idle.or(first.idle);
+    all
+}
+
+mod request;
+mod session;

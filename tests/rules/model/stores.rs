@@ -1,0 +1,214 @@
+//! The two stores as the driver uses them: with a switch to make them fail, and with a look inside.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use harness::through::context;
+use harness::through::{Call, Operation, Way};
+use tokio::sync::watch;
+use tower_redis_session::store::{Expiry, SessionStore};
+use tower_redis_session::{Error, MemoryStore, SessionId};
+
+use super::program::{Fate, IDLE, Kind, Outage};
+use super::reference::Fields;
+
+/// What a store really holds of a session.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Without the layer's own.
+    pub(crate) fields: Fields,
+    /// The session's own idle timeout, in milliseconds.
+    pub(crate) idle: Option<u64>,
+    /// Its time to live in milliseconds, negative for ever.
+    pub(crate) left: i64,
+    /// Whether it says when it was made, where the store shows that.
+    pub(crate) created: Option<bool>,
+}
+
+/// A store, and what the driver needs beside it.
+pub(crate) trait Backend {
+    type Store: SessionStore + Clone;
+
+    /// The store, empty.
+    fn empty(&mut self) -> Self::Store;
+    /// How many sessions there are.
+    fn count(&mut self) -> usize;
+    /// What is there under this id.
+    async fn held(&mut self, id: SessionId) -> Option<Held>;
+    /// Time passes.
+    async fn wait(&mut self, seconds: u64);
+    /// By how much a time to live may be less than the model says, in milliseconds.
+    fn slack(&self) -> i64;
+}
+
+/// [`MemoryStore`] under tokio's paused clock.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(MemoryStore);
+
+impl Backend for Memory {
+    type Store = MemoryStore;
+
+    fn empty(&mut self) -> MemoryStore {
+        self.0 = MemoryStore::new();
+        self.0.clone()
+    }
+
+    fn count(&mut self) -> usize {
+        self.0.len()
+    }
+
+    async fn held(&mut self, id: SessionId) -> Option<Held> {
+        let expiry = Expiry::new(Duration::from_secs(IDLE));
+        let record = self
+            .0
+            .load(id.key(), false, context(expiry))
+            .await
+            .expect("memory")?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        let fields = record.fields.iter();
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).expect("small");
+        Some(Held {
+            fields: fields
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
+            idle: record.idle_timeout.map(milliseconds),
+            left: milliseconds(record.time_to_live).cast_signed(),
+            created: None,
+        })
+    }
+
+    async fn wait(&mut self, seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    fn slack(&self) -> i64 {
+        0
+    }
+}
+
+#[cfg(feature = "redis")]
+pub(crate) use redis::Redis;
+
+#[cfg(feature = "redis")]
+mod redis {
+    use fred::prelude::*;
+    use tower_redis_session::RedisStore;
+
+    use super::{Backend, Duration, Held, SessionId};
+    use harness::{RedisServer, Reply, Resp};
+
+    /// Shifts the ends and beginnings of all sessions into the past: what a clock that went on would do,
+    /// in one step and to the millisecond.
+    const SHIFT: &str = r"
+        for _, key in ipairs(redis.call('KEYS', '*')) do
+            local created = redis.call('HGET', key, '@created')
+            if created then
+                redis.call('HSET', key, '@created', string.format('%.0f', created - ARGV[1]))
+            end
+            local ends = redis.call('PEXPIRETIME', key)
+            redis.call('PEXPIREAT', key, string.format('%.0f', ends - ARGV[1]))
+        end";
+
+    /// A real Redis.
+    pub(crate) struct Redis {
+        pool: Pool,
+        resp: Resp,
+        _server: RedisServer,
+    }
+
+    impl Redis {
+        /// Starts one. The pool is not `RedisStore::connect`'s, whose half second for a command a busy
+        /// machine may miss; what happens then is for other tests.
+        pub(crate) async fn start() -> Self {
+            let server = RedisServer::start();
+            let config = Config::from_url(&server.url()).expect("a URL");
+            let pool = Builder::from_config(config)
+                .with_connection_config(|config| config.tcp.nodelay = Some(true))
+                .build_pool(1)
+                .expect("a pool");
+            pool.init().await.expect("a connection");
+            Self {
+                pool,
+                resp: server.client(),
+                _server: server,
+            }
+        }
+    }
+
+    impl Backend for Redis {
+        type Store = RedisStore;
+
+        fn empty(&mut self) -> RedisStore {
+            self.resp.cmd(&["FLUSHALL"]);
+            // A new one each time, since it remembers whether it has met an idle timeout of a session's own.
+            RedisStore::from_pool(self.pool.clone())
+        }
+
+        fn count(&mut self) -> usize {
+            usize::try_from(self.resp.cmd(&["DBSIZE"]).int()).expect("a count")
+        }
+
+        async fn held(&mut self, id: SessionId) -> Option<Held> {
+            let key = format!("session:{id}");
+            let mut fields = self.resp.cmd(&["HGETALL", &key]).map();
+            if fields.is_empty() {
+                return None;
+            }
+            let idle = fields.remove("@idle");
+            Some(Held {
+                idle: idle.map(|text| text.parse().expect("milliseconds")),
+                created: Some(fields.remove("@created").is_some()),
+                left: self.resp.cmd(&["PTTL", &key]).int(),
+                fields,
+            })
+        }
+
+        async fn wait(&mut self, seconds: u64) {
+            let by = Duration::from_secs(seconds).as_millis().to_string();
+            let answer = self.resp.cmd(&["EVAL", SHIFT, "0", &by]);
+            assert_eq!(answer, Reply::Nil, "the shift of time");
+        }
+
+        fn slack(&self) -> i64 {
+            10_000
+        }
+    }
+}
+
+/// Makes a store fail, holds its writes, and notes what it is asked for.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    pub(crate) outage: Mutex<Outage>,
+    pub(crate) log: Mutex<Vec<Call>>,
+    /// Whether writes wait.
+    pub(crate) hold: watch::Sender<bool>,
+}
+
+impl Switch {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            outage: Mutex::new(Outage::None),
+            log: Mutex::default(),
+            hold: watch::Sender::new(false),
+        })
+    }
+}
+
+impl Way for Switch {
+    async fn pass<T: Send>(&self, call: Call, operation: Operation<'_, T>) -> Result<T, Error> {
+        let kind = Kind::from(&call);
+        self.log.lock().unwrap().push(call);
+        let mut hold = self.hold.subscribe();
+        hold.wait_for(|hold| !hold).await.expect("the switch");
+        let fate = self.outage.lock().unwrap().fate(kind);
+        let down = || Error::unavailable(std::io::Error::other("switched off"));
+        match fate {
+            Fate::Done => operation.await,
+            Fate::NotDone => Err(down()),
+            Fate::DoneUnseen => {
+                let _ = operation.await;
+                Err(down())
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! A real `redis-server` of a test's own.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ const PORTS_TRIED: usize = 5;
 pub struct RedisServer {
     /// The port, the same over restarts.
     port: u16,
+    /// See [`free_port`].
+    held: Vec<UdpSocket>,
     /// A second port and the argument that it goes with.
     second: Option<(&'static str, u16)>,
     /// A folder of its own, for the log.
@@ -94,6 +96,7 @@ impl RedisServer {
     fn begin(flag: Option<&'static str>, sentinel: Option<String>, extra: &[&str]) -> Self {
         let mut this = Self {
             port: 0,
+            held: Vec::new(),
             second: flag.map(|flag| (flag, 0)),
             folder: std::env::temp_dir().join(format!("redis-test-{}", Uuid::new_v4())),
             sentinel,
@@ -102,9 +105,12 @@ impl RedisServer {
         };
         let mut log = String::new();
         for _ in 0..PORTS_TRIED {
-            this.port = free_port();
-            if let Some((_, port)) = &mut this.second {
-                *port = free_port();
+            let (port, held) = free_port();
+            (this.port, this.held) = (port, vec![held]);
+            if let Some((_, second)) = &mut this.second {
+                let (port, held) = free_port();
+                *second = port;
+                this.held.push(held);
             }
             match this.launch() {
                 Ok(()) => return this,
@@ -296,17 +302,22 @@ fn answers(port: u16) -> bool {
         .is_ok()
 }
 
-/// A port that nobody listens on at the moment.
+/// A port that nobody listens on, and that no other server of any test gets while the socket is held: a server that was
+/// killed is to find its port free again, and nobody is to find a stranger there meanwhile.
 ///
 /// It lies below Linux's range for outgoing connections. In that range, a client that keeps
 /// connecting to a killed server's port can be given this very port as its own and end up connected
 /// to itself, and any outgoing connection may take the port before a restart.
-fn free_port() -> u16 {
+fn free_port() -> (u16, UdpSocket) {
     loop {
         let [high, low, ..] = Uuid::new_v4().into_bytes();
         let port = 20_000 + u16::from_be_bytes([high, low]) % 12_000;
+        // Redis has no use for UDP, so that its ports can say which of those of TCP are taken.
+        let Ok(held) = UdpSocket::bind(("127.0.0.1", port)) else {
+            continue;
+        };
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+            return (port, held);
         }
     }
 }

@@ -491,3 +491,14 @@ async fn hangs_are_noticed_in_real_time() {
     Client::new(&server).get("/").await;
     assert_eq!(tokio::time::Instant::now(), before);
 }
+
+#[test]
+fn a_killed_server_keeps_its_port() {
+    let mut server = RedisServer::start();
+    server.kill();
+    let taken = std::net::UdpSocket::bind(("127.0.0.1", server.port()));
+    let taken = taken.expect_err("no other server may get it").kind();
+    assert_eq!(taken, std::io::ErrorKind::AddrInUse);
+    server.restart();
+    assert_eq!(server.client().cmd(&["PING"]).text(), "PONG");
+}

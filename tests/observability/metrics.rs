@@ -73,8 +73,16 @@ fn of(all: &Counts, metric: &str) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// A metric's name, and its label values.
+/// A metric's name, and its label values; their names are as documented.
 fn place(key: &CompositeKey) -> (String, String) {
+    let names: Vec<&str> = key.key().labels().map(|label| label.key()).collect();
+    let documented: &[&str] = match key.key().name() {
+        EVENTS => &["event"],
+        ERRORS => &["operation", "kind"],
+        DURATION => &["operation"],
+        name => panic!("not documented: {name}"),
+    };
+    assert_eq!(names, documented, "{}", key.key().name());
     let values: Vec<&str> = key.key().labels().map(|label| label.value()).collect();
     (key.key().name().to_owned(), values.join(" "))
 }

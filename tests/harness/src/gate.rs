@@ -142,7 +142,8 @@ struct Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        if !self.passed {
+        // One who waited until it was called hung has not left.
+        if !self.passed && !std::thread::panicking() {
             self.gate.state.send_modify(|state| state.abandoned += 1);
         }
     }

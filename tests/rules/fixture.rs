@@ -56,6 +56,19 @@ impl<B: Backend> App<B> {
         Self::serve(store, Router::new(), configure).await
     }
 
+    /// The same sessions and browser behind another layer: one that hardly waits, say, after a login that had time.
+    pub(crate) async fn behind(
+        self,
+        configure: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
+    ) -> Self {
+        let id = self.cookie();
+        let app = Self::on(self.store, configure).await;
+        if let Some(id) = id {
+            app.client.set_cookie("session_id", id);
+        }
+        app
+    }
+
     /// With further routes.
     pub(crate) async fn serve(
         store: B,

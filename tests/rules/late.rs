@@ -84,8 +84,11 @@ async fn a_write_runs_to_its_end_although_the_client_left<B: Backend>() {
 
 async fn a_write_that_timed_out_never_comes_later<B: Backend>() {
     for script in ["set user bob", "renew", "destroy", "clear"] {
-        let app = App::<B>::with(|b| b.store_timeout(Duration::from_millis(100))).await;
+        let app = App::<B>::start().await;
         app.ask("set user ann").await;
+        let app = app
+            .behind(|b| b.store_timeout(Duration::from_millis(100)))
+            .await;
         let writes = Gate::new();
         app.store.store().hold_writes(&writes);
         let answer = app.run(script).await;
@@ -94,6 +97,7 @@ async fn a_write_that_timed_out_never_comes_later<B: Backend>() {
         // What was held at the gate is not there any more.
         writes.abandoned().await;
         writes.open();
+        let app = app.behind(|builder| builder).await;
         for page in 0..5 {
             app.ask(&format!("set page {page}")).await;
         }
@@ -102,8 +106,11 @@ async fn a_write_that_timed_out_never_comes_later<B: Backend>() {
 }
 
 async fn a_write_that_timed_out_holds_up_no_reload<B: Backend>() {
-    let app = App::<B>::with(|b| b.store_timeout(Duration::from_millis(100))).await;
+    let app = App::<B>::start().await;
     app.ask("set user ann").await;
+    let app = app
+        .behind(|b| b.store_timeout(Duration::from_millis(100)))
+        .await;
     let writes = Gate::new();
     app.store.store().hold_writes(&writes);
     let answer = app.run("set user bob; save; reload; status 500").await;
@@ -157,8 +164,11 @@ async fn a_login_whose_save_ends_several_sessions_is_told_although_the_request_f
 }
 
 async fn a_logout_does_not_depend_on_a_save_that_hangs_before_it<B: Backend>() {
-    let app = App::<B>::with(|b| b.store_timeout(Duration::from_millis(300))).await;
+    let app = App::<B>::start().await;
     app.ask("set user ann").await;
+    let app = app
+        .behind(|b| b.store_timeout(Duration::from_millis(300)))
+        .await;
     let writes = Gate::new();
     app.store.store().hold_writes(&writes);
     let client = app.client.clone();

@@ -52,8 +52,11 @@ async fn whole<B: Backend>(
     configure: impl FnOnce(SessionLayerBuilder) -> SessionLayerBuilder,
 ) -> App<B> {
     let short = Duration::from_millis(500);
-    let app = App::<B>::with(|builder| configure(builder).store_timeout(short)).await;
+    let app = App::<B>::start().await;
     app.ask("set user ann; add n 1").await;
+    let app = app
+        .behind(|builder| configure(builder).store_timeout(short))
+        .await;
     app.calls();
     app
 }

@@ -248,7 +248,11 @@ async fn a_change_that_nobody_saves_is_unsaved<B: Backend>() {
 async fn an_outage_is_unavailable_for_each_operation<B: Backend>() {
     let (log, app) = (Log::listen(), App::<B>::start().await);
     let id = app.log_in().await;
-    let goes_on = App::on(app.store, |it| it.on_store_error(OnStoreError::Continue));
+    // A write whose answer is lost ends with its time.
+    let goes_on = App::on(app.store, |it| {
+        it.store_timeout(secs(2))
+            .on_store_error(OnStoreError::Continue)
+    });
     log.take();
     let unavailable = |what: &str| {
         let events = log.take();

@@ -65,7 +65,8 @@ async fn story<B: Backend>(app: App<B>) -> Vec<String> {
     // The app is restarted with an absolute timeout that is over for Eve's session.
     app.store.age(secs(300)).await;
     let app = App::on(app.store, |builder| {
-        let builder = builder.idle_timeout(secs(100));
+        // A write whose answer is lost ends with its time.
+        let builder = builder.idle_timeout(secs(100)).store_timeout(secs(2));
         builder.absolute_timeout(secs(200))
     });
     app.look(&[&eve]).await;

@@ -82,24 +82,8 @@
 //!
 //! # What is guaranteed
 //!
-//! - **Parallel requests lose nothing.** Only what changed is written, in one atomic step. Two
-//!   [increments](Session::increment) both count.
-//! - **Logout is final.** A slow request that changes a session after its logout, renewal or end writes nothing, and its
-//!   response sets no cookie.
-//! - **An outage logs nobody out.** The client gets a 503 within `store_timeout`. No cookie is set or cleared. With
-//!   [`OnStoreError::Continue`], the handler runs and sees [`Lookup::Unavailable`].
-//! - **A failure never looks like success.** A response whose session could not be written becomes a 503, or a 500 where
-//!   trying again cannot help. The write does not happen later.
-//! - **A request that failed leaves nothing half done.** Where the response is a 5xx, a 408 or a gRPC error, changes are
-//!   dropped, but not a logout. [`keep_changes`](SessionLayerBuilder::keep_changes) can decide otherwise.
-//! - **Ids are the server's.** An id that names no live session is never adopted. Of two live sessions none is trusted.
-//! - **A late answer logs nobody out.** A request that was sent with an old cookie, and is answered after a login, leaves
-//!   the cookie alone.
-//! - **Every session ends**: `idle_timeout` after its last request, and at the latest `absolute_timeout` after its
-//!   creation.
-//! - **Caches** keep no cookie of ours and mix up no users: `Cache-Control: no-store` and `Vary: Cookie`.
-//!
-//! [How every case ends](guide::faults#how-every-case-ends) has all of them.
+//! Parallel requests lose no changes, a logout is final, an outage logs nobody out, and a write that failed never looks
+//! like success. [How every case ends](guide::faults#how-every-case-ends) is the whole list.
 //!
 //! # Errors
 //!

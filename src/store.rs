@@ -1,7 +1,7 @@
 //! Where sessions are stored: [`SessionStore`], which a backend implements, and what its operations are told and answer.
 //!
 //! [`RedisStore`](crate::RedisStore) and [`MemoryStore`](crate::MemoryStore) are the two that come with this crate. A
-//! store of your own needs nothing but this module and [`Error`]: `examples/custom_store.rs` keeps sessions
+//! store of your own needs nothing but this module and [`Error`]: `examples/custom_store` keeps sessions
 //! in files. With feature `test-util`, `testing::check_store` checks that one keeps every rule. The two of this crate
 //! pass it.
 

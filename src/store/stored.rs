@@ -8,7 +8,7 @@ use super::{Changes, Expiry, Fields, Record, Written};
 use crate::error::Error;
 
 /// A session, and what the operations make of it, for a store that reads and writes sessions whole.
-/// [`MemoryStore`](crate::MemoryStore) is built on it, and so is `examples/custom_store.rs`.
+/// [`MemoryStore`](crate::MemoryStore) is built on it, and so is `examples/custom_store`.
 ///
 /// All times are counted from a moment that the store chooses, which must stay the same for as long as it keeps sessions.
 ///

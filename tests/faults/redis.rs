@@ -1,8 +1,9 @@
 //! Redis at fault: slow, stopped, gone, half connected, or saying no.
 
 mod clock;
+mod does_not_write;
 mod front;
-mod late;
+mod late_writes;
 mod logins;
 mod places;
 mod readable;
@@ -13,4 +14,3 @@ mod scene;
 mod slow;
 mod time;
 mod unfinished;
-mod unwilling;

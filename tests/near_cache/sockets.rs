@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use harness::certificates::Authority;
 #[cfg(feature = "rustls")]
+use harness::certificates::Authority;
 use harness::through::context;
 use harness::{Monitor, RedisServer};
 use tower_redis_session::store::SessionStore;

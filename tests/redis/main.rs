@@ -1,5 +1,5 @@
-//! Redis wherever it is, when all is well: what a URL leads to, servers of every kind (also while a master fails or slots
-//! move), rights, and the commands that a request costs. `-- --nocapture` shows how long what took.
+//! Redis wherever it is: what a URL leads to, servers of every kind, what the loss of a master or a move of slots looks
+//! like, rights, and the commands that a request costs. With `-- --nocapture`, tests print their times.
 #![cfg(feature = "redis")]
 
 mod acl;

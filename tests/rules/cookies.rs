@@ -399,4 +399,8 @@ async fn another_name_is_another_cookie() {
         let answer = app.send(&[format!("{name}={id}")], "lookup").await;
         assert_eq!(answer.json(), json!(["NoCookie"]), "{name}");
     }
+    // Browsers take a line about this name only where it is `Secure`, with the path of the whole site and no domain.
+    let cleared = "__Host-id=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0; \
+                   Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+    assert_eq!(app.run("destroy").await.set_cookies(), [cleared]);
 }

@@ -1,4 +1,5 @@
-//! How every case ends, as a client sees it: the rules of the layer, each over both stores.
+//! How every case ends, as a client sees it: the rules of the layer, each over both stores. `refusals` is about what only
+//! Redis refuses.
 
 mod events;
 mod fixture;

@@ -20,6 +20,9 @@
 //! | `status CODE`, `header NAME VALUE` | of the response |
 //! | `fail` | the service itself returns an error |
 //!
+//! `harness::app` answers with what the session then looks like (`lookup`, `id`, `fields`, `errors`), and knows the body
+//! `ignore`, for a handler that does not look at its session. The fixture of `rules` answers with what each step gave.
+//!
 //! A step that is an error has the result `{"error": KIND}`, and the script goes on.
 
 use std::future::{Future, poll_fn};

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use axum::Router;
-use tower_redis_session::{
-    MemoryStore, RedisStore, Session, SessionLayer, SessionLayerBuilder, SessionStore,
-};
+use tower_redis_session::store::SessionStore;
+use tower_redis_session::{MemoryStore, RedisStore, Session, SessionLayer, SessionLayerBuilder};
 
 use crate::rival::BoxError;
 use crate::speed::app::{COOKIE, Fields, IDLE, Profile, Sessions, routes};

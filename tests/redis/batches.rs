@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::command_wire::{Fate, Wire};
-use harness::through::context;
+use harness::through::within;
 use harness::{Gate, HANG, Monitor, RedisServer, bounded, names};
 use http::{Request, Response};
 use tokio::runtime::Builder;
@@ -17,6 +17,11 @@ use tower_redis_session::store::{Change, Changes, Expiry, Record, SessionStore, 
 use tower_redis_session::{Error, ErrorKind, RedisStore, Session, SessionId, SessionLayer};
 
 const EXPIRY: fn() -> Expiry = || Expiry::new(Duration::from_secs(900));
+
+/// Much is asked at once here, of which nothing is lost.
+fn context(expiry: Expiry) -> tower_redis_session::store::Context {
+    within(Duration::from_secs(10), expiry)
+}
 
 fn changes(field: &'static str, change: Change) -> Changes {
     [(Bytes::from_static(field.as_bytes()), change)]

@@ -1,31 +1,17 @@
 //! The app that every library carries.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use harness::Gate;
+use harness::gate::Gates;
 
 use crate::rival::{BoxError, Handle};
 
 /// The fields that `/read` answers with.
 pub const FIELDS: [&str; 3] = ["user", "a", "b"];
-
-/// Gates by name, shared between an app's nodes and whoever drives them.
-#[derive(Debug, Clone, Default)]
-pub struct Gates(Arc<Mutex<HashMap<String, Gate>>>);
-
-impl Gates {
-    /// The gate of that name, closed if it is new.
-    pub fn get(&self, name: &str) -> Gate {
-        let mut gates = self.0.lock().unwrap();
-        let gate = gates.entry(name.to_owned()).or_insert_with(Gate::new);
-        gate.clone()
-    }
-}
 
 /// An error of the library, as an app answers it that has no better idea.
 struct Failed;

@@ -1,10 +1,11 @@
 //! tower-redis-session.
 
 use axum::Router;
+use harness::gate::Gates;
 use tower_redis_session::{RedisStore, Session, SessionLayer};
 use uuid::Uuid;
 
-use crate::app::{Gates, routes};
+use crate::app::routes;
 use crate::rival::{BoxError, BoxFuture, COOKIE, Handle, Rival};
 
 /// With its defaults, but for the cookie's name.

@@ -6,8 +6,7 @@ use std::pin::Pin;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
-
-use crate::app::Gates;
+use harness::gate::Gates;
 
 /// Any error, as the libraries have many kinds.
 pub type BoxError = Box<dyn Error + Send + Sync>;

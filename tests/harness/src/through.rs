@@ -10,9 +10,14 @@ use tower_redis_session::store::{
     Changes, Context, Events, Expiry, Record, SessionKey, SessionStore, Written,
 };
 
-/// What a test tells a store that it asks by itself. It has time: what becomes of a slow store is the matter of others.
+/// What a test tells a store that it asks by itself: it has a second, and so long waits a write whose answer is lost.
 pub fn context(expiry: Expiry) -> Context {
-    Context::new(expiry, Instant::now() + Duration::from_secs(10))
+    within(Duration::from_secs(1), expiry)
+}
+
+/// Likewise with so much time, where nothing is lost and much is to be done.
+pub fn within(time: Duration, expiry: Expiry) -> Context {
+    Context::new(expiry, Instant::now() + time)
 }
 
 /// One operation that a store is asked for.

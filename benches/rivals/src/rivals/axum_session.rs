@@ -3,11 +3,12 @@
 use axum::Router;
 use axum_session::{Key, Session, SessionConfig, SessionLayer, SessionStore};
 use axum_session_redispool::SessionRedisPool;
+use harness::gate::Gates;
 use redis_pool::RedisPool;
 use time::Duration;
 use uuid::Uuid;
 
-use crate::app::{Gates, routes};
+use crate::app::routes;
 use crate::rival::{BoxError, BoxFuture, COOKIE, Handle, Rival, SECONDS};
 
 /// As in its README, with a secure cookie, and with variations.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::Router;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
+use harness::gate::Gates;
 use ruts::store::Ttl;
 use ruts::store::redis::RedisStore;
 use ruts::{CookieOptions, Id, Key, Session, SessionLayer};
 use tower_cookies::CookieManagerLayer;
 
-use crate::app::{Gates, routes};
+use crate::app::routes;
 use crate::rival::{BoxError, BoxFuture, COOKIE, Handle, Rival, SECONDS};
 use crate::rivals::{FRED, fred};
 

@@ -2,12 +2,13 @@
 
 use axum::Router;
 use fred::interfaces::ClientLike;
+use harness::gate::Gates;
 use time::Duration;
 use tower_sessions::session::Id;
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
 use tower_sessions_redis_store::RedisStore;
 
-use crate::app::{Gates, routes};
+use crate::app::routes;
 use crate::rival::{BoxError, BoxFuture, COOKIE, Handle, Rival, SECONDS};
 use crate::rivals::{FRED, fred};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use axum::http::{Request, StatusCode};
+use harness::gate::Gates;
 use harness::{Answer, Client, Gate, RedisServer, Server};
-use rivals::app::Gates;
 use rivals::rival::{COOKIE, Rival};
 use tokio::time::timeout;
 use uuid::Uuid;

@@ -95,7 +95,7 @@ async fn ask(request: impl Future<Output = Answer>, id: &str) -> String {
 
 /// What the client has once Redis is back and it has changed its session once more.
 async fn aftermath(lab: &Lab, browser: &Client, id: &str) -> &'static str {
-    if !lab.recovers(1).await {
+    if !lab.recovers(1).await || !lab.recovers(FRESH).await {
         return "the node does not recover in 10 s";
     }
     browser.post("/set/a/1", "").await;

@@ -1,10 +1,10 @@
 //! Events of a high level do not flood a log: of each store, one event of a name keeps its level in ten seconds.
 
 use harness::log::{Event, Log};
-use harness::stores::{Backend, Memory, Outage};
+use harness::stores::{Backend, Memory, Outage, unknown_id};
 use tracing::Level;
 
-use crate::fixture::{App, unknown_id};
+use crate::fixture::App;
 
 /// How many requests of a flood are enough.
 const FLOOD: usize = 1000;

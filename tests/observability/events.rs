@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use harness::log::{Log, event};
-use harness::stores::{Backend, Outage};
+use harness::stores::{Backend, Outage, unknown_id};
 use harness::through::context;
 use http::Request;
 use tower::ServiceExt;
@@ -11,7 +11,7 @@ use tower_redis_session::store::{Changes, Expiry, SessionStore, Written};
 use tower_redis_session::{OnStoreError, Session, SessionId};
 use tracing::Level;
 
-use crate::fixture::{App, secs, set, short, unknown_id};
+use crate::fixture::{App, secs, set, short};
 
 harness::over_both_stores!(
     a_session_from_its_creation_to_its_end,

@@ -108,11 +108,6 @@ fn cookie(answer: &Response<()>) -> String {
     id.split(';').next().unwrap().to_owned()
 }
 
-/// An id that no session has.
-pub(crate) fn unknown_id() -> String {
-    SessionId::random().to_string()
-}
-
 /// An id as it may be shown.
 pub(crate) fn short(id: &str) -> String {
     format!("{:?}", id.parse::<SessionId>().expect("an id").key())

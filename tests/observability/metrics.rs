@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use harness::bounded;
 use harness::metrics::record;
-use harness::stores::{Backend, Outage};
+use harness::stores::{Backend, Outage, unknown_id};
 use metrics::{LocalRecorderGuard, Unit};
 use metrics_util::debugging::{DebugValue, Snapshotter};
 use metrics_util::{CompositeKey, MetricKind};
 use tower_redis_session::Session;
 
-use crate::fixture::{App, secs, set, unknown_id};
+use crate::fixture::{App, secs, set};
 
 harness::over_both_stores!(
     a_session_from_its_creation_to_its_end_is_counted,

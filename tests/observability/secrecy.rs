@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashSet};
 
 use harness::log::Log;
-use harness::stores::{Backend, Outage};
+use harness::stores::{Backend, Outage, unknown_id};
 use tower_redis_session::{OnStoreError, SessionId};
 
-use crate::fixture::{App, secs, set, short, unknown_id};
+use crate::fixture::{App, secs, set, short};
 
 harness::over_both_stores!(no_id_is_in_the_log_of_a_whole_story);
 

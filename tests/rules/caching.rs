@@ -1,8 +1,8 @@
 //! What keeps caches from handing one user's response to another.
 
-use harness::stores::Backend;
+use harness::stores::{Backend, unknown_id};
 
-use crate::fixture::{App, unknown_id};
+use crate::fixture::App;
 
 harness::over_both_stores!(
     a_response_with_our_cookie_is_not_stored,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use harness::app::{App, id, run, start};
 use harness::gated::Gated;
 use harness::log::Log;
-use harness::stores::Backend;
+use harness::stores::{Backend, texts};
 use harness::{Client, Gate, HANG};
 use tower_redis_session::SessionLayer;
 
@@ -62,15 +62,6 @@ impl<W: Backend> Scene<W> {
     }
 }
 
-fn texts(pairs: &[(&str, &str)]) -> Option<harness::stores::Texts> {
-    Some(
-        pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect(),
-    )
-}
-
 async fn a_handler_that_had_not_finished_leaves_no_trace<W: Backend>(scene: Scene<W>) {
     let steps = [
         "set a 1",
@@ -100,7 +91,7 @@ async fn a_handler_that_had_not_finished_leaves_no_trace<W: Backend>(scene: Scen
         assert_eq!(scene.before.arrivals(), 0, "{step}: nothing is written");
         assert_eq!(
             scene.world.fields(&id(&browser)).await,
-            texts(&[("user", "ada")])
+            Some(texts(&[("user", "ada")]))
         );
     }
     assert!(!scene.warned(), "{:?}", scene.events.names());
@@ -150,7 +141,7 @@ async fn a_change_is_written_although_nobody_waits<W: Backend>(scene: Scene<W>) 
     leave_during_the_write(&scene, &browser, "set a 1; add n 1; remove user", 1).await;
     assert_eq!(
         scene.world.fields(&id(&browser)).await,
-        texts(&[("a", "1"), ("n", "2")])
+        Some(texts(&[("a", "1"), ("n", "2")]))
     );
     assert!(!scene.warned());
 }
@@ -181,7 +172,7 @@ async fn a_session_is_replaced_although_nobody_waits<W: Backend>(scene: Scene<W>
 async fn a_save_is_written_although_its_handler_is_gone<W: Backend>(scene: Scene<W>) {
     let browser = scene.browser("set user ada").await;
     leave_during_the_write(&scene, &browser, "set a 1; save; set b 1", 1).await;
-    let saved = texts(&[("a", "1"), ("user", "ada")]);
+    let saved = Some(texts(&[("a", "1"), ("user", "ada")]));
     assert_eq!(scene.world.fields(&id(&browser)).await, saved);
     assert!(!scene.warned());
 }
@@ -195,7 +186,7 @@ async fn two_saves_of_a_new_session_make_one_session<W: Backend>(scene: Scene<W>
     let answer = request.await.unwrap();
     assert_eq!(answer.json()["errors"], serde_json::json!([]));
     assert_eq!(scene.world.count().await, 1);
-    let all = texts(&[("a", "1"), ("b", "1"), ("c", "1")]);
+    let all = Some(texts(&[("a", "1"), ("b", "1"), ("c", "1")]));
     assert_eq!(scene.world.fields(&id(&browser)).await, all);
 }
 
@@ -207,13 +198,16 @@ async fn a_write_that_takes_too_long_is_no_success_and_ends<W: Backend>(_: Scene
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("retry-after"), "1");
     assert_eq!(answer.set_cookies(), [""; 0]);
-    assert_eq!(scene.world.fields(&old).await, texts(&[("user", "ada")]));
+    assert_eq!(
+        scene.world.fields(&old).await,
+        Some(texts(&[("user", "ada")]))
+    );
     // It does not happen later.
     scene.before.abandoned().await;
     scene.before.open();
     scene.after.open();
     assert_eq!(run(&browser, "set b 1").await.status, 200);
-    let left = texts(&[("b", "1"), ("user", "ada")]);
+    let left = Some(texts(&[("b", "1"), ("user", "ada")]));
     assert_eq!(scene.world.fields(&old).await, left);
     assert_eq!(scene.world.count().await, 1);
     scene.world.all_end();

@@ -1,13 +1,13 @@
 //! Cookie headers as no browser would send them, over real HTTP/1 and HTTP/2 connections.
 
 use harness::Client;
-use harness::stores::{Backend, Memory};
+use harness::stores::{Backend, Memory, unknown_id};
 use http::Version;
 use serde_json::json;
 use tower_redis_session::SameSite;
 
 use crate::events;
-use crate::fixture::{App, own_cookies, secs, send, unknown_id};
+use crate::fixture::{App, own_cookies, secs, send};
 
 type MemoryApp = App<Memory>;
 

@@ -9,13 +9,14 @@ use axum::extract::State;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
+use harness::app::with_error;
 use harness::gate::Gates;
 use harness::script::{self, Stop};
-use harness::stores::{Backend, Texts};
+use harness::stores::{Backend, texts};
 use harness::{Answer, Client, Server};
 use http::{HeaderValue, Request, header};
 use serde_json::{Value, json};
-use tower_redis_session::{Error, Session, SessionLayer, SessionLayerBuilder};
+use tower_redis_session::{Session, SessionLayer, SessionLayerBuilder};
 
 use crate::events;
 
@@ -88,7 +89,9 @@ impl<B: Backend> App<B> {
             .route("/ignore", any(ignore))
             .with_state(shared.clone())
             .layer(layer.expect("a configuration"))
-            .layer(map_response(show_error));
+            .layer(map_response(async |response: Response| {
+                with_error(response)
+            }));
         let server = Server::start(router).await;
         let client = Client::new(&server);
         Self {
@@ -158,7 +161,7 @@ impl<B: Backend> App<B> {
         let (caller, id) = (std::panic::Location::caller(), self.id());
         async move {
             let found = self.store.fields(&id).await;
-            assert_eq!(found, Some(stored(fields)), "at {caller}");
+            assert_eq!(found, Some(texts(fields)), "at {caller}");
         }
     }
 
@@ -182,18 +185,8 @@ pub(crate) async fn send(client: &Client, lines: &[impl AsRef<[u8]>], script: &s
     client.request(request).await
 }
 
-pub(crate) fn stored(fields: &[(&str, &str)]) -> Texts {
-    let own = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
-    fields.iter().map(own).collect()
-}
-
 pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// An id that no session has.
-pub(crate) fn unknown_id() -> String {
-    tower_redis_session::SessionId::random().to_string()
 }
 
 /// The `Set-Cookie` lines of the session cookie.
@@ -222,15 +215,6 @@ pub(crate) fn max_age(answer: &Answer) -> Option<u64> {
 async fn ignore(State(shared): State<Shared>) -> &'static str {
     shared.runs.fetch_add(1, Ordering::Relaxed);
     "ignored"
-}
-
-/// The error that the layer leaves in the response's extensions, as a header.
-async fn show_error(mut response: Response) -> Response {
-    if let Some(error) = response.extensions().get::<Error>() {
-        let kind = HeaderValue::from_str(&format!("{:?}", error.kind())).unwrap();
-        response.headers_mut().insert("x-error", kind);
-    }
-    response
 }
 
 /// Does what the body says, and answers with what each step gave.

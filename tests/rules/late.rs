@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::routing::get;
-use harness::stores::Backend;
+use harness::stores::{Backend, texts, unknown_id};
 use harness::{Answer, Gate, HANG, bounded};
 use http::Request;
 use hyper::body::Frame;
@@ -14,7 +14,7 @@ use serde_json::json;
 use tower_redis_session::Session;
 
 use crate::events;
-use crate::fixture::{App, Shared, own_cookies, secs, stored, unknown_id};
+use crate::fixture::{App, Shared, own_cookies, secs};
 
 harness::over_both_stores!(
     changes_of_a_handler_whose_client_left_are_dropped,
@@ -73,11 +73,11 @@ async fn a_write_runs_to_its_end_although_the_client_left<B: Backend>() {
     app.client.get("/").await;
     assert_eq!(
         app.store.fields(&app.id()).await,
-        Some(stored(&[("user", "ann")]))
+        Some(texts(&[("user", "ann")]))
     );
     writes.open();
     until("the write", async || {
-        app.store.fields(&app.id()).await == Some(stored(&[("user", "bob")]))
+        app.store.fields(&app.id()).await == Some(texts(&[("user", "bob")]))
     })
     .await;
 }

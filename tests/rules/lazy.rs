@@ -3,13 +3,13 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::routing::get;
-use harness::stores::Backend;
+use harness::stores::{Backend, unknown_id};
 use harness::{Client, Server};
 use serde_json::json;
 use tower_redis_session::{LazySession, Session};
 
 use crate::events;
-use crate::fixture::{App, CLEARED, Shared, own_cookies, unknown_id};
+use crate::fixture::{App, CLEARED, Shared, own_cookies};
 
 harness::over_both_stores!(
     a_lazy_layer_costs_a_route_that_does_not_ask_nothing,

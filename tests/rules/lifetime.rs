@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use harness::bounded;
-use harness::stores::{Backend, Outage};
+use harness::stores::{Backend, Outage, texts, unknown_id};
 use harness::through::Through;
 use serde_json::json;
 use tower_redis_session::{CookieLifetime, ErrorKind, Session, SessionLayer, SessionLayerBuilder};
 
 use crate::events;
-use crate::fixture::{App, CLEARED, max_age, own_cookies, secs, stored, unknown_id};
+use crate::fixture::{App, CLEARED, max_age, own_cookies, secs};
 use crate::spoiled::{Fault, Spoiled, answer};
 
 harness::over_both_stores!(
@@ -287,7 +287,7 @@ async fn a_server_error_does_not_wait_for_the_cookie_behind_a_save_that_hangs<B:
     assert_eq!(hung.store.store().calls(), ["load"]);
     hung.mend().await;
     assert_eq!(hung.store.store().calls(), ["load"], "that of the reload");
-    let ann = stored(&[("user", "ann")]);
+    let ann = texts(&[("user", "ann")]);
     assert_eq!(hung.store.fields(&hung.id).await, Some(ann));
 }
 
@@ -321,7 +321,7 @@ async fn a_session_that_cannot_be_deleted_behind_a_save_that_hung_is_no_logout<B
         .await;
     assert_eq!((status, &lines[..]), (503, &[][..]));
     hung.spoiled.mend();
-    let ann = stored(&[("user", "ann")]);
+    let ann = texts(&[("user", "ann")]);
     assert_eq!(hung.store.fields(&hung.id).await, Some(ann));
     assert_eq!(hung.store.store().calls(), ["load"]);
 }

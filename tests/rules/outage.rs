@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use harness::stores::{Backend, Outage};
+use harness::stores::{Backend, Outage, unknown_id};
 use harness::{Answer, Gate};
 use http::{Method, Request};
 use serde_json::json;
 use tower_redis_session::{OnStoreError, SessionLayerBuilder};
 
 use crate::events;
-use crate::fixture::{App, secs, unknown_id};
+use crate::fixture::{App, secs};
 
 harness::over_both_stores!(
     an_outage_is_a_503_and_the_handler_is_not_called,

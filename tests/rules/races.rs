@@ -6,7 +6,7 @@ mod fields;
 mod lives;
 
 use harness::app::{App, id, run};
-use harness::stores::{Backend, Texts};
+use harness::stores::{Backend, texts};
 use harness::{Answer, Client, HANG};
 use tower_redis_session::{SessionLayer, SessionLayerBuilder};
 
@@ -59,11 +59,6 @@ impl<W: Backend> Scene<W> {
         assert_ne!(next["lookup"], "Found");
         assert_eq!(self.world.count().await, 0, "sessions");
     }
-}
-
-fn texts(pairs: &[(&str, &str)]) -> Texts {
-    let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
-    pairs.iter().map(owned).collect()
 }
 
 /// An answer that succeeds and says nothing about cookies.

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::stores::{Redis, key};
+use harness::stores::{Redis, key, unknown_id};
 use harness::through::context;
 use harness::{RedisServer, Reply, bounded, no_key_without_ttl};
 use http::{Request, Response};
@@ -17,7 +17,7 @@ use tower_redis_session::store::{Change, Changes, Expiry, SessionStore};
 use tower_redis_session::{ErrorKind, RedisStore, Session, SessionId, SessionLayer};
 
 use crate::events;
-use crate::fixture::{App, secs, unknown_id};
+use crate::fixture::{App, secs};
 
 type RedisApp = App<Redis>;
 

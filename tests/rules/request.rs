@@ -1,10 +1,10 @@
 //! From the `Cookie` headers to the session: what is looked up, and what is trusted.
 
-use harness::stores::Backend;
+use harness::stores::{Backend, texts, unknown_id};
 use serde_json::{Value, json};
 
 use crate::events;
-use crate::fixture::{App, CLEARED, secs, stored, unknown_id};
+use crate::fixture::{App, CLEARED, secs};
 
 harness::over_both_stores!(
     without_a_cookie_the_store_is_asked_only_when_something_is_inserted,
@@ -115,7 +115,7 @@ async fn two_live_sessions_in_one_request_are_trusted_neither<B: Backend>() {
     for (id, user) in [(&a, "ann"), (&b, "eve")] {
         assert_eq!(
             app.store.fields(id).await,
-            Some(stored(&[("user", user)])),
+            Some(texts(&[("user", user)])),
             "untouched"
         );
         let left = app.store.ttl(id).await;
@@ -180,7 +180,7 @@ async fn a_login_that_fails_ends_none_of_several_live_sessions<B: Backend>() {
         assert_eq!(answer.set_cookies(), [""; 0], "{script}");
         for id in &ids {
             let fields = app.store.fields(id).await;
-            assert_eq!(fields, Some(stored(&[("user", "ann")])), "{script}");
+            assert_eq!(fields, Some(texts(&[("user", "ann")])), "{script}");
         }
     }
 }

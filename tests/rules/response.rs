@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use harness::stores::Backend;
+use harness::stores::{Backend, texts, unknown_id};
 use harness::{BoxError, Client, Server};
 use http::{Request, Response};
 use http_body_util::Full;
@@ -13,7 +13,7 @@ use tower::{Layer, service_fn};
 use tower_redis_session::{SameSite, Session, SessionLayer};
 
 use crate::events;
-use crate::fixture::{App, CLEARED, own_cookies, stored, unknown_id};
+use crate::fixture::{App, CLEARED, own_cookies};
 
 harness::over_both_stores!(
     where_nothing_changed_nothing_is_written,
@@ -440,5 +440,5 @@ async fn only_what_changed_is_written<B: Backend>() {
     app.ask("set b 2; remove c; add n 1").await;
     app.go_on(slow).await;
     let all = [("a", "2"), ("b", "2"), ("n", "3")];
-    assert_eq!(app.store.fields(&app.id()).await, Some(stored(&all)));
+    assert_eq!(app.store.fields(&app.id()).await, Some(texts(&all)));
 }

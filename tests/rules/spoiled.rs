@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::stores::Backend;
+use harness::stores::{Backend, texts, unknown_id};
 use harness::through::{Call, Operation, Through, Way};
 use harness::{Gate, bounded};
 use http::{Request, Response};
@@ -12,7 +12,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::{Error, ErrorKind, Session, SessionLayer};
 
 use crate::events;
-use crate::fixture::{secs, stored, unknown_id};
+use crate::fixture::secs;
 
 harness::over_both_stores!(
     what_a_store_that_panics_did_not_save_is_written_at_the_end,
@@ -127,7 +127,7 @@ async fn what_a_store_that_panics_did_not_save_is_written_at_the_end<B: Backend>
     .await;
     assert_eq!(response.status(), 200);
     assert_eq!(store.store().calls(), ["load", "update"]);
-    let all = stored(&[("user", "eve"), ("n", "2")]);
+    let all = texts(&[("user", "eve"), ("n", "2")]);
     assert_eq!(store.fields(&id).await, Some(all));
     assert_eq!(events::count("ERROR", "unavailable"), 1, "that of the save");
 }
@@ -174,7 +174,7 @@ async fn a_login_that_cannot_end_what_was_presented_tells_no_id<B: Backend>() {
         .await;
         assert_eq!(response.status(), 503);
         assert!(!response.headers().contains_key("set-cookie"));
-        let ann = stored(&[("user", "ann")]);
+        let ann = texts(&[("user", "ann")]);
         assert_eq!(store.fields(&id).await, Some(ann));
     }
     // What a `save` has done is told: the old session cannot be ended, but the new one is there.

@@ -88,8 +88,8 @@ mod in_redis {
     use serde_json::json;
     use tower_redis_session::CookieLifetime;
 
-    use crate::fixture::{App, secs, stored, unknown_id};
-    use harness::stores::{Backend, Redis, key};
+    use crate::fixture::{App, secs};
+    use harness::stores::{Backend, Redis, key, texts, unknown_id};
     use harness::{Monitor, Reply, Resp, names, no_key_without_ttl};
 
     type RedisApp = App<Redis>;
@@ -110,7 +110,7 @@ mod in_redis {
         let app = RedisApp::start().await;
         app.ask("set user abdullah; set status active").await;
         let fields = [("user", "abdullah"), ("status", "active")];
-        assert_eq!(all(&app), stored(&fields));
+        assert_eq!(all(&app), texts(&fields));
         let mut client = app.store.client();
         let keys = client.cmd(&["KEYS", "*"]);
         assert_eq!(keys.list(), [Reply::Bulk(key(&app.id()).into_bytes())]);
@@ -127,10 +127,10 @@ mod in_redis {
         .await;
         app.ask("set user ann").await;
         app.ask("set user bob; renew").await;
-        assert_eq!(all(&app), stored(&[("user", "bob")]));
+        assert_eq!(all(&app), texts(&[("user", "bob")]));
         app.ask("idle 3600s").await;
         let fields = [("@idle", "3600000"), ("user", "bob")];
-        assert_eq!(all(&app), stored(&fields));
+        assert_eq!(all(&app), texts(&fields));
 
         let app = RedisApp::with(|builder| builder.absolute_timeout(secs(3600))).await;
         let before = unix_ms();

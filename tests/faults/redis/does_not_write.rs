@@ -4,11 +4,12 @@ use std::fs;
 use std::time::Instant;
 
 use harness::command_wire::Wire;
+use harness::stores::key;
 use harness::{HANG, Reply};
 use tokio::time::sleep;
 use tower_redis_session::{ErrorKind, Lookup, OnStoreError, SessionId};
 
-use crate::redis::front::{Browser, Front, key, ms, secs};
+use crate::redis::front::{Browser, Front, ms, secs};
 use crate::redis::recovery::connection_of_ours;
 use crate::redis::refused::{ada, connect, refuses, works};
 use crate::redis::scene::{

@@ -271,10 +271,6 @@ impl Browser {
     }
 }
 
-pub(crate) fn key(id: &str) -> String {
-    format!("session:{id}")
-}
-
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }

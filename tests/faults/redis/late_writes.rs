@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use harness::command_wire::{Fate, Wire};
+use harness::stores::key;
 use harness::{Gate, RedisServer};
 use tower_redis_session::{ErrorKind, Lookup};
 
 use crate::redis::clock::ClockedServer;
-use crate::redis::front::{Browser, Front, key, ms, secs};
+use crate::redis::front::{Browser, Front, ms, secs};
 use crate::redis::recovery::connection_of_ours;
 use crate::redis::scene::{Admin, blocking, eventually, scenarios, server, store, until_back};
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
+use harness::stores::key;
 use harness::{HANG, RedisServer, Wire};
 use tokio::time::sleep;
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, ReconnectPolicy};
@@ -10,7 +11,7 @@ use tower_redis_session::{
     CookieLifetime, ErrorKind, Lookup, OnStoreError, RedisStore, SessionId, SessionLayerBuilder,
 };
 
-use crate::redis::front::{Front, IDLE, Told, key, ms, secs};
+use crate::redis::front::{Front, IDLE, Told, ms, secs};
 use crate::redis::recovery::connection_of_ours;
 use crate::redis::scene::{
     Admin, Disk, FRESH, durable_server, eventually, scenarios, server, store,

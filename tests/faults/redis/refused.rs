@@ -4,11 +4,12 @@ use std::fs;
 use std::time::Instant;
 
 use harness::command_wire::{Fate, Wire};
+use harness::stores::key;
 use harness::{Gate, RedisServer, Reply, Resp};
 use tokio::time::sleep;
 use tower_redis_session::{ErrorKind, Lookup, OnStoreError, RedisStore};
 
-use crate::redis::front::{Browser, Front, IDLE, key, ms, secs};
+use crate::redis::front::{Browser, Front, IDLE, ms, secs};
 use crate::redis::recovery::connection_of_ours;
 use crate::redis::scene::{
     Admin, at_once, blocking, eventually, same, scenarios, server, store, until_back,

@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use harness::stores::key;
 use harness::{HANG, RedisServer, Reply, Resp, no_key_without_ttl};
 use tokio::task::{JoinSet, block_in_place};
 use tower_redis_session::{Lookup, RedisStore, SessionLayerBuilder};
 
-use crate::redis::front::{Browser, Told, key, ms};
+use crate::redis::front::{Browser, Told, ms};
 
 /// The seconds that a session has more than, which was just refreshed.
 pub(crate) const FRESH: i64 = 24 * 3600 - 60;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use harness::app::{App, id, run, start};
-use harness::stores::{Backend, Texts};
+use harness::stores::{Backend, texts};
 use harness::{Client, bounded};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::{MemoryStore, Session, SessionLayer};
@@ -39,11 +39,6 @@ fn drain(layer: &SessionLayer) -> Pin<Box<impl Future<Output = ()> + use<>>> {
     Box::pin(async move { layer.drain().await })
 }
 
-fn texts(pairs: &[(&str, &str)]) -> Option<Texts> {
-    let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
-    Some(pairs.iter().map(owned).collect())
-}
-
 async fn a_write_whose_client_has_left_is_waited_for<W: Backend>(scene: Scene<W>) {
     let (app, browser) = served(&scene, "set user ada").await;
     assert!(is_ready(&mut drain(&scene.layer)).await, "no write yet");
@@ -59,7 +54,7 @@ async fn a_write_whose_client_has_left_is_waited_for<W: Backend>(scene: Scene<W>
     assert!(is_ready(&mut drain(&other)).await);
     scene.before.open();
     bounded("a drain", drained).await;
-    let stored = texts(&[("a", "1"), ("user", "ada")]);
+    let stored = Some(texts(&[("a", "1"), ("user", "ada")]));
     assert_eq!(scene.world.fields(&id(&browser)).await, stored);
     assert!(is_ready(&mut drain(&scene.layer)).await);
 }
@@ -107,7 +102,7 @@ async fn a_write_that_took_too_long_has_ended<W: Backend>(_: Scene<W>) {
     scene.before.abandoned().await;
     scene.before.open();
     let stored = scene.world.fields(&old).await;
-    assert_eq!(stored, texts(&[("user", "ada")]));
+    assert_eq!(stored, Some(texts(&[("user", "ada")])));
 }
 
 async fn a_write_that_begins_meanwhile_is_waited_for_as_well<W: Backend>(scene: Scene<W>) {
@@ -126,7 +121,7 @@ async fn a_write_that_begins_meanwhile_is_waited_for_as_well<W: Backend>(scene: 
     scene.before.open_one();
     bounded("a drain", drained).await;
     let stored = scene.world.fields(&id(&second)).await;
-    assert_eq!(stored, texts(&[("a", "1"), ("user", "bo")]));
+    assert_eq!(stored, Some(texts(&[("a", "1"), ("user", "bo")])));
 }
 
 async fn a_handler_that_runs_is_not_waited_for<W: Backend>(scene: Scene<W>) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use harness::app::{id, start};
-use harness::stores::{Backend, Texts};
+use harness::stores::{Backend, Texts, texts};
 use harness::{Answer, BoxError, Client, bounded};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
@@ -90,11 +90,6 @@ const WRITES: [(&str, Option<&[(&str, &str)]>); 8] = [
     ("destroy", None),
     ("clear", None),
 ];
-
-fn texts(pairs: &[(&str, &str)]) -> Texts {
-    let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
-    pairs.iter().map(owned).collect()
-}
 
 /// What became of each of [`WRITES`], asked for over HTTP/1 and over HTTP/2 while the server ended.
 struct Served {

@@ -48,7 +48,7 @@ impl App {
 }
 
 /// Shows the error that the layer leaves for outer layers as the header `x-error`.
-fn with_error<B>(mut response: Response<B>) -> Response<B> {
+pub fn with_error<B>(mut response: Response<B>) -> Response<B> {
     if let Some(error) = response.extensions().get::<Error>() {
         let kind = format!("{:?}", error.kind());
         let kind = kind.parse().expect("a header");

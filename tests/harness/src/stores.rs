@@ -52,6 +52,22 @@ macro_rules! over_both_stores {
 /// The fields of a session as a test writes and compares them.
 pub type Texts = BTreeMap<String, String>;
 
+/// [`Texts`] of these fields.
+pub fn texts(fields: &[(&str, &str)]) -> Texts {
+    let own = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+    fields.iter().map(own).collect()
+}
+
+/// An id that no session has.
+pub fn unknown_id() -> String {
+    SessionId::random().to_string()
+}
+
+/// The key of a session with the default prefix.
+pub fn key(id: &str) -> String {
+    format!("session:{id}")
+}
+
 /// How a store stops working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
@@ -254,12 +270,6 @@ impl Backend for Memory {
 pub struct Redis {
     pub server: std::cell::RefCell<RedisServer>,
     store: Watched<tower_redis_session::RedisStore>,
-}
-
-/// The key of a session with the default prefix.
-#[cfg(feature = "redis")]
-pub fn key(id: &str) -> String {
-    format!("session:{id}")
 }
 
 #[cfg(feature = "redis")]

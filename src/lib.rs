@@ -49,8 +49,7 @@
 //! # });
 //! ```
 //!
-//! The default cookie is `Secure`. Over plain http, Chrome, Firefox and curl send it to `http://localhost` only.
-//! [Deploying](guide::deploying#the-cookie) says what to do elsewhere.
+//! The default cookie is `Secure`: [deploying](guide::deploying#the-cookie) says what to do without https.
 //!
 //! # Without axum
 //!

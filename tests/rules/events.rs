@@ -1,7 +1,6 @@
-//! What the layer logs, seen by the test that caused it.
+//! What the layer logs, as text, seen by the test that caused it.
 //!
-//! One subscriber for the whole process, which writes into a buffer of the thread: a test, its server
-//! and its client share one thread, and no other test runs on it.
+//! It is recorded by thread: a test, its server and its client share one, and no other test runs on it.
 
 use std::cell::RefCell;
 use std::io;
@@ -54,7 +53,7 @@ pub(crate) fn lines() -> Vec<String> {
 /// How many events of this level and name there were, such as `WARN` and `gone`.
 ///
 /// A high level is that of one event in ten seconds, whichever test of this process causes it; the
-/// others are at `DEBUG`. `tests/observability.rs` looks at which is which.
+/// others are at `DEBUG`. `tests/observability` looks at which is which.
 pub(crate) fn count(level: &str, event: &str) -> usize {
     let event = format!("event=\"{event}\"");
     let is_it = |line: &&String| has_level(line, level) && line.contains(&event);

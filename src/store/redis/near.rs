@@ -416,8 +416,8 @@ impl RedisStore {
     ///
     /// `capacity` is how many sessions of up to 1 KiB are kept. A larger one takes as many places as it has KiB. Beside
     /// names and texts, 256 bytes count for each session and 64 for each field. With what the cache itself needs, about
-    /// one and a half times `capacity` KiB are used at most. When it is full, roughly those that were loaded first make
-    /// room.
+    /// one and a half times `capacity` KiB are used at most. When the cache is full, it drops the sessions that were
+    /// loaded first, roughly in that order.
     ///
     /// Redis remembers which sessions it has to report on, up to `tracking-table-max-keys` of them (1,000,000 by
     /// default). What is beyond that is loaded anew.

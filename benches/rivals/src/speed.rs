@@ -20,6 +20,7 @@ use axum::serve::ListenerExt;
 
 use crate::rival::{BoxError, BoxFuture};
 use crate::speed::actix::Actix;
+use crate::speed::hand::How;
 
 /// A server that takes part.
 pub struct Server {
@@ -45,8 +46,8 @@ pub enum Start {
 /// The server without sessions, which others are compared with.
 pub const BARE: &str = "bare";
 
-/// What an engineer would write by hand, in two ways, which others are compared with.
-pub const HAND: [&str; 2] = ["pipeline", "join"];
+/// What an engineer would write by hand, in three ways, which others are compared with.
+pub const HAND: [&str; 3] = ["pipeline", "join", "hand-load-write"];
 
 /// An app's routes, once it has its connections.
 pub type App = BoxFuture<'static, Result<Router, BoxError>>;
@@ -104,12 +105,17 @@ pub static SERVERS: &[Server] = &[
     on_axum(
         HAND[0],
         "handlers by hand: a fred Pipeline of HGETALL and EXPIRE, a guarded script for a write",
-        |redis| Box::pin(hand::app::<false>(redis)),
+        |redis| Box::pin(hand::app(redis, How::Pipeline)),
     ),
     on_axum(
         HAND[1],
         "the same with `tokio::join!` of the two commands",
-        |redis| Box::pin(hand::app::<true>(redis)),
+        |redis| Box::pin(hand::app(redis, How::Join)),
+    ),
+    on_axum(
+        HAND[2],
+        "the same in two steps, as a layer must: HGETALL and PTTL, then the script or an EXPIRE",
+        |redis| Box::pin(hand::app(redis, How::LoadThenWrite)),
     ),
     on_axum("ours-memory", "tower-redis-session, `MemoryStore`", |_| {
         Box::pin(ours::memory())

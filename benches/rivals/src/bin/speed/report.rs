@@ -49,16 +49,17 @@ fn title(row: &Row) -> String {
 /// Requests a second, and their ratio to those of the servers that others are compared with.
 fn speed(nodes: &[Node], results: &Results) {
     let mut table = Table::new(head("", nodes));
-    let bases = [BARE, HAND[0], HAND[1]].map(|name| {
+    let bases = [BARE].into_iter().chain(HAND).map(|name| {
         let at = nodes.iter().position(|node| node.server.name == name);
         (at, name)
     });
+    let bases: Vec<_> = bases.collect();
     for row in &results.rows {
         let mut cells = vec![title(row)];
         for measured in &row.measured {
             let rate = Spread::of(measured.iter().map(Measured::rate)).median;
             let mut lines = vec![format!("{}/s", thousands(rate))];
-            for (base, name) in bases {
+            for &(base, name) in &bases {
                 let Some(base) = base else { continue };
                 let pairs = measured.iter().zip(&row.measured[base]);
                 let ratio = Spread::of(pairs.map(|(it, base)| it.rate() / base.rate()));

@@ -41,10 +41,30 @@ pub enum Start {
     Axum(fn(String) -> App),
     /// actix-web.
     Actix(Actix),
+    /// The server of this name in another build of this program, which serves it.
+    Other(&'static str),
+}
+
+/// What a server takes part as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A framework without sessions.
+    Bare,
+    /// Handlers by hand.
+    Hand,
+    /// This crate.
+    Ours,
+    /// This crate as another build of this program has it.
+    Before,
+    /// Another library.
+    Rival,
 }
 
 /// The server without sessions, which others are compared with.
 pub const BARE: &str = "bare";
+
+/// The same for those on actix-web.
+pub const BARE_ACTIX: &str = "bare-actix";
 
 /// What an engineer would write by hand, in three ways, which others are compared with.
 pub const HAND: [&str; 3] = ["pipeline", "join", "hand-load-write"];
@@ -76,6 +96,25 @@ impl Server {
     const fn needs_field_ttl(mut self) -> Self {
         self.needs_field_ttl = true;
         self
+    }
+
+    /// What it takes part as.
+    pub fn role(&self) -> Role {
+        match (self.start, self.name) {
+            (Start::Other(_), _) => Role::Before,
+            (_, name) if name.starts_with(BARE) => Role::Bare,
+            (_, name) if HAND.contains(&name) => Role::Hand,
+            (_, name) if name.starts_with("ours") => Role::Ours,
+            _ => Role::Rival,
+        }
+    }
+
+    /// The name of the server without sessions on the same framework.
+    pub fn bare(&self) -> &'static str {
+        match self.start {
+            Start::Actix(_) => BARE_ACTIX,
+            Start::Axum(_) | Start::Other(_) => BARE,
+        }
     }
 }
 
@@ -166,7 +205,7 @@ pub static SERVERS: &[Server] = &[
         |redis| Box::pin(ruts::app::<true>(redis)),
     )
     .needs_field_ttl(),
-    on_actix("bare-actix", "actix-web without sessions", Actix::Bare),
+    on_actix(BARE_ACTIX, "actix-web without sessions", Actix::Bare),
     on_actix(
         "actix",
         "actix-session on actix-web, one Redis connection: a read refreshes nothing",
@@ -183,6 +222,22 @@ pub static SERVERS: &[Server] = &[
         Actix::Pool,
     ),
 ];
+
+/// What of ours another build of this program serves, to be compared with.
+pub static BEFORE: &[Server] = &[
+    before("before:ours", "ours"),
+    before("before:ours-near", "ours-near"),
+];
+
+/// What another build of this program serves under the name `of`.
+const fn before(name: &'static str, of: &'static str) -> Server {
+    Server {
+        name,
+        what: "the same in the other build",
+        start: Start::Other(of),
+        needs_field_ttl: false,
+    }
+}
 
 /// The server of that name.
 pub fn find(name: &str) -> Result<&'static Server, BoxError> {
@@ -207,6 +262,7 @@ pub fn serve(server: &Server, redis: &str, port: u16, workers: usize) -> Result<
         io::stdout().flush()
     };
     match server.start {
+        Start::Other(name) => Err(format!("another build serves {name}").into()),
         Start::Actix(kind) => {
             announce(&listener)?;
             actix::serve(kind, redis, listener, workers)

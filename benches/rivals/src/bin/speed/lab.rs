@@ -1,15 +1,16 @@
 //! Redis, the servers and the load generator, started, watched and ended.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::{RedisServer, Resp};
 use rivals::rival::BoxError;
-use rivals::speed::Server;
+use rivals::speed::{Server, Start};
 use uuid::Uuid;
 
 use crate::load::{Load, MEASURING, Outcome};
@@ -54,6 +55,10 @@ impl Cores {
 pub struct Lab {
     pub redis: RedisServer,
     pub redis_pid: u32,
+    /// A connection for asking what Redis used.
+    client: RefCell<Resp>,
+    /// Another build of this program, which serves what is compared with it.
+    pub other: Option<PathBuf>,
     pub cores: Cores,
     /// Worker threads of a server.
     pub workers: usize,
@@ -78,12 +83,15 @@ impl Lab {
             "--repl-diskless-sync-delay",
             "0",
         ]);
-        let redis_pid = redis.client().info("process_id").try_into()?;
+        let mut client = redis.client();
+        let redis_pid = client.info("process_id").try_into()?;
         let folder = std::env::temp_dir().join(format!("speed-{}", Uuid::new_v4()));
         fs::create_dir_all(&folder)?;
         Ok(Self {
             redis,
             redis_pid,
+            client: RefCell::new(client),
+            other: None,
             cores,
             workers,
             nagle,
@@ -112,12 +120,16 @@ impl Lab {
         let url = format!("redis://{redis}/{database}");
         let workers = self.workers.to_string();
         let cores = join(&self.cores.server);
-        let mut args = vec!["serve", server.name, "--redis", &url];
+        let (program, name) = match server.start {
+            Start::Other(name) => (self.other.clone().ok_or("no other build")?, name),
+            _ => (std::env::current_exe()?, server.name),
+        };
+        let mut args = vec!["serve", name, "--redis", &url];
         args.extend(["--workers", &workers, "--cores", &cores]);
         if self.nagle {
             args.push("--nagle");
         }
-        let mut process = Process::spawn(&args)?;
+        let mut process = Process::spawn_program(&program, &args)?;
         let addr = process.line()?.parse()?;
         Ok(Node {
             server,
@@ -139,9 +151,11 @@ impl Lab {
         }
         let load_pid = generator.pid();
         let pids = [node.pid(), self.redis_pid, load_pid, std::process::id()];
+        let redis_before = self.redis_cpu()?;
         let before = (busy(), pids.map(cpu), Instant::now());
         let line = generator.line()?;
         let after = (busy(), pids.map(cpu), Instant::now());
+        let redis_after = self.redis_cpu()?;
         let outcome: Outcome = serde_json::from_str(&line)
             .map_err(|error| format!("the load generator said {line:?}: {error}"))?;
         if load.save.is_some() {
@@ -154,11 +168,25 @@ impl Lab {
         Ok(Measured {
             outcome,
             server_cpu: ours[0],
-            redis_cpu: ours[1],
+            redis_cpu: redis_after.saturating_sub(redis_before),
             load_cpu: ours[2],
             elapsed,
             foreign: foreign.as_secs_f64() / elapsed.as_secs_f64(),
         })
+    }
+
+    /// The time that Redis says it has used, in user mode and in system calls.
+    fn redis_cpu(&self) -> Result<Duration, BoxError> {
+        let info = self.client.borrow_mut().cmd(&["INFO", "cpu"]).text();
+        let used = ["used_cpu_user:", "used_cpu_sys:"].map(|name| {
+            let value = info.lines().find_map(|line| line.strip_prefix(name));
+            value.ok_or_else(|| BoxError::from(format!("INFO has no {name}")))
+        });
+        let mut seconds = 0.0;
+        for value in used {
+            seconds += value?.trim().parse::<f64>()?;
+        }
+        Ok(Duration::from_secs_f64(seconds))
     }
 
     /// A load of this kind for a server.
@@ -249,6 +277,7 @@ impl Node {
 pub struct Measured {
     pub outcome: Outcome,
     pub server_cpu: Duration,
+    /// By Redis's own `INFO`: `used_cpu_user` and `used_cpu_sys`.
     pub redis_cpu: Duration,
     pub load_cpu: Duration,
     pub elapsed: Duration,
@@ -279,7 +308,12 @@ pub struct Process {
 impl Process {
     /// Starts it.
     pub fn spawn(args: &[&str]) -> Result<Self, BoxError> {
-        let mut child = Command::new(std::env::current_exe()?)
+        Self::spawn_program(&std::env::current_exe()?, args)
+    }
+
+    /// Starts this build of it.
+    fn spawn_program(program: &Path, args: &[&str]) -> Result<Self, BoxError> {
+        let mut child = Command::new(program)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -139,7 +139,7 @@ impl<'a> Generator<'a> {
         }
         let poll = Poll::new()?;
         let at_once = load.work.at_once();
-        let clients = (load.connections / at_once).max(1);
+        let clients = load.work.clients(load.connections);
         let mut connections = Vec::new();
         for at in 0..clients * at_once {
             // Connected with a blocking call, which fails here if it fails.

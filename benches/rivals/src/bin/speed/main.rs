@@ -1,11 +1,12 @@
 //! How fast each session layer is, on the same work and in the same run.
 //!
-//! `cargo run --release -p rivals --bin speed` builds everything and measures all there is, in about an hour, a third of which
-//! are clean builds; `-- table --quick` is the main table in a few minutes. Each server is a process of its own, on a
-//! core of its own; Redis and the load generator are on another. Redis is the newest that
-//! `tests/servers` can fetch, or what `REDIS_SERVER` names.
+//! `cargo run --release -p rivals --bin speed` builds everything and measures all there is, in about two hours, a sixth
+//! of which are clean builds; `-- table --quick` is the main table in a few minutes. Each server is a process of its
+//! own, on a core of its own; Redis and the load generator are on another. Redis is the newest that `tests/servers` can
+//! fetch, or what `REDIS_SERVER` names.
 
 mod builds;
+mod concurrency;
 mod confirm;
 mod costs;
 mod http;
@@ -20,6 +21,7 @@ mod report;
 mod rounds;
 mod scale;
 mod table;
+mod verdict;
 mod work;
 
 use std::process::ExitCode;
@@ -27,8 +29,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use rivals::rival::BoxError;
 use rivals::speed::{self, app};
-use rivals::versions::version;
 
+use crate::concurrency::Concurrency;
 use crate::link::Delay;
 use crate::load::Load;
 use crate::options::Options;
@@ -49,6 +51,8 @@ struct Cli {
 enum Part {
     /// Requests a second and CPU a request: the main table.
     Table(Options),
+    /// Each library against this crate, from one connection to many: latency, throughput, and CPU.
+    Concurrency(Concurrency),
     /// Redis commands, bytes and replicated writes a request.
     Costs(Options),
     /// Memory of the servers, and of Redis for each session.
@@ -105,6 +109,10 @@ fn run(cli: Cli) -> Result<(), BoxError> {
         Some(Part::Delay(delay)) => return link::proxy(&delay),
         Some(Part::Serve(serve)) => return serve.run(),
         Some(Part::Build { apps }) => return builds::print(&apps),
+        Some(Part::Concurrency(part)) => {
+            redis::choose()?;
+            return part.run();
+        }
         Some(Part::Table(options)) => (table, options),
         Some(Part::Costs(options)) => (costs, options),
         Some(Part::Memory(options)) => (memory, options),
@@ -134,9 +142,8 @@ impl Serve {
 
 /// All that is measured by default. A part that fails does not hide the others.
 fn everything(options: &Options) -> Result<(), BoxError> {
-    let parts = [table, costs, memory, link, scale, |_: &Options| {
-        builds::print(&[])
-    }];
+    let builds = |_: &Options| builds::print(&[]);
+    let parts = [table, concurrency, costs, memory, link, scale, builds];
     let results = parts.map(|part| {
         let result = part(options);
         if let Err(error) = &result {
@@ -168,12 +175,14 @@ fn table(options: &Options) -> Result<(), BoxError> {
         nodes.push(node);
     }
     let results = rounds::measure(&lab, &mut nodes, &options.groups(), options.plan())?;
-    let crates = speed::CRATES.map(|name| format!("{name} {}", version(name)));
-    let (redis, cores) = (redis::version(&lab), machine::cores());
-    println!("{redis}, {cores} cores, {}", crates.join(", "));
+    report::versions(&lab);
     report::print(&nodes, &results);
     commands.print("Redis commands of one request by itself");
     Ok(())
+}
+
+fn concurrency(options: &Options) -> Result<(), BoxError> {
+    concurrency::print(options, None)
 }
 
 fn costs(options: &Options) -> Result<(), BoxError> {

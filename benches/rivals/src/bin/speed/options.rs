@@ -13,10 +13,10 @@ use crate::work::Work;
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Only these servers.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, visible_alias = "servers", value_delimiter = ',')]
     pub only: Vec<String>,
     /// Only this work.
-    #[arg(long, value_delimiter = ',', value_enum)]
+    #[arg(long, visible_alias = "works", value_delimiter = ',', value_enum)]
     work: Vec<Work>,
     /// Only so many connections.
     #[arg(long, value_delimiter = ',')]
@@ -34,9 +34,9 @@ pub struct Options {
     /// a server's turns may lie more time than it keeps them.
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
-    /// 64 connections and 10,000 sessions only, and short measurements.
+    /// Short measurements; in the main table also 64 connections and 10,000 sessions only.
     #[arg(long)]
-    quick: bool,
+    pub quick: bool,
     /// How much other processes may use during a measurement before it is repeated, in cores.
     #[arg(long, default_value_t = 0.1)]
     foreign: f64,
@@ -72,37 +72,10 @@ impl Options {
     /// The rows of the main table.
     pub fn groups(&self) -> Vec<Group> {
         let all = Work::value_variants();
-        let product = |work: &[Work], connections: &[usize], sessions: &[usize]| {
-            let mut groups = Vec::new();
-            for &work in work {
-                for &connections in connections {
-                    for &sessions in sessions {
-                        groups.push(Group {
-                            work,
-                            connections,
-                            sessions,
-                        });
-                    }
-                }
-            }
-            groups
-        };
         let chosen =
             !(self.work.is_empty() && self.connections.is_empty() && self.sessions.is_empty());
         if chosen {
-            let or = |chosen: &[usize], default| match chosen {
-                [] => vec![default],
-                chosen => chosen.to_vec(),
-            };
-            let work = match self.work.as_slice() {
-                [] => all,
-                work => work,
-            };
-            return product(
-                work,
-                &or(&self.connections, 64),
-                &or(&self.sessions, 10_000),
-            );
+            return self.product(all, &[64]);
         }
         let mut groups = product(all, &[64], &[10_000]);
         if !self.quick {
@@ -114,13 +87,53 @@ impl Options {
         groups
     }
 
+    /// All of what was asked for, else of this, with 10,000 sessions.
+    pub fn product(&self, work: &[Work], connections: &[usize]) -> Vec<Group> {
+        fn or<'a, T>(chosen: &'a [T], default: &'a [T]) -> &'a [T] {
+            match chosen {
+                [] => default,
+                chosen => chosen,
+            }
+        }
+        product(
+            or(&self.work, work),
+            or(&self.connections, connections),
+            or(&self.sessions, &[10_000]),
+        )
+    }
+
     /// How it is measured.
     pub fn plan(&self) -> Plan {
+        self.plan_or(3, 1.0, 0.6)
+    }
+
+    /// The same, with so many rounds of so many seconds, or so few if it is to be quick, unless the command line
+    /// says another number.
+    pub fn plan_or(&self, rounds: usize, seconds: f64, quick: f64) -> Plan {
         Plan {
-            rounds: self.rounds.unwrap_or(3),
-            seconds: self.seconds.unwrap_or(if self.quick { 0.6 } else { 1.0 }),
+            rounds: self.rounds.unwrap_or(rounds),
+            seconds: self
+                .seconds
+                .unwrap_or(if self.quick { quick } else { seconds }),
             warm_up: self.warm_up,
             foreign: self.foreign,
         }
     }
+}
+
+/// Each work with each number of connections and of sessions.
+fn product(work: &[Work], connections: &[usize], sessions: &[usize]) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for &work in work {
+        for &connections in connections {
+            for &sessions in sessions {
+                groups.push(Group {
+                    work,
+                    connections,
+                    sessions,
+                });
+            }
+        }
+    }
+    groups
 }

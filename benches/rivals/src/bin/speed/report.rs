@@ -1,15 +1,30 @@
 //! The tables of what was measured in rounds.
 
-use rivals::speed::{BARE, HAND};
+use rivals::speed::{BARE, CRATES, HAND};
+use rivals::versions::version;
 
-use crate::lab::{Measured, Node};
+use crate::lab::{Lab, Measured, Node};
+use crate::machine;
+use crate::redis;
 use crate::rounds::{Results, Row};
 use crate::table::{Spread, Table, thousands};
+
+/// Says what is measured, and where.
+pub fn versions(lab: &Lab) {
+    let crates = CRATES.map(|name| format!("{name} {}", version(name)));
+    let (redis, cores) = (redis::version(lab), machine::cores());
+    println!("{redis}, {cores} cores, {}", crates.join(", "));
+}
 
 /// Prints all of them.
 pub fn print(nodes: &[Node], results: &Results) {
     speed(nodes, results);
     cost(nodes, results);
+    disturbed(results);
+}
+
+/// Says how many measurements other processes disturbed, if any.
+pub fn disturbed(results: &Results) {
     if results.repeated > 0 {
         println!(
             "\n{} measurements were repeated because other processes used the machine; {} of them \
@@ -29,13 +44,17 @@ pub fn head(first: &str, nodes: &[Node]) -> Vec<String> {
         .collect()
 }
 
+/// So many of something.
+pub fn plural(n: usize, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        n => format!("{} {what}s", thousands(n as f64)),
+    }
+}
+
 /// What a row is about.
 fn title(row: &Row) -> String {
     let group = row.group;
-    let plural = |n: usize, what: &str| match n {
-        1 => format!("1 {what}"),
-        n => format!("{} {what}s", thousands(n as f64)),
-    };
     let connections = plural(group.connections, "connection");
     match group.work.needs_session() {
         true => {
@@ -91,6 +110,11 @@ fn cost(nodes: &[Node], results: &Results) {
         table.row(cells);
     }
     table.print("CPU a request (or page), µs: server + Redis");
+    busiest(results);
+}
+
+/// Says whether it may have been the load that bounds the speed.
+pub fn busiest(results: &Results) {
     let busiest = results
         .rows
         .iter()

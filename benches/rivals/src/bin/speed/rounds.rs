@@ -18,6 +18,13 @@ pub struct Group {
     pub sessions: usize,
 }
 
+impl Group {
+    /// How many clients send at the same time.
+    pub fn clients(self) -> usize {
+        self.work.clients(self.connections)
+    }
+}
+
 /// How it is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -43,6 +50,15 @@ pub struct Results {
     pub repeated: usize,
     /// How many had foreign load in each repetition too, and are kept.
     pub disturbed: usize,
+}
+
+impl Results {
+    /// Adds what another call measured.
+    pub fn extend(&mut self, more: Self) {
+        self.rows.extend(more.rows);
+        self.repeated += more.repeated;
+        self.disturbed += more.disturbed;
+    }
 }
 
 /// Measures each group on each server, in rounds: in one round each server has its turn, so that a

@@ -32,6 +32,17 @@ impl Spread {
     pub fn ratio(self) -> String {
         format!("{:.2} ({:.2}–{:.2})", self.median, self.least, self.most)
     }
+
+    /// `12.3 (12.1–12.9)`
+    pub fn tenths(self) -> String {
+        format!("{:.1} ({:.1}–{:.1})", self.median, self.least, self.most)
+    }
+
+    /// `1,234 (1,187–1,301)`
+    pub fn whole(self) -> String {
+        let [median, least, most] = [self.median, self.least, self.most].map(thousands);
+        format!("{median} ({least}–{most})")
+    }
 }
 
 /// A Markdown table.

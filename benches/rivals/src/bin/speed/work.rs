@@ -56,6 +56,11 @@ impl Work {
         }
     }
 
+    /// How many clients so many connections are: as many as fit, at least one.
+    pub fn clients(self, connections: usize) -> usize {
+        (connections / self.at_once()).max(1)
+    }
+
     /// One request, where `cookie` is a session's and a login sets so many `fields`.
     pub fn request(self, cookie: Option<&str>, fields: usize) -> Vec<u8> {
         match self {

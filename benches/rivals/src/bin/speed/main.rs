@@ -16,6 +16,7 @@ mod load;
 mod machine;
 mod memory;
 mod options;
+mod plain;
 mod redis;
 mod report;
 mod rounds;
@@ -34,6 +35,7 @@ use crate::concurrency::Concurrency;
 use crate::link::Delay;
 use crate::load::Load;
 use crate::options::Options;
+use crate::plain::Plain;
 use crate::table::Table;
 
 /// Measures session layers side by side. Without a command all there is.
@@ -75,6 +77,9 @@ enum Part {
     /// The link to a Redis that is far away; for this program's own use.
     #[command(hide = true)]
     Delay(Delay),
+    /// Plain commands to Redis without a server; for `redis-instructions`.
+    #[command(hide = true)]
+    Plain(Plain),
 }
 
 /// Which server is started, and how.
@@ -109,6 +114,7 @@ fn run(cli: Cli) -> Result<(), BoxError> {
         Some(Part::Delay(delay)) => return link::proxy(&delay),
         Some(Part::Serve(serve)) => return serve.run(),
         Some(Part::Build { apps }) => return builds::print(&apps),
+        Some(Part::Plain(plain)) => return plain.run(),
         Some(Part::Concurrency(part)) => {
             redis::choose()?;
             return part.run();

@@ -351,7 +351,7 @@ impl Session {
         in_runtime()?;
         let writing = self.inner.write(Purpose::Save);
         match outcome(writing.await, &self.inner.shared)? {
-            Some(Written::Gone) => Err(gone()),
+            Some(Written::Gone | Written::Replaced) => Err(gone()),
             Some(Written::Kept(_) | Written::Emptied) | None => Ok(()),
         }
     }

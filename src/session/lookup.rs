@@ -14,7 +14,7 @@ use crate::{
     cookie::Presented,
     error::Error,
     id::SessionId,
-    store::{BoxFuture, Context, ErasedStore, Record},
+    store::{BoxFuture, Context, ErasedStore, Loaded, Record},
 };
 
 /// What the ids of a request led to.
@@ -30,8 +30,10 @@ pub(crate) enum Found {
 }
 
 impl Found {
-    fn one(id: SessionId, record: Option<Record>) -> Self {
-        record.map_or(Self::Nothing, |record| Self::One(id, record))
+    fn one(id: SessionId, loaded: Loaded) -> Self {
+        loaded
+            .found()
+            .map_or(Self::Nothing, |record| Self::One(id, record))
     }
 }
 
@@ -45,7 +47,7 @@ pub(crate) fn find(store: Arc<dyn ErasedStore>, presented: Presented, context: C
 
 /// Nearly every request presents one id: the load is then the only allocation.
 pub(crate) enum Find {
-    One(SessionId, BoxFuture<Option<Record>>),
+    One(SessionId, BoxFuture<Loaded>),
     Several(BoxFuture<Found>),
 }
 
@@ -56,7 +58,7 @@ impl Future for Find {
         match self.get_mut() {
             Self::One(id, load) => {
                 let loaded = load.as_mut().poll(cx);
-                loaded.map_ok(|record| Found::one(*id, record))
+                loaded.map_ok(|loaded| Found::one(*id, loaded))
             }
             Self::Several(find) => find.as_mut().poll(cx),
         }
@@ -77,7 +79,7 @@ async fn find_among(
     let mut loads = JoinSet::new();
     for id in ids.iter().copied() {
         let load = store.clone().load(id.key(), false, context);
-        let live = async move { load.await.map(|record| record.map(|_| id)) };
+        let live = async move { load.await.map(|loaded| loaded.found().map(|_| id)) };
         loads.spawn(live.in_current_span());
     }
     let mut live = Vec::new();

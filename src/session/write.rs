@@ -104,7 +104,7 @@ impl Inner {
             (Ok(Written::Kept(_)), Write::Update(key, _)) => events.updated(key),
             (Ok(Written::Kept(_)), Write::Renew { old, new, .. }) => events.renewed(new, old),
             (Ok(Written::Emptied), write) => events.destroyed(write.key()),
-            (Ok(Written::Gone), write) => events.gone(write.key()),
+            (Ok(Written::Gone | Written::Replaced), write) => events.gone(write.key()),
         }
         written
     }
@@ -169,7 +169,7 @@ impl Inner {
                 let mut found = find(store.clone(), presented, context).await?;
                 if let Found::One(id, record) = &mut found {
                     // The record may have come from a cache.
-                    match store.clone().load(id.key(), false, context).await? {
+                    match store.clone().load(id.key(), false, context).await?.found() {
                         Some(fresh) => {
                             record.fields = fresh.fields;
                             record.idle_timeout = fresh.idle_timeout;
@@ -183,7 +183,7 @@ impl Inner {
                 state.found(found);
             }
             Reload::Load(id) => {
-                let record = store.clone().load(id.key(), false, context).await?;
+                let record = store.clone().load(id.key(), false, context).await?.found();
                 let mut state = self.state();
                 // Unless the handler destroyed it meanwhile.
                 if state.stored_id() == Some(id) {

@@ -119,7 +119,7 @@ impl<S: SessionStore> Subject<S> {
         let step = format!("Load({key:?}), refresh {refresh} ({})", Times(expiry));
         let load = self.store.load(key, refresh, context);
         match self.answer(step, load, context.deadline).await? {
-            Ok(found) => Ok(found),
+            Ok(loaded) => Ok(loaded.found()),
             Err(_) => self.broken("no error"),
         }
     }

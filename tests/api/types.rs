@@ -15,7 +15,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 #[cfg(feature = "redis")]
 use tower_redis_session::RedisStore;
 use tower_redis_session::store::{
-    Change, Changes, Context as StoreContext, Expiry, Record, SessionKey, SessionStore, Written,
+    Change, Changes, Context as StoreContext, Expiry, Loaded, SessionKey, SessionStore, Written,
 };
 use tower_redis_session::{
     ConfigError, CookieLifetime, Error, ErrorKind, LazySession, Lookup, MemoryStore, OnStoreError,
@@ -132,8 +132,8 @@ async fn the_layer_is_one_type_whatever_the_store() {
             _: SessionKey,
             _: bool,
             _: StoreContext,
-        ) -> Result<Option<Record>, Error> {
-            Ok(None)
+        ) -> Result<Loaded, Error> {
+            Ok(Loaded::NotFound)
         }
         async fn create(
             &self,
@@ -161,6 +161,15 @@ async fn the_layer_is_one_type_whatever_the_store() {
             Ok(Written::Gone)
         }
         async fn delete(&self, _: SessionKey, _: StoreContext) -> Result<(), Error> {
+            Ok(())
+        }
+        async fn replace(
+            &self,
+            _: SessionKey,
+            _: SessionKey,
+            _: bool,
+            _: StoreContext,
+        ) -> Result<(), Error> {
             Ok(())
         }
     }

@@ -189,7 +189,7 @@ impl State {
                     self.cookie = ClientCookie::Ended;
                 }
             }
-            Ok(Written::Gone) => {
+            Ok(Written::Gone | Written::Replaced) => {
                 self.data = Data::default();
                 let id = match self.case {
                     Case::Live { id, .. } => id,

@@ -185,7 +185,7 @@ impl Memory {
     async fn peek(&self, id: &str) -> Option<Record> {
         let found = (self.0.store).load(parsed(id).key(), false, context(any()));
         let found = found.await;
-        found.expect("memory does not fail")
+        found.expect("memory does not fail").found()
     }
 }
 

@@ -15,11 +15,12 @@ use crate::{
     config::Config,
     error::{Error, ErrorKind},
     id::SessionId,
-    store::{ErasedStore, Events, Written},
+    store::{ErasedStore, Events, Written, session_is_gone},
     value,
 };
 
 mod data;
+mod detached;
 mod lazy;
 mod lookup;
 mod request;
@@ -31,7 +32,7 @@ pub(crate) use lookup::{Find, Found, find};
 pub(crate) use request::Ending;
 pub(crate) use state::CookieAction;
 pub use state::Lookup;
-use state::{State, gone};
+use state::State;
 use write::{Purpose, in_runtime};
 pub(crate) use write::{Writing, in_time, outcome, timed_out};
 
@@ -339,19 +340,35 @@ impl Session {
     /// [`ErrorKind::Gone`] where the session went away meanwhile, and nothing was written;
     /// [`ErrorKind::ResponseStarted`]; [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed.
     pub async fn save(&self) -> Result<(), Error> {
-        {
-            let state = self.inner.state();
+        let saved = self.write_now().await;
+        if matches!(&saved, Err(error) if error.kind() == ErrorKind::Gone) {
+            self.inner.state().gone_is_told();
+        }
+        saved
+    }
+
+    async fn write_now(&self) -> Result<(), Error> {
+        let late = {
+            let mut state = self.inner.state();
             if !state.must_delete() {
                 state.may_save()?;
             }
-            if !state.is_pending() {
+            let late = state.drop_late_changes();
+            if late.is_none() && !state.is_pending() {
                 return Ok(());
             }
+            late
+        };
+        if let Some(replaced) = late {
+            self.inner.shared.events.gone(replaced);
+            return Err(session_is_gone());
         }
         in_runtime()?;
-        let writing = self.inner.write(Purpose::Save);
+        // In a task of its own: it must go on where the caller polls something else meanwhile, such as another `save`,
+        // which waits for this one.
+        let writing = tokio::spawn(self.inner.write(Purpose::Save));
         match outcome(writing.await, &self.inner.shared)? {
-            Some(Written::Gone | Written::Replaced) => Err(gone()),
+            Some(Written::Gone | Written::Replaced) => Err(session_is_gone()),
             Some(Written::Kept(_) | Written::Emptied) | None => Ok(()),
         }
     }

@@ -290,7 +290,7 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Ends a session. One that is not there is no error. Where there is a replacement record, the session that took the
     /// place is ended: a logout that was sent before a renewal is still a logout. That may have been replaced in its turn,
-    /// and so on, up to [`MOST_REPLACEMENTS`] times. The records themselves stay.
+    /// and so on, up to [`MOST_REPLACEMENTS`] times.
     ///
     /// This alone may happen after its deadline: nobody wants the session any more.
     fn delete(

@@ -127,12 +127,7 @@ async fn the_layer_is_one_type_whatever_the_store() {
     struct Other;
 
     impl SessionStore for Other {
-        async fn load(
-            &self,
-            _: SessionKey,
-            _: bool,
-            _: StoreContext,
-        ) -> Result<Loaded, Error> {
+        async fn load(&self, _: SessionKey, _: bool, _: StoreContext) -> Result<Loaded, Error> {
             Ok(Loaded::NotFound)
         }
         async fn create(

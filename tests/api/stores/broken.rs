@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tower_redis_session::store::{
-    Change, Changes, Context, Expiry, Fields, Record, SessionKey, SessionStore, Written,
+    Change, Changes, Context, Expiry, Fields, Loaded, Record, SessionKey, SessionStore, Written,
 };
 use tower_redis_session::{Error, ErrorKind, MemoryStore};
 
@@ -64,13 +64,27 @@ faults! {
     RenewsWhatIsNotThere: a_renewal_of_no_session_makes_none;
     RenewsOverWhatIsThere: a_renewal_to_a_taken_key_changes_nothing;
     MovesThenChanges: a_renewal_with_an_impossible_increment_changes_nothing;
+    ForgetsReplacements: a_renewal_leaves_a_replacement_record;
+    FollowsReplacements: a_renewal_leaves_a_replacement_record;
+    TakesReplacedForGone: a_renewal_leaves_a_replacement_record;
+    CreatesOverRecords: a_renewal_leaves_a_replacement_record;
+    DeletesOnlyTheKey: a_deletion_follows_replacement_records;
+    FollowsOneReplacement: a_deletion_follows_replacement_records;
+    ReplacesNothing: a_replacement_takes_the_place_of_a_session;
+    DeletesInsteadOfReplacing: a_replacement_takes_the_place_of_a_session;
+    ReplacesOnlySessions: a_replacement_takes_the_place_of_an_unknown_key;
+    ReplacesRecords: a_replacement_record_is_not_replaced;
+    ReplacesWhatHasEnded: a_session_that_has_ended_is_not_replaced;
+    RefusesToReplaceWithTheWrongKind: a_session_that_has_ended_is_not_replaced;
+    KeepsRecordsForEver: a_replacement_record_ends;
+    LooksThenReplaces: a_replacement_beside_a_renewal_leaves_one_record;
     WritesWholeSessions: parallel_updates_are_all_kept;
     AddsInTwoSteps: parallel_increments_all_count;
     LooksThenCreates: parallel_creations_of_one_key_make_one_session;
-    CopiesThenDeletes: parallel_renewals_make_one_session, an_update_beside_a_renewal_is_kept_or_gone;
+    CopiesThenDeletes: parallel_renewals_make_one_session, an_update_beside_a_renewal_is_kept_or_replaced;
     LooksThenWrites: an_update_beside_a_deletion_revives_nothing;
     LooksThenEmpties: an_update_beside_the_removal_of_the_last_field_revives_nothing;
-    LeavesACopy: a_renewal_beside_a_deletion_leaves_at_most_one_session;
+    LeavesACopy: a_renewal_beside_a_deletion_leaves_no_session;
     WritesBackWhatItLoads: a_load_beside_a_write_undoes_nothing;
     WritesFieldByField: a_dropped_update_is_done_or_not;
     /// As one whose writes wait in a queue.
@@ -84,6 +98,8 @@ pub(crate) struct Broken {
     fault: Fault,
     /// What it remembers beside its sessions.
     seen: Mutex<HashMap<SessionKey, Record>>,
+    /// The keys that took the place of others.
+    successors: Mutex<HashMap<SessionKey, SessionKey>>,
 }
 
 impl Broken {
@@ -92,11 +108,25 @@ impl Broken {
             store: MemoryStore::new(),
             fault,
             seen: Mutex::default(),
+            successors: Mutex::default(),
         }
     }
 
     async fn peek(&self, key: SessionKey, context: Context) -> Result<Option<Record>, Error> {
-        self.store.load(key, false, context).await
+        Ok(self.store.load(key, false, context).await?.found())
+    }
+
+    fn succeeds(&self, new: SessionKey, old: SessionKey) {
+        self.successors.lock().unwrap().insert(old, new);
+    }
+
+    fn successor(&self, key: SessionKey) -> Option<SessionKey> {
+        self.successors.lock().unwrap().get(&key).copied()
+    }
+
+    async fn is_replaced(&self, key: SessionKey, context: Context) -> Result<bool, Error> {
+        let loaded = self.store.load(key, false, context).await?;
+        Ok(matches!(loaded, Loaded::Replaced))
     }
 
     fn remember(&self, key: SessionKey, record: Record) {
@@ -108,7 +138,7 @@ impl Broken {
     }
 
     /// The session is gone, and made anew.
-    async fn replace(
+    async fn make_anew(
         &self,
         old: SessionKey,
         new: SessionKey,
@@ -174,18 +204,18 @@ impl SessionStore for Broken {
         key: SessionKey,
         refresh: bool,
         mut context: Context,
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Loaded, Error> {
         let found = match self.fault {
             Fault::AlwaysFails => return Err(Error::unavailable(std::io::Error::other("no"))),
             Fault::NeverAnswers => pending().await,
-            Fault::NeverRefreshes => return self.peek(key, context).await,
+            Fault::NeverRefreshes => return self.store.load(key, false, context).await,
             Fault::AlwaysRefreshes => return self.store.load(key, true, context).await,
             Fault::RefreshesInSecret => {
-                let found = self.store.load(key, refresh, context).await?;
-                return Ok(found.map(|mut record| {
+                let mut loaded = self.store.load(key, refresh, context).await?;
+                if let Loaded::Found(record) = &mut loaded {
                     record.refreshed = false;
-                    record
-                }));
+                }
+                return Ok(loaded);
             }
             Fault::IgnoresAbsoluteEnd => {
                 let expiry = Expiry::new(context.expiry.idle_timeout());
@@ -193,14 +223,23 @@ impl SessionStore for Broken {
                 return self.store.load(key, refresh, context).await;
             }
             Fault::NeverEnds => match self.store.load(key, refresh, context).await? {
-                None => return Ok(self.remembered(key)),
-                found => found,
+                Loaded::NotFound => {
+                    let remembered = self.remembered(key);
+                    return Ok(remembered.map_or(Loaded::NotFound, Loaded::Found));
+                }
+                loaded => loaded,
             },
+            Fault::FollowsReplacements if self.is_replaced(key, context).await? => {
+                let key = self.successor(key).unwrap_or(key);
+                return self.store.load(key, refresh, context).await;
+            }
+            Fault::ForgetsReplacements if self.is_replaced(key, context).await? => Loaded::NotFound,
+            Fault::KeepsRecordsForEver if self.successor(key).is_some() => Loaded::Replaced,
             Fault::WritesBackWhatItLoads if refresh => {
                 let found = self.peek(key, context).await?;
                 yield_now().await;
                 let Some(mut record) = found else {
-                    return Ok(None);
+                    return self.store.load(key, false, context).await;
                 };
                 let all = set_all(&record.fields);
                 if self.store.update(key, &all, context).await? == Written::Gone {
@@ -208,16 +247,23 @@ impl SessionStore for Broken {
                 }
                 record.refreshed = true;
                 record.time_to_live = context.expiry.idle_timeout();
-                return Ok(Some(record));
+                return Ok(Loaded::Found(record));
             }
             _ => self.store.load(key, refresh, context).await?,
         };
-        let Some(mut record) = found else {
-            return Ok(match self.fault {
-                Fault::InventsSessions => Some(Record::new(Fields::new(), Duration::from_secs(1))),
-                Fault::KeepsEmptySessions => self.remembered(key),
-                _ => None,
-            });
+        let mut record = match found {
+            Loaded::Found(record) => record,
+            Loaded::NotFound => {
+                let invented = match self.fault {
+                    Fault::InventsSessions => {
+                        Some(Record::new(Fields::new(), Duration::from_secs(1)))
+                    }
+                    Fault::KeepsEmptySessions => self.remembered(key),
+                    _ => None,
+                };
+                return Ok(invented.map_or(Loaded::NotFound, Loaded::Found));
+            }
+            Loaded::Replaced => return Ok(Loaded::Replaced),
         };
         match self.fault {
             Fault::TakesBytesForText => {
@@ -244,7 +290,7 @@ impl SessionStore for Broken {
             }
             _ => {}
         }
-        Ok(Some(record))
+        Ok(Loaded::Found(record))
     }
 
     fn known(&self, key: SessionKey, _: Expiry) -> Option<Record> {
@@ -262,6 +308,9 @@ impl SessionStore for Broken {
         match self.fault {
             Fault::AlwaysFails => return Err(Error::unavailable(std::io::Error::other("no"))),
             Fault::CreatesOverWhatIsThere => self.store.delete(key, context).await?,
+            Fault::CreatesOverRecords if self.is_replaced(key, context).await? => {
+                return Ok(Written::Kept(context.expiry.idle_timeout()));
+            }
             Fault::LooksThenCreates => {
                 let found = self.peek(key, context).await?;
                 yield_now().await;
@@ -375,7 +424,11 @@ impl SessionStore for Broken {
             Fault::TakesOwnTimeoutOnlyOnce => {
                 store.update(key, &only_fields(changes), context).await
             }
-            Fault::UpdateResetsAge => self.replace(key, key, changes, context).await,
+            Fault::UpdateResetsAge => self.make_anew(key, key, changes, context).await,
+            Fault::TakesReplacedForGone => match store.update(key, changes, context).await? {
+                Written::Replaced => Ok(Written::Gone),
+                written => Ok(written),
+            },
             Fault::WritesWholeSessions => {
                 let Some(record) = self.peek(key, context).await? else {
                     return Ok(Written::Gone);
@@ -478,15 +531,23 @@ impl SessionStore for Broken {
                 Ok(written)
             }
             Fault::LeavesTheOldKey => {
-                let found = self.peek(old, context).await?;
+                let Some(record) = self.peek(old, context).await? else {
+                    return Ok(Written::Gone);
+                };
+                store.create(new, &set_all(&record.fields), context).await?;
+                store.update(new, changes, context).await
+            }
+            Fault::FollowsReplacements
+            | Fault::FollowsOneReplacement
+            | Fault::KeepsRecordsForEver => {
                 let written = store.renew(old, new, changes, context).await?;
-                if let Some(record) = found {
-                    store.create(old, &set_all(&record.fields), context).await?;
+                if let Written::Kept(_) = written {
+                    self.succeeds(new, old);
                 }
                 Ok(written)
             }
             Fault::RenewalDropsChanges => store.renew(old, new, &Changes::new(), context).await,
-            Fault::RenewalResetsAge => self.replace(old, new, changes, context).await,
+            Fault::RenewalResetsAge => self.make_anew(old, new, changes, context).await,
             Fault::RenewalDropsOwnTimeout => {
                 store.renew(old, new, &only_fields(changes), context).await
             }
@@ -547,8 +608,57 @@ impl SessionStore for Broken {
                 }
             }
             Fault::NeverEnds => drop(self.seen.lock().unwrap().remove(&key)),
+            Fault::DeletesOnlyTheKey if self.is_replaced(key, context).await? => return Ok(()),
+            Fault::FollowsOneReplacement => {
+                if let Some(new) = self.successor(key)
+                    && self.is_replaced(new, context).await?
+                {
+                    return Ok(());
+                }
+            }
+            Fault::ReplacesRecords => {
+                let key = self.successor(key).unwrap_or(key);
+                return self.store.delete(key, context).await;
+            }
             _ => {}
         }
         self.store.delete(key, context).await
+    }
+
+    async fn replace(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        context: Context,
+    ) -> Result<(), Error> {
+        let store = &self.store;
+        match self.fault {
+            Fault::AlwaysFails => Err(Error::unavailable(std::io::Error::other("no"))),
+            Fault::ReplacesNothing => Ok(()),
+            Fault::DeletesInsteadOfReplacing => store.delete(old, context).await,
+            Fault::ReplacesOnlySessions if !live => match self.peek(old, context).await? {
+                Some(_) => store.replace(old, new, live, context).await,
+                None => Ok(()),
+            },
+            Fault::ReplacesRecords | Fault::KeepsRecordsForEver => {
+                store.replace(old, new, live, context).await?;
+                self.succeeds(new, old);
+                Ok(())
+            }
+            Fault::ReplacesWhatHasEnded => store.replace(old, new, false, context).await,
+            Fault::RefusesToReplaceWithTheWrongKind => {
+                let replaced = store.replace(old, new, live, context).await;
+                replaced.map_err(Error::unavailable)
+            }
+            Fault::LooksThenReplaces => {
+                if self.peek(old, context).await?.is_some() {
+                    yield_now().await;
+                    store.delete(old, context).await?;
+                }
+                store.replace(old, new, false, context).await
+            }
+            _ => store.replace(old, new, live, context).await,
+        }
     }
 }

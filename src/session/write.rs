@@ -87,11 +87,12 @@ impl Inner {
             Err(error) => return self.delete_pending(deadline).await.and(Err(error)),
         };
         // Only now: if the session that replaces the old one cannot be created, the client keeps the old one.
-        self.replace_pending(deadline).await?;
-        if purpose == Purpose::Save {
+        let replaced = self.replace_pending(deadline).await;
+        if purpose == Purpose::Save && replaced.is_ok() {
             self.state().saved();
         }
-        self.delete_pending(deadline).await?;
+        let deleted = self.delete_pending(deadline).await;
+        replaced.and(deleted)?;
         self.state().lost_login().map_or(Ok(written), Err)
     }
 
@@ -141,16 +142,12 @@ impl Inner {
         all
     }
 
-    async fn replace(
-        self: &Arc<Self>,
-        replacement: Replacement,
-        deadline: Instant,
-    ) -> Result<(), Error> {
+    async fn replace(&self, replacement: Replacement, deadline: Instant) -> Result<(), Error> {
         let Shared {
             config,
             store,
             events,
-            writes,
+            ..
         } = &*self.shared;
         let Replacement { old, new, live } = replacement;
         let context = config.context(deadline);
@@ -165,10 +162,7 @@ impl Inner {
             }
             Err(error) if error.kind() == ErrorKind::Gone => {
                 events.gone(old.key());
-                if self.state().replaced_nothing(replacement) {
-                    let deletion = self.clone().delete(new, writes.subscribe());
-                    tokio::spawn(deletion.in_current_span());
-                }
+                self.state().replaced_nothing(replacement);
             }
             Err(error) => events.unavailable(error),
         }

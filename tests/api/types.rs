@@ -15,7 +15,8 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 #[cfg(feature = "redis")]
 use tower_redis_session::RedisStore;
 use tower_redis_session::store::{
-    Change, Changes, Context as StoreContext, Expiry, Loaded, SessionKey, SessionStore, Written,
+    Change, Changes, Context as StoreContext, Expiry, Loaded, Record, SessionKey, SessionStore,
+    Written,
 };
 use tower_redis_session::{
     ConfigError, CookieLifetime, Error, ErrorKind, LazySession, Lookup, MemoryStore, OnStoreError,
@@ -40,6 +41,7 @@ fn every_type_can_be_shared_between_tasks() {
     #[cfg(feature = "redis")]
     shared::<RedisStore>();
     shared::<Record>();
+    shared::<Loaded>();
     shared::<Changes>();
     shared::<Change>();
     copied::<SessionId>();

@@ -75,21 +75,18 @@ impl State {
         self.pending_replacements.retain(|pending| *pending != done);
     }
 
-    /// The session that was to be replaced has been logged out meanwhile. So the new one must not live: whether it does,
-    /// and has to be deleted.
-    pub(crate) fn replaced_nothing(&mut self, void: Replacement) -> bool {
+    /// The session that was to be replaced has been logged out meanwhile. So the new one must not live: it is to be
+    /// deleted.
+    pub(crate) fn replaced_nothing(&mut self, void: Replacement) {
         let new = void.new;
         (self.pending_replacements).retain(|pending| pending.new != new);
-        match self.case {
-            Case::Live { id, .. } if id == new => {
-                self.data = Data::default();
-                self.leave_cookie_alone();
-                let (id, is_told) = (void.old, false);
-                self.case = Case::Gone { id, is_told };
-                true
-            }
-            // The handler has destroyed it, and so it is deleted anyway.
-            _ => false,
+        // Else the handler has destroyed it, and it is deleted anyway.
+        if matches!(self.case, Case::Live { id, .. } if id == new) {
+            self.data = Data::default();
+            self.leave_cookie_alone();
+            let (id, is_told) = (void.old, false);
+            self.case = Case::Gone { id, is_told };
+            self.destroyed(new, false);
         }
     }
 }

@@ -459,10 +459,10 @@ fn a_login_whose_session_has_gone_is_an_error_until_somebody_is_told() {
     state.end(&kept());
     let void = state.pending_replacements();
     assert!(matches!(void[..], [it] if it.old == old && it.live));
-    for void in void {
-        assert!(state.replaced_nothing(void), "the new one is to be deleted");
-    }
+    let new = void.iter().map(|it| it.new).collect::<Vec<_>>();
+    void.into_iter().for_each(|it| state.replaced_nothing(it));
+    assert_eq!(state.pending_deletes(), new);
+    assert_eq!(replaced(&state), []);
     assert!(state.lost_login().is_some() && state.data.is_empty());
     assert_eq!(state.saved_id(), None);
-    assert!(!state.is_pending());
 }

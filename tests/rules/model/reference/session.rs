@@ -6,7 +6,7 @@ use super::*;
 const MOST_IDS: usize = 16;
 
 impl Session {
-    pub(super) fn new(any_cookie: bool) -> Self {
+    pub(super) fn new(any_cookie: bool, ids: &[usize]) -> Self {
         let lookup = if any_cookie {
             Lookup::NotFound
         } else {
@@ -17,7 +17,9 @@ impl Session {
             any_cookie,
             unknown: any_cookie,
             ended: false,
-            untrusted: Vec::new(),
+            presented: ids.iter().copied().take(MOST_IDS).collect(),
+            untrusted: None,
+            replaced: None,
             missed_change: false,
             missed_destroy: false,
             head_out: false,
@@ -27,7 +29,9 @@ impl Session {
             next: None,
             saved: None,
             doomed: Vec::new(),
+            replacements: Vec::new(),
             gone: false,
+            untold: false,
             base: Fields::new(),
             base_idle: None,
             in_flight: Changes::default(),
@@ -43,30 +47,40 @@ impl Session {
     /// Rules 4 and 5: just one live session counts, and only that is refreshed.
     pub(super) fn find(&mut self, world: &mut World, ids: &[usize]) -> Outcome<()> {
         let (mut live, mut found) = (Vec::new(), None);
+        self.replaced = None;
         let too_many = ids.len() > MOST_IDS;
         match ids {
             [] => return Ok(()),
             [id] => {
-                found = world.load(*id, true)?;
+                let loaded = world.load(*id, true)?;
+                if let Loaded::Replaced = loaded {
+                    self.replaced = Some(*id);
+                }
+                found = loaded.found();
                 live.push(*id);
             }
             _ if too_many => {}
             several => {
                 let loaded: Vec<_> = several.iter().map(|id| world.load(*id, false)).collect();
                 for (id, loaded) in several.iter().zip(loaded) {
-                    live.extend(loaded?.map(|_| *id));
+                    match loaded? {
+                        Loaded::Found(..) => live.push(*id),
+                        Loaded::Replaced => self.replaced = Some(*id),
+                        Loaded::NotFound => {}
+                    }
+                }
+                if !live.is_empty() {
+                    self.replaced = None;
                 }
                 if let [id] = live[..] {
-                    found = world.load(id, true)?;
+                    found = world.load(id, true)?.found();
                 }
             }
         }
         self.next = None;
         self.lookup = Lookup::NotFound;
-        if live.len() > 1 || too_many {
-            self.untrusted = ids.iter().copied().take(MOST_IDS).collect();
-        }
-        self.unknown = found.is_none() && self.untrusted.is_empty();
+        self.untrusted = (live.len() > 1 || too_many).then(|| live.clone());
+        self.unknown = found.is_none() && self.untrusted.is_none() && self.replaced.is_none();
         if let Some((stored, left, refreshed)) = found {
             self.lookup = Lookup::Found;
             (self.held, self.current) = (Some(live[0]), Some(live[0]));
@@ -94,7 +108,12 @@ impl Session {
             Op::IsEmpty => return Ok(Said::Truth(seen.is_empty())),
             Op::Entries => return Ok(Said::Entries(seen)),
             Op::Lookup => return Ok(Said::Lookup(self.lookup)),
-            Op::Id if seen.is_empty() || self.is_gone() || self.lookup == Lookup::Unavailable => {
+            Op::Id
+                if seen.is_empty()
+                    || self.is_gone()
+                    || self.replaced.is_some()
+                    || self.lookup == Lookup::Unavailable =>
+            {
                 return Ok(Said::Session(None));
             }
             Op::Id => {
@@ -126,11 +145,20 @@ impl Session {
                 if self.settled().is_some() && self.next.is_none() {
                     self.next = Some(world.fresh());
                 }
+                self.replaced = None;
                 Ok(Said::Done)
             }
             Op::Destroy => {
-                self.doomed.extend(self.current.take());
-                self.doomed.append(&mut self.untrusted);
+                if let Some(current) = self.current.take() {
+                    self.doom(current, true);
+                }
+                if let Some(live) = self.untrusted.take() {
+                    self.doom_presented(&live);
+                }
+                if let Some(id) = self.replaced.take() {
+                    self.doom_presented(&[]);
+                    self.doom(id, false);
+                }
                 self.ended |= self.any_cookie;
                 if self.lookup != Lookup::Unavailable {
                     (self.missed_change, self.missed_destroy) = (false, false);
@@ -139,7 +167,7 @@ impl Session {
                     write.destroyed = true;
                 }
                 self.next = None;
-                self.gone = false;
+                (self.gone, self.untold) = (false, false);
                 self.forget();
                 Ok(Said::Done)
             }
@@ -252,13 +280,14 @@ impl Session {
             return Ok(());
         };
         match world.load(id, false)? {
-            Some((stored, ..)) => {
+            Loaded::Found(stored, ..) => {
                 (self.base, self.base_idle) = (stored.fields, stored.idle);
                 self.is_certain();
             }
-            None => {
+            lost @ (Loaded::NotFound | Loaded::Replaced) => {
+                self.replaced = matches!(lost, Loaded::Replaced).then_some(id);
                 self.lookup = Lookup::NotFound;
-                self.gone = true;
+                (self.gone, self.untold) = (true, false);
                 (self.current, self.next, self.held) = (None, None, None);
                 self.forget();
             }
@@ -275,12 +304,39 @@ impl Session {
     pub(super) fn refusal(&self) -> Option<ErrorKind> {
         let unavailable = self.lookup == Lookup::Unavailable && self.is_changed();
         let refused = unavailable || self.missed_change || self.missed_destroy;
-        refused.then_some(ErrorKind::Unavailable)
+        let refusal = refused.then_some(ErrorKind::Unavailable);
+        refusal.or(self.untold.then_some(ErrorKind::Gone))
+    }
+
+    /// The handler is told of an error.
+    pub(super) fn tell(&mut self, kind: ErrorKind) {
+        self.untold &= kind != ErrorKind::Gone;
+    }
+
+    /// Rule 5: what a late request merely writes is gone. Whether there is something.
+    pub(super) fn drop_late(&mut self) -> bool {
+        let is_late = self.replaced.is_some() && !self.seen().is_empty();
+        if is_late {
+            self.forget();
+        }
+        is_late
+    }
+
+    fn doom(&mut self, id: usize, live: bool) {
+        if self.doomed.iter().all(|(doomed, _)| *doomed != id) {
+            self.doomed.push((id, live));
+        }
+    }
+
+    fn doom_presented(&mut self, live: &[usize]) {
+        for id in self.presented.clone() {
+            self.doom(id, live.contains(&id));
+        }
     }
 
     pub(super) fn is_pending(&self) -> bool {
         let changed = match self.current {
-            _ if self.lookup == Lookup::Unavailable => false,
+            _ if self.lookup == Lookup::Unavailable || self.replaced.is_some() => false,
             None => !self.seen().is_empty(),
             Some(_) if self.gone => false,
             Some(_) => {
@@ -288,12 +344,12 @@ impl Session {
                 !self.changes.fields.is_empty() || idle || self.next.is_some()
             }
         };
-        changed || !self.doomed.is_empty()
+        changed || !self.doomed.is_empty() || !self.replacements.is_empty()
     }
 
     pub(super) fn needs_cookie(&self) -> bool {
         match self.settled() {
-            None => !self.seen().is_empty(),
+            None => !self.seen().is_empty() && self.replaced.is_none(),
             Some(_) => self.next.is_some(),
         }
     }
@@ -307,6 +363,7 @@ impl Session {
         };
         let write = match (self.current, next) {
             _ if self.is_gone() || self.lookup == Lookup::Unavailable => None,
+            _ if self.replaced.is_some() => None,
             (None, _) if seen.is_empty() => None,
             (None, next) => {
                 let set = seen
@@ -353,27 +410,65 @@ impl Session {
     ) -> Outcome<Written> {
         // First: where a new session cannot be made, the one that it is to replace stays.
         let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write))?;
-        if save {
+        let replaced = self.do_replacements(world);
+        if save && replaced.is_ok() {
             self.saved = self.current;
         }
+        let deleted = self.delete_doomed(world);
+        replaced.and(deleted)?;
+        match self.untold {
+            true => Err(ErrorKind::Gone),
+            false => Ok(written),
+        }
+    }
+
+    fn do_replacements(&mut self, world: &mut World) -> Outcome<()> {
+        let mut all = Ok(());
+        for (old, new, live) in self.replacements.clone() {
+            let outcome = world.replace(old, new, live);
+            match outcome {
+                Ok(()) => self.replacements.retain(|(done, ..)| *done != old),
+                Err(ErrorKind::Gone) => {
+                    self.replacements.retain(|(_, void, _)| *void != new);
+                    if self.current == Some(new) && !self.gone {
+                        self.forget();
+                        (self.next, self.held) = (None, None);
+                        (self.gone, self.untold) = (true, true);
+                        self.current = Some(old);
+                        self.doom(new, false);
+                    }
+                }
+                Err(_) => {}
+            }
+            all = match (all, outcome) {
+                (_, Err(ErrorKind::Gone)) => outcome,
+                (all, outcome) => all.and(outcome),
+            };
+        }
+        all
+    }
+
+    pub(super) fn delete_doomed(&mut self, world: &mut World) -> Outcome<()> {
         let mut deleted = Ok(());
-        for id in self.doomed.clone() {
+        for (_, live) in &mut self.doomed {
+            // It may be this that ends it, from now on.
+            *live = false;
+        }
+        for (id, _) in self.doomed.clone() {
             let outcome = world.delete(id);
             if outcome.is_ok() {
-                self.doomed.retain(|doomed| *doomed != id);
+                self.doomed.retain(|(doomed, _)| *doomed != id);
             }
             deleted = deleted.and(outcome);
         }
-        deleted.and(Ok(written))
+        deleted
     }
 
     fn end_one(&mut self, world: &mut World, write: &Write) -> Outcome<Written> {
         let written = world.perform(write);
         let id = &write.id();
         if self.under_way.take().is_some_and(|write| write.destroyed) {
-            if !self.doomed.contains(id) {
-                self.doomed.push(*id);
-            }
+            self.doom(*id, false);
             return written;
         }
         match written {
@@ -383,7 +478,14 @@ impl Session {
                 self.in_flight = Changes::default();
                 self.is_certain();
                 (self.current, self.gone) = (Some(*id), false);
-                self.doomed.append(&mut self.untrusted);
+                let live = self.untrusted.take().unwrap_or_default();
+                if let Write::Create(new, _) = write {
+                    self.doom_presented(&live);
+                    self.presented.clear();
+                    let doomed = self.doomed.drain(..);
+                    self.replacements
+                        .extend(doomed.map(|(old, live)| (old, *new, live)));
+                }
                 (self.left, self.refreshed) = (left, true);
             }
             Ok(Written::Emptied) => {
@@ -393,10 +495,12 @@ impl Session {
                 (self.current, self.next) = (None, None);
                 self.ended |= self.held.is_some();
             }
-            Ok(Written::Gone) => {
+            Ok(Written::Gone | Written::Replaced) => {
                 self.forget();
                 (self.next, self.held) = (None, None);
                 self.gone = true;
+                let renews = matches!(write, Write::Renew(..));
+                self.untold = renews && written == Ok(Written::Gone);
             }
             Err(kind) => {
                 let later = std::mem::take(&mut self.changes);

@@ -122,8 +122,11 @@ impl Inner {
     /// Puts a session that was created in the place of those that the request presented, all at once.
     async fn replace_pending(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
         let pending = self.state().pending_replacements();
-        if let [only] = pending[..] {
-            return self.replace(only, deadline).await;
+        match pending[..] {
+            [] => return Ok(()),
+            // Nearly always: that needs no task.
+            [only] => return self.replace(only, deadline).await,
+            _ => {}
         }
         let mut replacements = JoinSet::new();
         for replacement in pending {

@@ -418,8 +418,10 @@ impl SessionStore for Broken {
                 Ok(written)
             }
             Fault::SkipsEmptyUpdates if changes.is_empty() => {
-                let found = self.peek(key, context).await?;
-                Ok(found.map_or(Written::Gone, |it| Written::Kept(it.time_to_live)))
+                match self.peek(key, context).await? {
+                    Some(found) => Ok(Written::Kept(found.time_to_live)),
+                    None => store.update(key, changes, context).await,
+                }
             }
             Fault::TakesOwnTimeoutOnlyOnce => {
                 store.update(key, &only_fields(changes), context).await

@@ -291,6 +291,9 @@ impl Session {
     /// Call it at every login and every other change of rights, or whoever planted the old id shares the session
     /// (OWASP: session fixation). On a new session it does nothing: that gets a new id anyway.
     ///
+    /// Where the session was logged out while the request ran, the response becomes a 503 without a cookie. Where another
+    /// request has given it a new id, the response goes out as it is: the browser has the cookie of that request.
+    ///
     #[doc = example!(
         "session.renew();"
         "session.insert(\"user\", \"abdullah\")?;"
@@ -300,6 +303,9 @@ impl Session {
     }
 
     /// Deletes the session and clears the cookie. An `insert` after it starts a new session with a new id.
+    ///
+    /// Where another request has given the session a new id meanwhile, it is ended all the same, unless an `insert`
+    /// follows.
     ///
     #[doc = example!(
         "session.insert(\"user\", \"abdullah\")?;"
@@ -337,7 +343,8 @@ impl Session {
     )]
     /// # Errors
     ///
-    /// [`ErrorKind::Gone`] where the session went away meanwhile, and nothing was written;
+    /// [`ErrorKind::Gone`] where the session went away meanwhile, or had a new id before the request began, and nothing
+    /// was written;
     /// [`ErrorKind::ResponseStarted`]; [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed.
     pub async fn save(&self) -> Result<(), Error> {
         let saved = self.write_now().await;

@@ -85,29 +85,25 @@ mod tests {
 
     use super::*;
 
-    /// Goes on as often as it is told to; counts its steps, of which there are three.
-    fn steps(goes_on: Arc<Notify>, done: Arc<AtomicUsize>) -> impl Future<Output = &'static str> {
-        async move {
-            for _ in 0..2 {
-                done.fetch_add(1, Ordering::SeqCst);
-                goes_on.notified().await;
-            }
+    /// Three steps, between which it waits to be told to go on. It counts those that are done.
+    async fn steps(goes_on: Arc<Notify>, done: Arc<AtomicUsize>) -> &'static str {
+        for _ in 0..2 {
             done.fetch_add(1, Ordering::SeqCst);
-            "ended"
+            goes_on.notified().await;
         }
+        done.fetch_add(1, Ordering::SeqCst);
+        "ended"
     }
 
-    fn scene() -> (
-        Arc<Notify>,
-        Arc<AtomicUsize>,
-        Pin<Box<Detached<&'static str>>>,
-    ) {
+    type Pinned = Pin<Box<Detached<&'static str>>>;
+
+    fn scene() -> (Arc<Notify>, Arc<AtomicUsize>, Pinned) {
         let (goes_on, done) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let detached = Box::pin(Detached::new(steps(goes_on.clone(), done.clone())));
         (goes_on, done, detached)
     }
 
-    async fn poll_once<T: Send>(detached: &mut Pin<Box<Detached<T>>>) -> bool {
+    async fn poll_once(detached: &mut Pinned) -> bool {
         std::future::poll_fn(|cx| Poll::Ready(detached.as_mut().poll(cx).is_ready())).await
     }
 

@@ -136,7 +136,8 @@ impl Inner {
         }
         let mut all = Ok(());
         while let Some(replaced) = replacements.join_next().await {
-            all = match (all, replaced.map_err(Error::unavailable).flatten()) {
+            let replaced = replaced.unwrap_or_else(|stopped| Err(Error::unavailable(stopped)));
+            all = match (all, replaced) {
                 // That the client is logged out says more than that the store failed.
                 (_, Err(error)) if error.kind() == ErrorKind::Gone => Err(error),
                 (all, replaced) => all.and(replaced),

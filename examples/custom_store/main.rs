@@ -83,7 +83,7 @@ impl SessionStore for FileStore {
     async fn delete(&self, key: Key, by: Context) -> Result<(), Error> {
         let folder = self.0.lock().await;
         let mut key = key;
-        for _ in 0..MOST_REPLACEMENTS {
+        for _ in 0..=MOST_REPLACEMENTS {
             // A file that cannot be read is no record, and goes as well.
             let Ok(Some(Entry::Replaced(new, _))) = folder.read(key, by) else {
                 return folder.remove(key);

@@ -20,15 +20,15 @@ pub(crate) struct Detached<T: Send + 'static> {
     /// There until its end.
     future: Option<Running<T>>,
     /// Where the task is spawned: the last owner may be dropped outside of the runtime.
-    runtime: Option<Handle>,
+    runtime: Handle,
 }
 
 impl<T: Send> Detached<T> {
-    /// Begins with the first poll, or when it is dropped.
+    /// Begins with the first poll, or when it is dropped. Panics outside of a runtime, as `tokio::spawn` does.
     pub(crate) fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
         Self {
             future: Some(Box::pin(future)),
-            runtime: Handle::try_current().ok(),
+            runtime: Handle::current(),
         }
     }
 }
@@ -53,8 +53,9 @@ impl<T: Send> Future for Detached<T> {
 
 impl<T: Send> Drop for Detached<T> {
     fn drop(&mut self) {
-        if let (Some(future), Some(runtime)) = (self.future.take(), &self.runtime) {
-            runtime.spawn(future);
+        if let Some(future) = self.future.take() {
+            // Where the runtime has ended, so does the future.
+            self.runtime.spawn(future);
         }
     }
 }
@@ -156,15 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn dropped_where_there_is_no_runtime_it_does_not_panic() {
-        let (_, done, detached) = scene();
-        drop(detached);
-        assert_eq!(done.load(Ordering::SeqCst), 0);
-        // Also where there was one.
+    fn dropped_when_the_runtime_has_ended_it_does_not_panic() {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let detached = runtime.map(|runtime| runtime.block_on(async { scene() }));
-        assert!(detached.is_ok());
-        drop(detached);
+        let made = runtime.map(|runtime| runtime.block_on(async { scene() }));
+        let dropped = made.map(|(_, done, detached)| {
+            drop(detached);
+            done.load(Ordering::SeqCst)
+        });
+        assert!(matches!(dropped, Ok(0)));
     }
 
     #[tokio::test]

@@ -47,8 +47,9 @@ where
     macro_rules! check {
         ($($group:ident { $($rule:ident,)* })*) => {$($(
             let subject = Subject::new(make().await);
-            // Boxed: together they would need more stack than a thread of a test has.
-            if let Err(how) = Box::pin($group::$rule(&subject)).await {
+            // Boxed, and made in a function of its own: together they would need more stack than a thread of a test has.
+            let checked = || Box::pin($group::$rule(&subject));
+            if let Err(how) = checked().await {
                 broken.push(format!("{}\n{how}\n", stringify!($rule)));
             }
         )*)*};

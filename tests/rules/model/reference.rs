@@ -443,3 +443,4 @@ fn both(first: Changes, later: Changes) -> Changes {
 
 mod request;
 mod session;
+mod write;

@@ -52,7 +52,8 @@ pub enum ErrorKind {
     Overflow,
     /// The session would be larger than `max_session_bytes`.
     TooLarge,
-    /// The session went away while the request ran: logged out, renewed or expired elsewhere. Nothing was written.
+    /// The session went away while the request ran: logged out, renewed or expired elsewhere. Nothing was written. Where
+    /// the layer answers so, it is a 503: the request was a login whose session was logged out.
     Gone,
     /// `save` had to create or renew the session after the response head, and with it the cookie, was out.
     ResponseStarted,

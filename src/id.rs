@@ -117,9 +117,17 @@ impl std::error::Error for ParseSessionIdError {}
 pub struct SessionKey(Uuid);
 
 impl SessionKey {
-    /// Reads what `Display` shows.
-    #[cfg(feature = "near-cache")]
-    pub(crate) fn from_text(bytes: &[u8]) -> Option<Self> {
+    /// Reads what `Display` shows: for a store that keeps a key as a value.
+    ///
+    /// ```
+    /// use tower_redis_session::{SessionId, store::SessionKey};
+    ///
+    /// let key = SessionId::random().key();
+    /// assert_eq!(SessionKey::from_text(key.to_string().as_bytes()), Some(key));
+    /// assert_eq!(SessionKey::from_text(b"another program's"), None);
+    /// ```
+    #[must_use]
+    pub fn from_text(bytes: &[u8]) -> Option<Self> {
         SessionId::from_canonical(bytes).map(|id| id.key())
     }
 

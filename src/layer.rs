@@ -318,7 +318,7 @@ impl SessionLayerBuilder {
     ///
     /// With `true`, a request that was sent before a login and is answered after it clears the cookie that the login has
     /// just set, and logs the user out. So this is for apps whose pages send one request at a time. A logout clears the
-    /// cookie in any case.
+    /// cookie in any case. A request that comes with an id which a login has just replaced clears nothing.
     ///
     #[doc = example!(".clear_unknown(true)")]
     pub fn clear_unknown(mut self, clear: bool) -> Self {

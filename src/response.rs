@@ -8,7 +8,7 @@ use http::{
 
 use crate::{
     config::Config,
-    error::Error,
+    error::{Error, ErrorKind},
     session::{CookieAction, Session},
 };
 
@@ -65,12 +65,12 @@ fn tell(headers: &mut HeaderMap, action: CookieAction, is_used: bool, config: &C
     }
 }
 
-/// The response to an error: 503 with `Retry-After` where the store is to blame and trying again may help, else 500. Outer
-/// layers find the error in its extensions.
+/// The response to an error: 503 with `Retry-After` where trying again may help, because the store is to blame or the
+/// session was logged out while the request ran; else 500. Outer layers find the error in its extensions.
 pub(crate) fn failed<B: Default>(error: Error) -> Response<B> {
     let mut response = Response::new(B::default());
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    if error.is_unavailable() {
+    if error.is_unavailable() || error.kind() == ErrorKind::Gone {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         (response.headers_mut()).insert(header::RETRY_AFTER, RETRY_AFTER);
     }

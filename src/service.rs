@@ -89,12 +89,13 @@ where
         }
         let at_once = match &presented {
             Presented::Nothing | Presented::Malformed => {
-                Some(Session::new(self.shared.clone(), &presented))
+                Some(Session::new(self.shared.clone(), presented.clone()))
             }
             Presented::One(id) => {
                 let known = self.shared.store.known(id.key(), config.expiry);
                 known.map(|record| {
-                    Session::found(self.shared.clone(), &presented, Found::One(*id, record))
+                    let found = Found::One(*id, record);
+                    Session::found(self.shared.clone(), presented.clone(), found)
                 })
             }
             Presented::Several(_) | Presented::TooMany(_) => None,

@@ -15,11 +15,12 @@ use crate::{
     config::Config,
     error::{Error, ErrorKind},
     id::SessionId,
-    store::{ErasedStore, Events, Written},
+    store::{ErasedStore, Events, Written, session_is_gone},
     value,
 };
 
 mod data;
+mod detached;
 mod lazy;
 mod lookup;
 mod request;
@@ -31,7 +32,7 @@ pub(crate) use lookup::{Find, Found, find};
 pub(crate) use request::Ending;
 pub(crate) use state::CookieAction;
 pub use state::Lookup;
-use state::{State, gone};
+use state::State;
 use write::{Purpose, in_runtime};
 pub(crate) use write::{Writing, in_time, outcome, timed_out};
 
@@ -290,6 +291,9 @@ impl Session {
     /// Call it at every login and every other change of rights, or whoever planted the old id shares the session
     /// (OWASP: session fixation). On a new session it does nothing: that gets a new id anyway.
     ///
+    /// Where the session was logged out while the request ran, the response becomes a 503 without a cookie. Where another
+    /// request has given it a new id, the response goes out as it is: the browser has the cookie of that request.
+    ///
     #[doc = example!(
         "session.renew();"
         "session.insert(\"user\", \"abdullah\")?;"
@@ -299,6 +303,9 @@ impl Session {
     }
 
     /// Deletes the session and clears the cookie. An `insert` after it starts a new session with a new id.
+    ///
+    /// Where another request has given the session a new id meanwhile, it is ended all the same, unless an `insert`
+    /// follows.
     ///
     #[doc = example!(
         "session.insert(\"user\", \"abdullah\")?;"
@@ -336,22 +343,39 @@ impl Session {
     )]
     /// # Errors
     ///
-    /// [`ErrorKind::Gone`] where the session went away meanwhile, and nothing was written;
+    /// [`ErrorKind::Gone`] where the session went away meanwhile, or had a new id before the request began, and nothing
+    /// was written;
     /// [`ErrorKind::ResponseStarted`]; [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed.
     pub async fn save(&self) -> Result<(), Error> {
-        {
-            let state = self.inner.state();
+        let saved = self.write_now().await;
+        if matches!(&saved, Err(error) if error.kind() == ErrorKind::Gone) {
+            self.inner.state().gone_is_told();
+        }
+        saved
+    }
+
+    async fn write_now(&self) -> Result<(), Error> {
+        let late = {
+            let mut state = self.inner.state();
             if !state.must_delete() {
                 state.may_save()?;
             }
-            if !state.is_pending() {
+            let late = state.drop_late_changes();
+            if late.is_none() && !state.is_pending() {
                 return Ok(());
             }
+            late
+        };
+        if let Some(replaced) = late {
+            self.inner.shared.events.gone(replaced);
+            return Err(session_is_gone());
         }
         in_runtime()?;
-        let writing = self.inner.write(Purpose::Save);
+        // In a task of its own: it must go on where the caller polls something else meanwhile, such as another `save`,
+        // which waits for this one.
+        let writing = tokio::spawn(self.inner.write(Purpose::Save));
         match outcome(writing.await, &self.inner.shared)? {
-            Some(Written::Gone) => Err(gone()),
+            Some(Written::Gone | Written::Replaced) => Err(session_is_gone()),
             Some(Written::Kept(_) | Written::Emptied) | None => Ok(()),
         }
     }

@@ -101,6 +101,41 @@ impl Record {
     }
 }
 
+/// How long a replacement record is kept: from then on the old key is unknown. Far longer than a request that was sent
+/// with the old id can still be on its way.
+pub const REPLACED_FOR: Duration = Duration::from_secs(60);
+
+/// What a load found.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_redis_session::store::{Fields, Loaded, Record};
+///
+/// let record = Record::new(Fields::new(), Duration::from_secs(900));
+/// assert!(Loaded::Found(record).found().is_some());
+/// assert!(Loaded::Replaced.found().is_none());
+/// ```
+#[derive(Clone, Debug)]
+pub enum Loaded {
+    /// A live session.
+    Found(Record),
+    /// No session.
+    NotFound,
+    /// No session, but a replacement record: a moment ago, a request gave this session another key.
+    Replaced,
+}
+
+impl Loaded {
+    /// The live session, if that is what was found.
+    #[must_use]
+    pub fn found(self) -> Option<Record> {
+        match self {
+            Self::Found(record) => Some(record),
+            Self::NotFound | Self::Replaced => None,
+        }
+    }
+}
+
 /// How a write ended.
 ///
 /// ```
@@ -127,6 +162,9 @@ pub enum Written {
     Emptied,
     /// There is no such session any more; nothing was written.
     Gone,
+    /// The session has got another key meanwhile, so there is a replacement record, or it is getting one from another
+    /// renewal at this moment; nothing was written.
+    Replaced,
 }
 
 /// What a backend implements. Each operation is one atomic step: done as a whole or not at all, also where its future is
@@ -136,7 +174,10 @@ pub enum Written {
 ///   [`Changes::apply`] and [`Expiry`] say what becomes of them.
 /// - Only `create`, and `renew` for its new key, make a session where there was none. A session whose end has come is
 ///   not there, whether or not it has been freed.
-/// - No session is stored without an end.
+/// - No session is stored without an end, and no replacement record either.
+/// - A replacement record is left where a session gets another key: it says for [`REPLACED_FOR`] which key took the
+///   place of the old one. To every operation it is no session, and none but `delete` follows it. So a late request with
+///   the old key gets nothing of the session, but is told from one with a key that was never known.
 /// - What was reported as failed does not happen later, see [`Context::deadline`]. An operation has failed where it
 ///   answers an error, and where the layer drops its future.
 ///
@@ -146,7 +187,7 @@ pub enum Written {
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use tower_redis_session::{Error, MemoryStore};
-/// use tower_redis_session::store::{Changes, Context, Record, SessionKey, SessionStore, Written};
+/// use tower_redis_session::store::{Changes, Context, Loaded, SessionKey, SessionStore, Written};
 ///
 /// /// Counts the operations.
 /// #[derive(Default)]
@@ -160,7 +201,7 @@ pub enum Written {
 /// }
 ///
 /// impl SessionStore for Counting {
-///     async fn load(&self, key: SessionKey, refresh: bool, context: Context) -> Result<Option<Record>, Error> {
+///     async fn load(&self, key: SessionKey, refresh: bool, context: Context) -> Result<Loaded, Error> {
 ///         self.count().load(key, refresh, context).await
 ///     }
 ///     async fn create(&self, key: SessionKey, changes: &Changes, context: Context) -> Result<Written, Error> {
@@ -177,13 +218,18 @@ pub enum Written {
 ///     async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
 ///         self.count().delete(key, context).await
 ///     }
+///     async fn replace(
+///         &self, old: SessionKey, new: SessionKey, live: bool, context: Context,
+///     ) -> Result<(), Error> {
+///         self.count().replace(old, new, live, context).await
+///     }
 /// }
 /// # let _ = tower_redis_session::SessionLayer::new(Counting::default());
 /// ```
 pub trait SessionStore: Send + Sync + 'static {
     /// Reads a session. With `refresh`, and where [`Expiry::is_due`] says so, it sets the time to live anew, to
-    /// [`Expiry::time_to_live`]. `None` where there is no session, or where its absolute end has come. A session that
-    /// can be read is answered, also where its time to live cannot be set.
+    /// [`Expiry::time_to_live`]. A session whose absolute end has come is [`Loaded::NotFound`]. One that can be read is
+    /// answered, also where its time to live cannot be set.
     ///
     /// With `refresh` a store may answer from a cache. Without it the answer must be what is true now:
     /// [`Session::reload`](crate::Session::reload) and a request with several ids need this.
@@ -192,7 +238,7 @@ pub trait SessionStore: Send + Sync + 'static {
         key: SessionKey,
         refresh: bool,
         context: Context,
-    ) -> impl Future<Output = Result<Option<Record>, Error>> + Send;
+    ) -> impl Future<Output = Result<Loaded, Error>> + Send;
 
     /// What [`load`](Self::load) with `refresh` would answer, where that is a live session and known without waiting: then
     /// a request needs no future to wait for. `None`, the default, where it has to be loaded.
@@ -206,7 +252,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Among others where the key is taken: see [`key_is_taken`].
+    /// Among others where the key is taken, by a session or by a replacement record: see [`key_is_taken`].
     fn create(
         &self,
         key: SessionKey,
@@ -229,7 +275,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Written, Error>> + Send;
 
     /// Moves a session to the key `new` and changes it as `update` does; its age goes with it. `old` is then no session
-    /// any more. Any [`Written`] may be the answer.
+    /// any more: where the answer is [`Written::Kept`], it is a replacement record. Any [`Written`] may be the answer.
     ///
     /// # Errors
     ///
@@ -242,11 +288,32 @@ pub trait SessionStore: Send + Sync + 'static {
         context: Context,
     ) -> impl Future<Output = Result<Written, Error>> + Send;
 
-    /// Deletes a session. One that is not there is no error. This alone may happen after its deadline: nobody wants the
-    /// session any more.
+    /// Ends a session. One that is not there is no error. Where there is a replacement record, the session that took the
+    /// place is ended: a logout that was sent before a renewal is still a logout. That may have been replaced in its turn,
+    /// and so on, up to [`MOST_REPLACEMENTS`] times.
+    ///
+    /// This alone may happen after its deadline: nobody wants the session any more.
     fn delete(
         &self,
         key: SessionKey,
+        context: Context,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Puts `new`, a session that the request has just created, in the place of `old`, which the request presented: a
+    /// session under `old` is ended, and a replacement record says for [`REPLACED_FOR`] that `new` took its place. Where
+    /// there is a record already, that one stays as it is.
+    ///
+    /// `live`: the request has loaded a session from `old`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Gone`] where with `live` there is now neither a session nor a record under `old`: it was logged out or
+    /// has expired meanwhile. Nothing is then written. See [`session_is_gone`].
+    fn replace(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
         context: Context,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
@@ -258,6 +325,9 @@ pub trait SessionStore: Send + Sync + 'static {
     }
 }
 
+/// How many replacement records a [`delete`](SessionStore::delete) follows at most.
+pub const MOST_REPLACEMENTS: usize = 16;
+
 /// The error of a `create` or a `renew` whose new key is taken. Keys are random, so this happens only where a store has
 /// done a write that it reported as failed.
 ///
@@ -268,4 +338,16 @@ pub trait SessionStore: Send + Sync + 'static {
 #[must_use]
 pub fn key_is_taken() -> Error {
     Error::new(ErrorKind::Unavailable, "the session's new key is taken")
+}
+
+/// The error of a [`replace`](SessionStore::replace) where the session went away while the request ran.
+///
+/// ```
+/// # use tower_redis_session::{ErrorKind, store::session_is_gone};
+/// assert_eq!(session_is_gone().kind(), ErrorKind::Gone);
+/// ```
+#[must_use]
+pub fn session_is_gone() -> Error {
+    let message = "the session went away while the request ran";
+    Error::new(ErrorKind::Gone, message)
 }

@@ -8,6 +8,7 @@ use crate::store::SessionStore;
 mod fields;
 mod parallel;
 mod renewals;
+mod replacements;
 mod subject;
 mod times;
 
@@ -27,7 +28,8 @@ mod times;
 ///
 /// Call it in a runtime of several threads, as `#[tokio::test(flavor = "multi_thread")]` makes: some of the rules are about
 /// requests that run at the same moment. It takes a few seconds, most of which it waits for sessions to end. A store that
-/// uses tokio's clock can be checked with a paused clock, which takes no time.
+/// uses tokio's clock can be checked with a paused clock, which takes no time. Only then it is checked, too, that
+/// replacement records end after their minute.
 ///
 /// A store that serves sessions from a cache refreshes less often than it is told to, and so breaks rules about times.
 /// Check it without its cache.
@@ -45,8 +47,9 @@ where
     macro_rules! check {
         ($($group:ident { $($rule:ident,)* })*) => {$($(
             let subject = Subject::new(make().await);
-            // Boxed: together they would need more stack than a thread of a test has.
-            if let Err(how) = Box::pin($group::$rule(&subject)).await {
+            // Boxed, and made in a function of its own: together they would need more stack than a thread of a test has.
+            let checked = || Box::pin($group::$rule(&subject));
+            if let Err(how) = checked().await {
                 broken.push(format!("{}\n{how}\n", stringify!($rule)));
             }
         )*)*};
@@ -85,15 +88,25 @@ where
             a_renewal_with_an_impossible_increment_changes_nothing,
             a_renewal_can_remove_the_last_field,
         }
+        replacements {
+            a_renewal_leaves_a_replacement_record,
+            a_deletion_follows_replacement_records,
+            a_replacement_takes_the_place_of_a_session,
+            a_replacement_takes_the_place_of_an_unknown_key,
+            a_replacement_record_is_not_replaced,
+            a_session_that_has_ended_is_not_replaced,
+            a_replacement_record_ends,
+        }
         parallel {
             parallel_updates_are_all_kept,
             parallel_increments_all_count,
             parallel_creations_of_one_key_make_one_session,
             parallel_renewals_make_one_session,
-            an_update_beside_a_renewal_is_kept_or_gone,
+            an_update_beside_a_renewal_is_kept_or_replaced,
+            a_replacement_beside_a_renewal_leaves_one_record,
             an_update_beside_a_deletion_revives_nothing,
             an_update_beside_the_removal_of_the_last_field_revives_nothing,
-            a_renewal_beside_a_deletion_leaves_at_most_one_session,
+            a_renewal_beside_a_deletion_leaves_no_session,
             a_load_beside_a_write_undoes_nothing,
             a_dropped_update_is_done_or_not,
             what_was_reported_as_failed_does_not_happen_later,

@@ -9,9 +9,11 @@
 use std::{fs, io, path::PathBuf, time::Duration, time::SystemTime};
 
 use axum::{Router, routing::get};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tower_redis_session::store::{
-    Changes, Context, Record, SessionKey as Key, SessionStore, Stored, Written, key_is_taken,
+    Changes, Context, Loaded, MOST_REPLACEMENTS, REPLACED_FOR, SessionKey as Key, SessionStore,
+    Stored, Written, key_is_taken, session_is_gone,
 };
 use tower_redis_session::{Error, Session, SessionLayer};
 
@@ -35,82 +37,127 @@ impl FileStore {
     }
 }
 
+/// What a file holds.
+#[derive(Serialize, Deserialize)]
+enum Entry {
+    Session(Stored),
+    /// A replacement record: the key that took the place, and when the record ends.
+    Replaced(String, Duration),
+}
+
 type Answer = Result<Written, Error>;
 
 impl SessionStore for FileStore {
-    async fn load(&self, key: Key, refresh: bool, by: Context) -> Result<Option<Record>, Error> {
+    async fn load(&self, key: Key, refresh: bool, by: Context) -> Result<Loaded, Error> {
         let folder = self.0.lock().await;
-        let Some(mut stored) = folder.read(key, by)? else {
-            return Ok(None);
+        let mut stored = match folder.read(key, by)? {
+            None => return Ok(Loaded::NotFound),
+            Some(Entry::Replaced(..)) => return Ok(Loaded::Replaced),
+            Some(Entry::Session(stored)) => stored,
         };
         let as_it_is = stored.load(false, by.expiry, now());
         let record = stored.load(refresh, by.expiry, now());
         // A session that can be read is answered, also where the disk is full.
-        let kept = !record.refreshed || folder.write(key, &stored).is_ok();
-        Ok(Some(if kept { record } else { as_it_is }))
+        let kept = !record.refreshed || folder.write(key, &Entry::Session(stored)).is_ok();
+        Ok(Loaded::Found(if kept { record } else { as_it_is }))
     }
 
     async fn create(&self, key: Key, changes: &Changes, by: Context) -> Answer {
-        self.0.lock().await.change(None, key, changes, by)
+        let new = Stored::new(now());
+        self.0.lock().await.change(new, None, key, changes, by)
     }
 
     async fn update(&self, key: Key, changes: &Changes, by: Context) -> Answer {
-        self.0.lock().await.change(Some(key), key, changes, by)
+        self.renew(key, key, changes, by).await
     }
 
     async fn renew(&self, old: Key, new: Key, changes: &Changes, by: Context) -> Answer {
-        self.0.lock().await.change(Some(old), new, changes, by)
+        let folder = self.0.lock().await;
+        match folder.read(old, by)? {
+            None => Ok(Written::Gone),
+            Some(Entry::Replaced(..)) => Ok(Written::Replaced),
+            Some(Entry::Session(stored)) => folder.change(stored, Some(old), new, changes, by),
+        }
     }
 
-    async fn delete(&self, key: Key, _: Context) -> Result<(), Error> {
-        self.0.lock().await.remove(key)
+    async fn delete(&self, key: Key, by: Context) -> Result<(), Error> {
+        let folder = self.0.lock().await;
+        let mut key = key;
+        for _ in 0..=MOST_REPLACEMENTS {
+            // A file that cannot be read is no record, and goes as well.
+            let Ok(Some(Entry::Replaced(new, _))) = folder.read(key, by) else {
+                return folder.remove(key);
+            };
+            key = Key::from_text(new.as_bytes()).ok_or_else(not_a_key)?;
+        }
+        Ok(())
+    }
+
+    async fn replace(&self, old: Key, new: Key, live: bool, by: Context) -> Result<(), Error> {
+        let folder = self.0.lock().await;
+        match folder.read(old, by)? {
+            Some(Entry::Replaced(..)) => Ok(()),
+            None if live => Err(session_is_gone()),
+            Some(Entry::Session(_)) | None => folder.replaced(old, new),
+        }
     }
 }
 
 impl Folder {
-    /// A live session. A file that cannot be read as one is an error, and left alone.
-    fn read(&self, key: Key, by: Context) -> Result<Option<Stored>, Error> {
+    /// What there is, unless it has ended. A file that cannot be read is an error, and left alone.
+    fn read(&self, key: Key, by: Context) -> Result<Option<Entry>, Error> {
         let json = match fs::read(self.0.join(key.to_string())) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             json => json.map_err(Error::unavailable)?,
         };
-        let stored: Stored = serde_json::from_slice(&json).map_err(Error::unavailable)?;
-        if stored.is_over(by.expiry, now()) {
+        let entry: Entry = serde_json::from_slice(&json).map_err(Error::unavailable)?;
+        let is_over = match &entry {
+            Entry::Session(stored) => stored.is_over(by.expiry, now()),
+            Entry::Replaced(_, end) => *end <= now(),
+        };
+        if is_over {
             return self.remove(key).map(|()| None);
         }
-        Ok(Some(stored))
+        Ok(Some(entry))
     }
 
-    /// Changes the session `old`, or a new one, which is then under the key `new`.
-    fn change(&self, old: Option<Key>, new: Key, changes: &Changes, by: Context) -> Answer {
-        let mut stored = match old {
-            None => Stored::new(now()),
-            Some(old) => match self.read(old, by)? {
-                Some(stored) => stored,
-                None => return Ok(Written::Gone),
-            },
-        };
+    /// Changes a session, which is then under the key `new`. Before, it was under `old`, or is a new one.
+    fn change(
+        &self,
+        mut stored: Stored,
+        old: Option<Key>,
+        new: Key,
+        changes: &Changes,
+        by: Context,
+    ) -> Answer {
         if old != Some(new) && self.read(new, by)?.is_some() {
             return Err(key_is_taken());
         }
         let written = stored.change(changes, by.expiry, now())?;
-        let lives = matches!(written, Written::Kept(_));
-        if lives {
-            self.write(new, &stored)?;
-        }
-        // A crash before this leaves the old key, which the client has, and a new one, which nobody knows.
-        if let Some(old) = old.filter(|old| !lives || *old != new)
-            && let Err(error) = self.remove(old)
-        {
-            self.remove(new)?;
-            return Err(error);
+        if let Written::Kept(_) = written {
+            self.write(new, &Entry::Session(stored))?;
+            // A crash before this leaves the old key, which the client has, and a new one, which nobody knows.
+            if let Some(old) = old.filter(|old| *old != new)
+                && let Err(error) = self.replaced(old, new)
+            {
+                self.remove(new)?;
+                return Err(error);
+            }
+        } else if let Some(old) = old {
+            self.remove(old)?;
         }
         Ok(written)
     }
 
+    /// Leaves a replacement record in the place of what is under `old`.
+    fn replaced(&self, old: Key, new: Key) -> Result<(), Error> {
+        let record = Entry::Replaced(new.to_string(), now() + REPLACED_FOR);
+        self.write(old, &record)
+    }
+
     /// A crash leaves the file as it was or as it is to be: only what is complete gets its name.
-    fn write(&self, key: Key, stored: &Stored) -> Result<(), Error> {
-        let json = serde_json::to_vec(stored).map_err(Error::unavailable)?;
+    fn write(&self, key: Key, entry: &Entry) -> Result<(), Error> {
+        let json = serde_json::to_vec(entry).map_err(Error::unavailable)?;
         let unfinished = self.0.join(format!("{key}.new"));
         fs::write(&unfinished, json)
             .and_then(|()| fs::File::open(&unfinished)?.sync_all())
@@ -124,6 +171,10 @@ impl Folder {
             _ => Ok(()),
         }
     }
+}
+
+fn not_a_key() -> Error {
+    Error::unavailable(io::Error::other("a replacement record without a key"))
 }
 
 /// Since 1970, so that it means the same after a restart.

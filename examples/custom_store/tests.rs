@@ -54,7 +54,7 @@ async fn a_file_outlives_a_restart_and_a_crash_and_a_bad_one_is_an_error() {
     let whole = fs::read(&path).expect("a file");
     fs::write(folder.join(format!("{key}.new")), &whole[..9]).expect("half a file");
     let found = store.load(key, true, context()).await.expect("an answer");
-    assert_eq!(found.expect("a session").fields[&b"a"[..]], "1");
+    assert_eq!(found.found().expect("a session").fields[&b"a"[..]], "1");
 
     let huge = String::from_utf8(whole.clone()).expect("text");
     let huge = huge.replacen("\"secs\":", "\"secs\":99999999999999999999", 1);

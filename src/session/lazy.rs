@@ -76,7 +76,7 @@ impl LazySession {
         let open = async || {
             let shared = shared.clone();
             if presented.ids().is_empty() {
-                return Ok(Session::new(shared, presented));
+                return Ok(Session::new(shared, presented.clone()));
             }
             in_runtime()?;
             let (config, presented) = (&shared.config, presented.clone());
@@ -112,7 +112,7 @@ impl LazySession {
         // A malformed cookie names no live session: the store need not be asked.
         let is_malformed = *presented == Presented::Malformed;
         (is_malformed && shared.config.clear_unknown)
-            .then(|| Session::new(shared.clone(), presented))
+            .then(|| Session::new(shared.clone(), presented.clone()))
     }
 }
 

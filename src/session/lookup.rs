@@ -14,7 +14,7 @@ use crate::{
     cookie::Presented,
     error::Error,
     id::SessionId,
-    store::{BoxFuture, Context, ErasedStore, Record},
+    store::{BoxFuture, Context, ErasedStore, Loaded, Record},
 };
 
 /// What the ids of a request led to.
@@ -22,16 +22,22 @@ use crate::{
 pub(crate) enum Found {
     /// No live session.
     Nothing,
+    /// No live session, but this one was one: a moment ago, another request gave it a new id.
+    Replaced(SessionId),
     /// Just one.
     One(SessionId, Record),
-    /// Two or more of these live, or there are more than are looked up: a sibling domain may have planted one, and nobody
-    /// can tell which.
-    Ambiguous(Vec<SessionId>),
+    /// Two or more that live, or there are more than are looked up, and then it is not known which live: a sibling domain
+    /// may have planted one, and nobody can tell which.
+    Ambiguous { live: Vec<SessionId> },
 }
 
 impl Found {
-    fn one(id: SessionId, record: Option<Record>) -> Self {
-        record.map_or(Self::Nothing, |record| Self::One(id, record))
+    fn one(id: SessionId, loaded: Loaded) -> Self {
+        match loaded {
+            Loaded::Found(record) => Self::One(id, record),
+            Loaded::NotFound => Self::Nothing,
+            Loaded::Replaced => Self::Replaced(id),
+        }
     }
 }
 
@@ -45,7 +51,7 @@ pub(crate) fn find(store: Arc<dyn ErasedStore>, presented: Presented, context: C
 
 /// Nearly every request presents one id: the load is then the only allocation.
 pub(crate) enum Find {
-    One(SessionId, BoxFuture<Option<Record>>),
+    One(SessionId, BoxFuture<Loaded>),
     Several(BoxFuture<Found>),
 }
 
@@ -56,7 +62,7 @@ impl Future for Find {
         match self.get_mut() {
             Self::One(id, load) => {
                 let loaded = load.as_mut().poll(cx);
-                loaded.map_ok(|record| Found::one(*id, record))
+                loaded.map_ok(|loaded| Found::one(*id, loaded))
             }
             Self::Several(find) => find.as_mut().poll(cx),
         }
@@ -71,22 +77,26 @@ async fn find_among(
 ) -> Result<Found, Error> {
     let ids = match presented {
         // One of those that are not looked up may live, too.
-        Presented::TooMany(ids) => return Ok(Found::Ambiguous(ids)),
+        Presented::TooMany(_) => return Ok(Found::Ambiguous { live: Vec::new() }),
         presented => presented.ids().to_vec(),
     };
     let mut loads = JoinSet::new();
-    for id in ids.iter().copied() {
+    for id in ids {
         let load = store.clone().load(id.key(), false, context);
-        let live = async move { load.await.map(|record| record.map(|_| id)) };
-        loads.spawn(live.in_current_span());
+        let found = async move { load.await.map(|loaded| Found::one(id, loaded)) };
+        loads.spawn(found.in_current_span());
     }
-    let mut live = Vec::new();
-    while let Some(loaded) = loads.join_next().await {
-        live.extend(loaded.map_err(Error::unavailable)??);
+    let (mut live, mut replaced) = (Vec::new(), None);
+    while let Some(found) = loads.join_next().await {
+        match found.map_err(Error::unavailable)?? {
+            Found::One(id, _) => live.push(id),
+            Found::Replaced(id) => replaced = Some(id),
+            Found::Nothing | Found::Ambiguous { .. } => {}
+        }
     }
     match live[..] {
-        [] => Ok(Found::Nothing),
+        [] => Ok(replaced.map_or(Found::Nothing, Found::Replaced)),
         [id] => Ok(Found::one(id, store.load(id.key(), true, context).await?)),
-        _ => Ok(Found::Ambiguous(ids)),
+        _ => Ok(Found::Ambiguous { live }),
     }
 }

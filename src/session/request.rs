@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{
     Inner, Session, Shared,
+    detached::Detached,
     lookup::Found,
     state::{CookieAction, State},
     write::{Purpose, Writing},
@@ -26,7 +27,7 @@ pub(crate) struct Ending {
 
 impl Session {
     /// The session of a request whose cookies name nothing that could be looked up.
-    pub(crate) fn new(shared: Arc<Shared>, presented: &Presented) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, presented: Presented) -> Self {
         Self::with(shared, State::new(presented))
     }
 
@@ -48,23 +49,21 @@ impl Session {
         took: Duration,
     ) -> Result<Self, Error> {
         let Shared { config, events, .. } = &*shared;
-        let mut state = State::new(&presented);
-        state.load_took = took;
         let keys = || -> Vec<SessionKey> { presented.ids().iter().map(SessionId::key).collect() };
+        match &found {
+            Ok(Found::Nothing | Found::Replaced(_)) => events.rejected(&keys()),
+            Ok(Found::Ambiguous { .. }) => events.ambiguous(&keys()),
+            Ok(Found::One(..)) | Err(_) => {}
+        }
+        let mut state = State::new(presented);
+        state.load_took = took;
         match found {
-            Ok(found) => {
-                match found {
-                    Found::Nothing => events.rejected(&keys()),
-                    Found::Ambiguous(_) => events.ambiguous(&keys()),
-                    Found::One(..) => {}
-                }
-                state.found(found);
-            }
+            Ok(found) => state.found(found),
             Err(error) => {
                 events.unavailable(&error);
                 match config.on_store_error {
                     OnStoreError::Reject => return Err(error),
-                    OnStoreError::Continue => state.unavailable(presented, error),
+                    OnStoreError::Continue => state.unavailable(error),
                 }
             }
         }
@@ -72,7 +71,7 @@ impl Session {
     }
 
     /// A session that the store knew without waiting.
-    pub(crate) fn found(shared: Arc<Shared>, presented: &Presented, found: Found) -> Self {
+    pub(crate) fn found(shared: Arc<Shared>, presented: Presented, found: Found) -> Self {
         let mut state = State::new(presented);
         state.found(found);
         Self::with(shared, state)
@@ -99,6 +98,7 @@ impl Session {
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
+        let late = state.drop_late_changes();
         // Before a cookie is only refreshed, the store is asked whether its session still lives: if it was renewed
         // meanwhile, the old id would replace the new one in the browser.
         let mut touch = !is_not_modified(status) && state.is_cookie_refresh(config.is_persistent());
@@ -110,8 +110,12 @@ impl Session {
             state.keep_cookie();
         }
         drop(state);
+        if let Some(replaced) = late {
+            // Without the lock: a subscriber may do anything.
+            self.inner.shared.events.gone(replaced);
+        }
         Ok((pending || touch).then(|| Ending {
-            writing: self.inner.write(Purpose::End { touch }),
+            writing: Detached::new(self.inner.write(Purpose::End { touch })),
             required: pending,
         }))
     }

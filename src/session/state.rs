@@ -1,16 +1,21 @@
 //! What one request knows of its session: which it is, what was changed, and what follows for store and cookie. No input
 //! or output.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
-use self::under_way::{Then, UnderWay};
+pub(crate) use self::successor::Replacement;
+use self::{
+    successor::Destroyed,
+    under_way::{Then, UnderWay},
+};
 use super::{data::Data, lookup::Found};
 use crate::{
     cookie::Presented,
-    error::{Error, ErrorKind},
-    id::SessionId,
+    error::Error,
+    id::{SessionId, SessionKey},
 };
 
+mod successor;
 mod under_way;
 
 /// What the request brought.
@@ -18,7 +23,8 @@ mod under_way;
 pub enum Lookup {
     /// No cookie of the layer's name.
     NoCookie,
-    /// A cookie, but no such live session: expired, logged out, malformed, or two live ones at once.
+    /// A cookie, but no such live session: expired, logged out, malformed, two live ones at once, or one that another
+    /// request gave a new id a moment ago.
     NotFound,
     /// A live session.
     Found,
@@ -39,13 +45,17 @@ pub(crate) enum CookieAction {
 enum Case {
     /// None. The first field starts one, with the id `new_id` if that was handed out already.
     Anonymous { new_id: Option<SessionId> },
-    /// None: several live ones were presented. A handler that starts or destroys a session ends all of these.
+    /// None: several live ones were presented, these as far as is known. A handler that starts or destroys a session
+    /// ends all that were presented.
     Ambiguous {
-        presented: Vec<SessionId>,
+        live: Vec<SessionId>,
         new_id: Option<SessionId>,
     },
-    /// Nobody knows: the store could not be asked.
-    Unavailable(Box<Unasked>),
+    /// None: another request gave this one a new id a moment ago, which the browser has or is about to get. What is
+    /// merely written is *gone*: an anonymous session must not take the new one's place in the browser.
+    Replaced { id: SessionId },
+    /// Nobody knows, since the store could not be asked; this is why.
+    Unavailable(Box<Error>),
     /// One that is in the store. `renew_to` is the id that it is to get.
     Live {
         id: SessionId,
@@ -55,14 +65,11 @@ enum Case {
         renew_to: Option<SessionId>,
     },
     /// One that went away while the request ran, as a write found out. Nothing brings it back.
-    Gone { id: SessionId },
-}
-
-/// What is known where the store could not be asked.
-#[derive(Debug)]
-struct Unasked {
-    presented: Presented,
-    why: Error,
+    Gone {
+        id: SessionId,
+        /// `false` where a new id was to take its place, and no answer has said yet that this failed.
+        is_told: bool,
+    },
 }
 
 const ANONYMOUS: Case = Case::Anonymous { new_id: None };
@@ -107,11 +114,14 @@ pub(crate) struct State {
     pub(crate) data: Data,
     case: Case,
     cookie: ClientCookie,
+    /// The ids that the request presents, until a new session has taken their place.
+    presented: Presented,
     under_way: Option<UnderWay>,
     /// The id that a `save` of this request has written the session under.
     saved: Option<SessionId>,
-    /// Destroyed sessions that are still to be deleted: several where a `save` could write but not delete.
-    pending_deletes: Vec<SessionId>,
+    /// Those that are still to be deleted: several where a `save` could write but not delete.
+    destroyed: Vec<Destroyed>,
+    pending_replacements: Vec<Replacement>,
     missed: Missed,
     head: Head,
     /// The handler read or wrote the session, so that the response depends on the cookie.
@@ -121,8 +131,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(presented: &Presented) -> Self {
-        let (lookup, cookie) = match presented {
+    pub(crate) fn new(presented: Presented) -> Self {
+        let (lookup, cookie) = match &presented {
             Presented::Nothing => (Lookup::NoCookie, ClientCookie::None),
             _ => (Lookup::NotFound, ClientCookie::Unknown),
         };
@@ -131,9 +141,11 @@ impl State {
             data: Data::default(),
             case: ANONYMOUS,
             cookie,
+            presented,
             under_way: None,
             saved: None,
-            pending_deletes: Vec::new(),
+            destroyed: Vec::new(),
+            pending_replacements: Vec::new(),
             missed: Missed::Nothing,
             head: Head::NotMade,
             used: false,
@@ -144,9 +156,13 @@ impl State {
     pub(crate) fn found(&mut self, found: Found) {
         (self.lookup, self.cookie, self.case) = match found {
             Found::Nothing => (Lookup::NotFound, ClientCookie::Unknown, ANONYMOUS),
-            Found::Ambiguous(presented) => {
+            Found::Replaced(id) => {
+                let case = Case::Replaced { id };
+                (Lookup::NotFound, ClientCookie::LeftAlone, case)
+            }
+            Found::Ambiguous { live } => {
                 let new_id = None;
-                let case = Case::Ambiguous { presented, new_id };
+                let case = Case::Ambiguous { live, new_id };
                 (Lookup::NotFound, ClientCookie::LeftAlone, case)
             }
             Found::One(id, record) => {
@@ -162,18 +178,31 @@ impl State {
         };
     }
 
-    pub(crate) fn unavailable(&mut self, presented: Presented, why: Error) {
+    pub(crate) fn unavailable(&mut self, why: Error) {
         self.lookup = Lookup::Unavailable;
         self.cookie = ClientCookie::LeftAlone;
-        self.case = Case::Unavailable(Box::new(Unasked { presented, why }));
+        self.case = Case::Unavailable(Box::new(why));
     }
 
-    /// A reload found that the session is no more: what was to be changed in it is void.
-    pub(crate) fn lost(&mut self) {
+    /// A reload found that the session is no more: what was to be changed in it is void. `replaced`: this one has a new
+    /// id.
+    pub(crate) fn lost(&mut self, replaced: Option<SessionId>) {
         self.lookup = Lookup::NotFound;
         self.leave_cookie_alone();
-        self.case = ANONYMOUS;
+        self.case = replaced.map_or(ANONYMOUS, |id| Case::Replaced { id });
         self.data = Data::default();
+    }
+
+    /// Something is to be written now. Where the session was replaced before the request began, that is dropped: the key
+    /// of the session that is gone.
+    pub(crate) fn drop_late_changes(&mut self) -> Option<SessionKey> {
+        match self.case {
+            Case::Replaced { id } if !self.data.is_empty() => {
+                self.data = Data::default();
+                Some(id.key())
+            }
+            _ => None,
+        }
     }
 
     /// The session that the cookie names went away: the client may have another cookie by now.
@@ -187,7 +216,7 @@ impl State {
     pub(crate) fn begin_reload(&mut self) -> Reload {
         self.end_orphan();
         match &self.case {
-            Case::Unavailable(unasked) => Reload::LookUp(unasked.presented.clone()),
+            Case::Unavailable(_) => Reload::LookUp(self.presented.clone()),
             _ => self.stored_id().map_or(Reload::Nothing, Reload::Load),
         }
     }
@@ -195,7 +224,7 @@ impl State {
     /// The id under which the session was last seen in the store.
     pub(crate) fn stored_id(&self) -> Option<SessionId> {
         match &self.case {
-            Case::Live { id, .. } | Case::Gone { id } => Some(*id),
+            Case::Live { id, .. } | Case::Gone { id, .. } => Some(*id),
             _ => None,
         }
     }
@@ -204,7 +233,7 @@ impl State {
     pub(crate) fn id(&mut self) -> Option<SessionId> {
         let coming = self.coming_id();
         match &mut self.case {
-            Case::Unavailable(_) | Case::Gone { .. } => None,
+            Case::Replaced { .. } | Case::Unavailable(_) | Case::Gone { .. } => None,
             _ if self.data.is_empty() => None,
             Case::Live { id, renew_to, .. } => renew_to.or(coming).or(Some(*id)),
             Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => {
@@ -255,6 +284,8 @@ impl State {
                     new_id.get_or_insert_with(SessionId::random);
                 }
             }
+            // As one without a cookie, it may now start a session.
+            Case::Replaced { .. } => self.case = ANONYMOUS,
             Case::Gone { .. } => {}
         }
     }
@@ -264,13 +295,18 @@ impl State {
         if let Some(write) = &mut self.under_way {
             write.then = Then::Delete;
         }
-        match &mut self.case {
-            Case::Unavailable(_) => return self.miss(Missed::Destroy),
-            Case::Anonymous { .. } => {}
-            Case::Ambiguous { presented, .. } => self.pending_deletes.append(presented),
-            Case::Live { id, .. } | Case::Gone { id } => self.pending_deletes.push(*id),
+        if let Case::Unavailable(_) = self.case {
+            return self.miss(Missed::Destroy);
         }
-        self.case = ANONYMOUS;
+        match mem::replace(&mut self.case, ANONYMOUS) {
+            Case::Unavailable(_) | Case::Anonymous { .. } => {}
+            Case::Ambiguous { live, .. } => self.all_destroyed(&live),
+            Case::Replaced { id } => {
+                self.all_destroyed(&[]);
+                self.destroyed(id, false);
+            }
+            Case::Live { id, .. } | Case::Gone { id, .. } => self.destroyed(id, true),
+        }
         // Whatever else was asked of the session before, this is done.
         self.missed = Missed::Nothing;
         if self.cookie != ClientCookie::None {
@@ -290,7 +326,8 @@ impl State {
         match &mut self.case {
             Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => *new_id = None,
             Case::Live { renew_to, .. } => *renew_to = None,
-            Case::Unavailable(_) | Case::Gone { .. } => {}
+            Case::Gone { is_told, .. } => *is_told = true,
+            Case::Replaced { .. } | Case::Unavailable(_) => {}
         }
         if self.missed == Missed::Change {
             self.missed = Missed::Nothing;
@@ -362,11 +399,6 @@ pub(crate) enum Reload {
     /// What the request presents: nothing is known yet.
     LookUp(Presented),
     Load(SessionId),
-}
-
-pub(crate) fn gone() -> Error {
-    let message = "the session went away while the request ran";
-    Error::new(ErrorKind::Gone, message)
 }
 
 #[cfg(test)]

@@ -1,33 +1,37 @@
 //! From a session's state to the store and back.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
     sync::watch,
-    task::{JoinError, JoinHandle},
+    task::JoinSet,
     time::{Instant, timeout_at},
 };
 use tracing::Instrument;
 
 use super::{
     Inner, Shared,
+    detached::Detached,
     lookup::{Found, find},
-    state::Reload,
+    state::{Reload, Replacement},
 };
 use crate::{
     config::Config,
     error::{Error, ErrorKind},
     id::SessionId,
-    store::{Write, Written},
+    store::{Loaded, Write, Written},
 };
 
 /// A write is dropped this long after its deadline. A store ends it before that by itself, so that only the store decides
 /// whether it has failed.
 const GRACE: Duration = Duration::from_millis(10);
 
-/// A write under way in a task of its own: it runs to its end even if nobody waits. `None`: there was nothing to write.
-pub(crate) type Writing = JoinHandle<Result<Option<Written>, Error>>;
+/// `None`: there was nothing to write.
+type Outcome = Result<Option<Written>, Error>;
+
+/// The write at the end of a request. It runs to its end even if nobody waits.
+pub(crate) type Writing = Detached<Outcome>;
 
 /// What a write is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +43,12 @@ pub(super) enum Purpose {
 }
 
 impl Inner {
-    /// Writes what is pending.
-    pub(super) fn write(self: &Arc<Self>, purpose: Purpose) -> Writing {
+    /// Writes what is pending. Other writes of this session wait for it, so once it was polled, it has to be polled to its
+    /// end.
+    pub(super) fn write(
+        self: &Arc<Self>,
+        purpose: Purpose,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
         let config = &self.shared.config;
         let deadline = match purpose {
             Purpose::Save => config.deadline(),
@@ -53,7 +61,7 @@ impl Inner {
             .clone()
             .write_all(purpose, deadline, self.shared.writes.subscribe());
         // In the request's span, for its events to be found with the others of the request.
-        tokio::spawn(write.in_current_span())
+        write.in_current_span()
     }
 
     /// `_under_way` is held to the end, or until the task is dropped: see [`Shared::writes`].
@@ -62,7 +70,7 @@ impl Inner {
         purpose: Purpose,
         deadline: Instant,
         _under_way: watch::Receiver<()>,
-    ) -> Result<Option<Written>, Error> {
+    ) -> Outcome {
         // One write of a session after the other, or a `save` could update what another is still creating. Each ends by a
         // deadline of its own.
         let _turn = self.turn.lock().await;
@@ -78,12 +86,14 @@ impl Inner {
             Ok(None) => None,
             Err(error) => return self.delete_pending(deadline).await.and(Err(error)),
         };
-        if purpose == Purpose::Save {
+        // Only now: if the session that replaces the old one cannot be created, the client keeps the old one.
+        let replaced = self.replace_pending(deadline).await;
+        if purpose == Purpose::Save && replaced.is_ok() {
             self.state().saved();
         }
-        // Only now: if the session that replaces the old one cannot be created, the client keeps the old one.
-        self.delete_pending(deadline).await?;
-        Ok(written)
+        let deleted = self.delete_pending(deadline).await;
+        replaced.and(deleted)?;
+        self.state().lost_login().map_or(Ok(written), Err)
     }
 
     async fn perform(&self, write: Write, deadline: Instant) -> Result<Written, Error> {
@@ -104,9 +114,63 @@ impl Inner {
             (Ok(Written::Kept(_)), Write::Update(key, _)) => events.updated(key),
             (Ok(Written::Kept(_)), Write::Renew { old, new, .. }) => events.renewed(new, old),
             (Ok(Written::Emptied), write) => events.destroyed(write.key()),
-            (Ok(Written::Gone), write) => events.gone(write.key()),
+            (Ok(Written::Gone | Written::Replaced), write) => events.gone(write.key()),
         }
         written
+    }
+
+    /// Puts a session that was created in the place of those that the request presented, all at once.
+    async fn replace_pending(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
+        let pending = self.state().pending_replacements();
+        match pending[..] {
+            [] => return Ok(()),
+            // Nearly always: that needs no task.
+            [only] => return self.replace(only, deadline).await,
+            _ => {}
+        }
+        let mut replacements = JoinSet::new();
+        for replacement in pending {
+            let inner = self.clone();
+            let replace = async move { inner.replace(replacement, deadline).await };
+            replacements.spawn(replace.in_current_span());
+        }
+        let mut all = Ok(());
+        while let Some(replaced) = replacements.join_next().await {
+            let replaced = replaced.unwrap_or_else(|stopped| Err(Error::unavailable(stopped)));
+            all = match (all, replaced) {
+                // That the client is logged out says more than that the store failed.
+                (_, Err(error)) if error.kind() == ErrorKind::Gone => Err(error),
+                (all, replaced) => all.and(replaced),
+            };
+        }
+        all
+    }
+
+    async fn replace(&self, replacement: Replacement, deadline: Instant) -> Result<(), Error> {
+        let Shared {
+            config,
+            store,
+            events,
+            ..
+        } = &*self.shared;
+        let Replacement { old, new, live } = replacement;
+        let context = config.context(deadline);
+        let replace = (store.clone()).replace(old.key(), new.key(), live, context);
+        let replaced = in_time(config, deadline + GRACE, replace).await;
+        match &replaced {
+            Ok(()) => {
+                self.state().replaced(replacement);
+                if live {
+                    events.destroyed(old.key());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Gone => {
+                events.gone(old.key());
+                self.state().replaced_nothing(replacement);
+            }
+            Err(error) => events.unavailable(error),
+        }
+        replaced
     }
 
     /// Deletes what was destroyed, all at once.
@@ -170,11 +234,12 @@ impl Inner {
                 if let Found::One(id, record) = &mut found {
                     // The record may have come from a cache.
                     match store.clone().load(id.key(), false, context).await? {
-                        Some(fresh) => {
+                        Loaded::Found(fresh) => {
                             record.fields = fresh.fields;
                             record.idle_timeout = fresh.idle_timeout;
                         }
-                        None => found = Found::Nothing,
+                        Loaded::NotFound => found = Found::Nothing,
+                        Loaded::Replaced => found = Found::Replaced(*id),
                     }
                 }
                 let mut state = self.state();
@@ -183,15 +248,16 @@ impl Inner {
                 state.found(found);
             }
             Reload::Load(id) => {
-                let record = store.clone().load(id.key(), false, context).await?;
+                let loaded = store.clone().load(id.key(), false, context).await?;
                 let mut state = self.state();
                 // Unless the handler destroyed it meanwhile.
                 if state.stored_id() == Some(id) {
-                    match record {
-                        Some(record) => state
+                    match loaded {
+                        Loaded::Found(record) => state
                             .data
                             .replace_stored(record.fields, record.idle_timeout),
-                        None => state.lost(),
+                        Loaded::NotFound => state.lost(None),
+                        Loaded::Replaced => state.lost(Some(id)),
                     }
                 }
             }
@@ -202,9 +268,9 @@ impl Inner {
 
 /// What came of a write.
 pub(crate) fn outcome(
-    ended: Result<Result<Option<Written>, Error>, JoinError>,
+    ended: Result<Outcome, impl StdError + Send + Sync + 'static>,
     shared: &Shared,
-) -> Result<Option<Written>, Error> {
+) -> Outcome {
     // The runtime is being shut down, or the store panicked.
     ended.map_err(Error::unavailable).unwrap_or_else(|stopped| {
         shared.events.unavailable(&stopped);

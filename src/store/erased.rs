@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use super::{Changes, Context, Expiry, Record, SessionKey, SessionStore, Written};
+use super::{Changes, Context, Expiry, Loaded, Record, SessionKey, SessionStore, Written};
 use crate::error::Error;
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -31,14 +31,17 @@ impl Write {
 /// All is taken by value, so that an operation can outlive the request that asked for it.
 pub(crate) trait ErasedStore: Send + Sync {
     fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record>;
-    fn load(
-        self: Arc<Self>,
-        key: SessionKey,
-        refresh: bool,
-        context: Context,
-    ) -> BoxFuture<Option<Record>>;
+    fn load(self: Arc<Self>, key: SessionKey, refresh: bool, context: Context)
+    -> BoxFuture<Loaded>;
     fn write(self: Arc<Self>, write: Write, context: Context) -> BoxFuture<Written>;
     fn delete(self: Arc<Self>, key: SessionKey, context: Context) -> BoxFuture<()>;
+    fn replace(
+        self: Arc<Self>,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        context: Context,
+    ) -> BoxFuture<()>;
 }
 
 impl<S: SessionStore> ErasedStore for S {
@@ -51,7 +54,7 @@ impl<S: SessionStore> ErasedStore for S {
         key: SessionKey,
         refresh: bool,
         context: Context,
-    ) -> BoxFuture<Option<Record>> {
+    ) -> BoxFuture<Loaded> {
         Box::pin(async move { SessionStore::load(&*self, key, refresh, context).await })
     }
 
@@ -72,5 +75,15 @@ impl<S: SessionStore> ErasedStore for S {
 
     fn delete(self: Arc<Self>, key: SessionKey, context: Context) -> BoxFuture<()> {
         Box::pin(async move { SessionStore::delete(&*self, key, context).await })
+    }
+
+    fn replace(
+        self: Arc<Self>,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        context: Context,
+    ) -> BoxFuture<()> {
+        Box::pin(async move { SessionStore::replace(&*self, old, new, live, context).await })
     }
 }

@@ -5,7 +5,7 @@ use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, hi
 
 use tokio::time::Instant;
 
-use super::{Changes, Context, Events, Expiry, Record, SessionKey, SessionStore, Written};
+use super::{Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Written};
 use crate::error::{Error, ErrorKind};
 
 /// Every event that is counted.
@@ -81,7 +81,7 @@ impl<S: SessionStore> SessionStore for Measured<S> {
         key: SessionKey,
         refresh: bool,
         context: Context,
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Loaded, Error> {
         measured!("load", context, self.0.load(key, refresh, context))
     }
 
@@ -119,6 +119,17 @@ impl<S: SessionStore> SessionStore for Measured<S> {
 
     async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
         measured!("delete", context, self.0.delete(key, context))
+    }
+
+    async fn replace(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        context: Context,
+    ) -> Result<(), Error> {
+        let replace = self.0.replace(old, new, live, context);
+        measured!("replace", context, replace)
     }
 
     fn events(&self) -> Events {

@@ -10,8 +10,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Changes, Context, Events, Expiry, Record, SessionKey, SessionStore, Stored, Written,
-    key_is_taken,
+    Changes, Context, Events, Expiry, Loaded, MOST_REPLACEMENTS, REPLACED_FOR, SessionKey,
+    SessionStore, Stored, Written, key_is_taken, session_is_gone,
 };
 use crate::error::Error;
 
@@ -38,9 +38,34 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Sessions {
-    by_key: HashMap<SessionKey, Stored>,
-    /// The same sessions, the next to expire first.
+    by_key: HashMap<SessionKey, Entry>,
+    /// The same keys, the next to expire first.
     by_end: BTreeSet<(Duration, SessionKey)>,
+}
+
+/// What is kept under a key.
+enum Entry {
+    Session(Stored),
+    /// A replacement record.
+    Replaced {
+        by: SessionKey,
+        end: Duration,
+    },
+}
+
+impl Entry {
+    fn end(&self) -> Duration {
+        match self {
+            Self::Session(Stored { end, .. }) | Self::Replaced { end, .. } => *end,
+        }
+    }
+
+    fn session(&self) -> Option<&Stored> {
+        match self {
+            Self::Session(stored) => Some(stored),
+            Self::Replaced { .. } => None,
+        }
+    }
 }
 
 impl MemoryStore {
@@ -57,13 +82,13 @@ impl MemoryStore {
     /// How many sessions live.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().by_key.len()
+        self.lock().live().count()
     }
 
     /// Whether no session lives.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.lock().live().next().is_none()
     }
 
     fn now(&self) -> Duration {
@@ -81,7 +106,7 @@ impl MemoryStore {
     fn lock_for(&self, key: SessionKey, expiry: Expiry) -> MutexGuard<'_, Sessions> {
         let (mut sessions, now) = (self.everything(), self.now());
         let is_over = |stored: &Stored| stored.is_over(expiry, now);
-        if sessions.by_key.get(&key).is_some_and(is_over) {
+        if sessions.session(key).is_some_and(is_over) {
             sessions.remove(key);
             // Without the lock: a subscriber may do anything.
             drop(sessions);
@@ -123,38 +148,28 @@ impl Sessions {
         }
     }
 
-    fn insert(&mut self, key: SessionKey, stored: Stored) {
-        self.by_end.insert((stored.end, key));
-        self.by_key.insert(key, stored);
+    fn live(&self) -> impl Iterator<Item = &Stored> {
+        self.by_key.values().filter_map(Entry::session)
     }
 
-    fn remove(&mut self, key: SessionKey) -> Option<Stored> {
-        let stored = self.by_key.remove(&key)?;
-        self.by_end.remove(&(stored.end, key));
-        Some(stored)
+    fn session(&self, key: SessionKey) -> Option<&Stored> {
+        self.by_key.get(&key).and_then(Entry::session)
     }
 
-    /// Changes a session that is not in the maps, and puts it there if it lives on.
-    fn put(
-        &mut self,
-        key: SessionKey,
-        mut stored: Stored,
-        changes: &Changes,
-        expiry: Expiry,
-        now: Duration,
-    ) -> Result<Written, (Error, Stored)> {
-        match stored.change(changes, expiry, now) {
-            Ok(written) => {
-                if let Written::Kept(_) = written {
-                    self.insert(key, stored);
-                }
-                Ok(written)
-            }
-            Err(error) => Err((error, stored)),
+    /// Puts it in the place of what was there.
+    fn insert(&mut self, key: SessionKey, entry: Entry) {
+        self.remove(key);
+        self.by_end.insert((entry.end(), key));
+        self.by_key.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: SessionKey) {
+        if let Some(entry) = self.by_key.remove(&key) {
+            self.by_end.remove(&(entry.end(), key));
         }
     }
 
-    /// Changes the session `old`, which is then under the key `new`.
+    /// Changes the session `old`, which is then under the key `new`. An error leaves everything as it was.
     fn change(
         &mut self,
         old: SessionKey,
@@ -163,14 +178,41 @@ impl Sessions {
         expiry: Expiry,
         now: Duration,
     ) -> Result<Written, Error> {
-        let Some(stored) = self.remove(old) else {
-            return Ok(Written::Gone);
+        let mut stored = match self.by_key.get(&old) {
+            None => return Ok(Written::Gone),
+            Some(Entry::Replaced { .. }) => return Ok(Written::Replaced),
+            Some(Entry::Session(stored)) => stored.clone(),
         };
-        self.put(new, stored, changes, expiry, now)
-            .map_err(|(error, as_before)| {
-                self.insert(old, as_before);
-                error
-            })
+        if old != new && self.by_key.contains_key(&new) {
+            return Err(key_is_taken());
+        }
+        let written = stored.change(changes, expiry, now)?;
+        match written {
+            Written::Kept(_) => {
+                if old != new {
+                    self.replaced(old, new, now);
+                }
+                self.insert(new, Entry::Session(stored));
+            }
+            _ => self.remove(old),
+        }
+        Ok(written)
+    }
+
+    /// Leaves a replacement record under `old`.
+    fn replaced(&mut self, old: SessionKey, by: SessionKey, now: Duration) {
+        let end = now.saturating_add(REPLACED_FOR);
+        self.insert(old, Entry::Replaced { by, end });
+    }
+
+    /// The key that the session of this key has now, as the replacement records say.
+    fn follow(&self, key: SessionKey) -> SessionKey {
+        let by = |key: &SessionKey| match self.by_key.get(key) {
+            Some(Entry::Replaced { by, .. }) => Some(*by),
+            _ => None,
+        };
+        let chain = std::iter::successors(Some(key), by).take(MOST_REPLACEMENTS + 1);
+        chain.last().unwrap_or(key)
     }
 }
 
@@ -180,10 +222,12 @@ impl SessionStore for MemoryStore {
         key: SessionKey,
         refresh: bool,
         Context { expiry, .. }: Context,
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Loaded, Error> {
         let mut sessions = self.lock_for(key, expiry);
-        let Some(stored) = sessions.by_key.get_mut(&key) else {
-            return Ok(None);
+        let stored = match sessions.by_key.get_mut(&key) {
+            None => return Ok(Loaded::NotFound),
+            Some(Entry::Replaced { .. }) => return Ok(Loaded::Replaced),
+            Some(Entry::Session(stored)) => stored,
         };
         let before = stored.end;
         let record = stored.load(refresh, expiry, self.now());
@@ -192,7 +236,7 @@ impl SessionStore for MemoryStore {
             sessions.by_end.remove(&(before, key));
             sessions.by_end.insert((end, key));
         }
-        Ok(Some(record))
+        Ok(Loaded::Found(record))
     }
 
     async fn create(
@@ -206,8 +250,12 @@ impl SessionStore for MemoryStore {
             return Err(key_is_taken());
         }
         let now = self.now();
-        let new = Stored::new(now);
-        (sessions.put(key, new, changes, expiry, now)).map_err(|(error, _)| error)
+        let mut new = Stored::new(now);
+        let written = new.change(changes, expiry, now)?;
+        if let Written::Kept(_) = written {
+            sessions.insert(key, Entry::Session(new));
+        }
+        Ok(written)
     }
 
     async fn update(
@@ -228,14 +276,31 @@ impl SessionStore for MemoryStore {
         Context { expiry, .. }: Context,
     ) -> Result<Written, Error> {
         let mut sessions = self.lock_for(old, expiry);
-        if sessions.by_key.contains_key(&old) && sessions.by_key.contains_key(&new) {
-            return Err(key_is_taken());
-        }
         sessions.change(old, new, changes, expiry, self.now())
     }
 
     async fn delete(&self, key: SessionKey, _: Context) -> Result<(), Error> {
-        self.lock().remove(key);
+        let mut sessions = self.lock();
+        let key = sessions.follow(key);
+        if sessions.session(key).is_some() {
+            sessions.remove(key);
+        }
+        Ok(())
+    }
+
+    async fn replace(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        Context { expiry, .. }: Context,
+    ) -> Result<(), Error> {
+        let mut sessions = self.lock_for(old, expiry);
+        match sessions.by_key.get(&old) {
+            Some(Entry::Replaced { .. }) => {}
+            None if live => return Err(session_is_gone()),
+            Some(Entry::Session(_)) | None => sessions.replaced(old, new, self.now()),
+        }
         Ok(())
     }
 
@@ -277,7 +342,8 @@ mod tests {
             assert!(matches!(created, Ok(Written::Kept(_))));
         }
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(matches!(store.load(key(), true, context).await, Ok(None)));
+        let found = store.load(key(), true, context).await;
+        assert!(matches!(found, Ok(Loaded::NotFound)), "{found:?}");
         // The fields themselves, not only what `len` says.
         let sessions = store
             .sessions
@@ -299,7 +365,8 @@ mod tests {
         assert!(store.create(key, &changes("1"), context).await.is_ok());
         for _ in 0..100 {
             tokio::time::advance(Duration::from_millis(10)).await;
-            assert!(matches!(store.load(key, true, context).await, Ok(Some(_))));
+            let found = store.load(key, true, context).await;
+            assert!(matches!(found, Ok(Loaded::Found(_))), "{found:?}");
             assert!(store.update(key, &changes("2"), context).await.is_ok());
         }
         let sessions = store
@@ -324,5 +391,23 @@ mod tests {
                 .is_err()
         );
         assert_eq!(store.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replacement_records_are_no_sessions_and_are_freed_after_a_minute() {
+        let store = MemoryStore::new();
+        let context = idle(Duration::from_secs(600));
+        let (a, b, c) = (key(), key(), key());
+        assert!(store.create(a, &changes("1"), context).await.is_ok());
+        assert!(store.renew(a, b, &changes("2"), context).await.is_ok());
+        assert!(store.replace(c, b, false, context).await.is_ok());
+        assert_eq!(store.len(), 1);
+        let found = store.load(a, true, context).await;
+        assert!(matches!(found, Ok(Loaded::Replaced)), "{found:?}");
+        tokio::time::advance(REPLACED_FOR).await;
+        let found = store.load(a, true, context).await;
+        assert!(matches!(found, Ok(Loaded::NotFound)), "{found:?}");
+        let sessions = store.everything();
+        assert_eq!((sessions.by_key.len(), sessions.by_end.len()), (1, 1));
     }
 }

@@ -15,7 +15,7 @@ use self::{
     servers::Servers,
     write::Writes,
 };
-use super::{Changes, Context, Events, Expiry, Record, SessionKey, SessionStore, Written};
+use super::{Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Written};
 use crate::error::Error;
 
 mod clock;
@@ -228,17 +228,17 @@ impl SessionStore for RedisStore {
         key: SessionKey,
         refresh: bool,
         context: Context,
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Loaded, Error> {
         if refresh {
             if let Some(record) = self.known(key, context.expiry) {
-                return Ok(Some(record));
+                return Ok(Loaded::Found(record));
             }
             self.near.misses();
         }
         // Nothing that is read later is older than what is asked for now.
         let _forgets = (!refresh).then(|| self.near.forgets([key]));
-        self.load_together(key, refresh, self.near.context(context))
-            .await
+        let loaded = self.load_together(key, refresh, self.near.context(context));
+        Ok(loaded.await?.map_or(Loaded::NotFound, Loaded::Found))
     }
 
     fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
@@ -286,6 +286,16 @@ impl SessionStore for RedisStore {
             answer.await?.map(drop).map_err(failed)
         })
         .await
+    }
+
+    async fn replace(
+        &self,
+        old: SessionKey,
+        _: SessionKey,
+        _: bool,
+        context: Context,
+    ) -> Result<(), Error> {
+        self.delete(old, context).await
     }
 
     fn events(&self) -> Events {

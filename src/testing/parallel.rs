@@ -72,6 +72,10 @@ fn is_kept(answer: &Result<Written, Error>) -> bool {
     matches!(answer, Ok(Written::Kept(_)))
 }
 
+fn is_replaced(answer: &Result<Written, Error>) -> bool {
+    matches!(answer, Ok(Written::Replaced))
+}
+
 fn is_gone(answer: &Result<Written, Error>) -> bool {
     matches!(answer, Ok(Written::Gone))
 }
@@ -159,21 +163,53 @@ pub(super) async fn parallel_renewals_make_one_session(it: &Subject<impl Session
         );
         let (one, other) = renewals.await?;
         let (lives, dead) = match (
-            is_kept(&one) && is_gone(&other),
-            is_kept(&other) && is_gone(&one),
+            is_kept(&one) && is_replaced(&other),
+            is_kept(&other) && is_replaced(&one),
         ) {
             (true, _) => (a, b),
             (_, true) => (b, a),
-            _ => return it.broken("Kept once, and Gone once"),
+            _ => return it.broken("Kept once, and Replaced once"),
         };
         it.holds(lives, &changed(&made(&created)?, &add)?).await?;
         it.absent(dead, minute()).await?;
-        it.absent(old, minute()).await?;
+        it.replaced(old).await?;
     }
     Ok(())
 }
 
-pub(super) async fn an_update_beside_a_renewal_is_kept_or_gone(
+/// Of a login that keeps the session and one that starts another, only one takes the place.
+pub(super) async fn a_replacement_beside_a_renewal_leaves_one_record(
+    it: &Subject<impl SessionStore>,
+) -> Checked {
+    for round in 0..ROUNDS {
+        let (it, old, renewed, other) = (it.again(), key(), key(), key());
+        let created = changes([set("a", "1")]);
+        for key in [old, other] {
+            it.kept(Write::Create(key), &created, minute()).await?;
+        }
+        let replace = {
+            let it = it.clone();
+            async move { it.replaces(old, other, true).await }
+        };
+        let renew = write(&it, Write::Renew(old, renewed), Changes::new());
+        let (renewal, ()) = together(round, renew, replace).await?;
+        it.replaced(old).await?;
+        it.holds(other, &made(&created)?).await?;
+        if is_kept(&renewal) {
+            it.holds(renewed, &made(&created)?).await?;
+        } else if is_replaced(&renewal) {
+            it.absent(renewed, minute()).await?;
+        } else {
+            return it.broken("Kept or Replaced");
+        }
+        let ended = if is_kept(&renewal) { renewed } else { other };
+        it.delete(old).await?;
+        it.absent(ended, minute()).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn an_update_beside_a_renewal_is_kept_or_replaced(
     it: &Subject<impl SessionStore>,
 ) -> Checked {
     for round in 0..ROUNDS {
@@ -191,14 +227,14 @@ pub(super) async fn an_update_beside_a_renewal_is_kept_or_gone(
         let mut fields = changed(&made(&created)?, &renew)?;
         if is_kept(&updated) {
             fields = changed(&fields, &add)?;
-        } else if !is_gone(&updated) {
-            return it.broken("Kept or Gone");
+        } else if !is_replaced(&updated) {
+            return it.broken("Kept or Replaced");
         }
         if !is_kept(&renewed) {
             return it.broken("that the renewal is Kept");
         }
         it.holds(new, &fields).await?;
-        it.absent(old, minute()).await?;
+        it.replaced(old).await?;
     }
     Ok(())
 }
@@ -244,7 +280,8 @@ pub(super) async fn an_update_beside_the_removal_of_the_last_field_revives_nothi
     Ok(())
 }
 
-pub(super) async fn a_renewal_beside_a_deletion_leaves_at_most_one_session(
+/// A logout that comes after a renewal follows it.
+pub(super) async fn a_renewal_beside_a_deletion_leaves_no_session(
     it: &Subject<impl SessionStore>,
 ) -> Checked {
     for round in 0..ROUNDS {
@@ -253,15 +290,12 @@ pub(super) async fn a_renewal_beside_a_deletion_leaves_at_most_one_session(
         it.kept(Write::Create(old), &created, minute()).await?;
         let renew = write(&it, Write::Renew(old, new), Changes::new());
         let (renewed, ()) = together(round, renew, delete(&it, old)).await?;
-        it.absent(old, minute()).await?;
         if is_gone(&renewed) {
-            it.absent(new, minute()).await?;
-        } else if is_kept(&renewed) {
-            // The deletion came after it, and found nothing.
-            it.holds(new, &made(&created)?).await?;
-        } else {
+            it.absent(old, minute()).await?;
+        } else if !is_kept(&renewed) {
             return it.broken("Kept or Gone");
         }
+        it.absent(new, minute()).await?;
     }
     Ok(())
 }
@@ -358,7 +392,7 @@ pub(super) async fn what_was_reported_as_failed_does_not_happen_later(
     match renewed {
         Some(Written::Kept(_)) => {
             it.holds(new, &after).await?;
-            it.absent(old, minute()).await
+            it.replaced(old).await
         }
         None => {
             it.holds(old, &before).await?;

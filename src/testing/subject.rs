@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     error::Error,
     id::SessionId,
-    store::{Change, Changes, Context, Expiry, Fields, Record, SessionKey, SessionStore, Written},
+    store::{
+        Change, Changes, Context, Expiry, Fields, Loaded, Record, SessionKey, SessionStore, Written,
+    },
 };
 
 /// What came of a check: for a broken rule, what was done and what was expected.
@@ -114,12 +116,12 @@ impl<S: SessionStore> Subject<S> {
         key: SessionKey,
         refresh: bool,
         expiry: Expiry,
-    ) -> Checked<Option<Record>> {
+    ) -> Checked<Loaded> {
         let context = soon(expiry);
         let step = format!("Load({key:?}), refresh {refresh} ({})", Times(expiry));
         let load = self.store.load(key, refresh, context);
         match self.answer(step, load, context.deadline).await? {
-            Ok(found) => Ok(found),
+            Ok(loaded) => Ok(loaded),
             Err(_) => self.broken("no error"),
         }
     }
@@ -230,8 +232,8 @@ impl<S: SessionStore> Subject<S> {
         expiry: Expiry,
     ) -> Checked<Record> {
         match self.load(key, refresh, expiry).await? {
-            Some(record) => Ok(record),
-            None => self.broken("a session"),
+            Loaded::Found(record) => Ok(record),
+            Loaded::NotFound | Loaded::Replaced => self.broken("a session"),
         }
     }
 
@@ -244,14 +246,47 @@ impl<S: SessionStore> Subject<S> {
         Ok(record)
     }
 
-    /// There is no session.
+    /// There is no session, and no replacement record.
     pub(super) async fn absent(&self, key: SessionKey, expiry: Expiry) -> Checked {
         for refresh in [false, true] {
-            if self.load(key, refresh, expiry).await?.is_some() {
-                return self.broken("no session");
+            match self.load(key, refresh, expiry).await? {
+                Loaded::NotFound => {}
+                Loaded::Found(_) | Loaded::Replaced => return self.broken("NotFound"),
             }
         }
         self.knows(key, None, expiry)
+    }
+
+    /// There is a replacement record.
+    pub(super) async fn replaced(&self, key: SessionKey) -> Checked {
+        for refresh in [false, true] {
+            match self.load(key, refresh, minute()).await? {
+                Loaded::Replaced => {}
+                Loaded::Found(_) | Loaded::NotFound => return self.broken("Replaced"),
+            }
+        }
+        self.knows(key, None, minute())
+    }
+
+    /// What the store answers to a replacement. An error may be right.
+    pub(super) async fn replace(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+    ) -> Checked<Result<(), Error>> {
+        let context = soon(minute());
+        let step = format!("Replace({old:?}, {new:?}), live {live}");
+        let replace = self.store.replace(old, new, live, context);
+        self.answer(step, replace, context.deadline).await
+    }
+
+    /// A replacement that must be done.
+    pub(super) async fn replaces(&self, old: SessionKey, new: SessionKey, live: bool) -> Checked {
+        match self.replace(old, new, live).await? {
+            Ok(()) => Ok(()),
+            Err(_) => self.broken("no error"),
+        }
     }
 
     /// If the store knows the session without loading it, it is this.

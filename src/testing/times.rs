@@ -121,7 +121,7 @@ async fn have_ended(
 ) -> Checked {
     let [loaded, refreshed, known, updated, renewed, deleted] = keys;
     for (key, refresh) in [(loaded, false), (refreshed, true)] {
-        if it.load(key, refresh, expiry).await?.is_some() {
+        if it.load(key, refresh, expiry).await?.found().is_some() {
             return it.broken("no session");
         }
     }

@@ -102,7 +102,7 @@ fn a_session_costs_few_allocations_and_less_where_it_is_near_at_hand() {
     }
 }
 
-/// From `call` to the response, with the task that writes.
+/// From `call` to the response, with the future that writes.
 #[test]
 fn a_change_costs_no_more_allocations_than_it_needs() {
     let mut store = AtOnce::new(false);

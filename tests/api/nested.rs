@@ -100,7 +100,7 @@ impl Nested {
             )
             .await
             .unwrap();
-        let fields = record.expect("a session").fields;
+        let fields = record.found().expect("a session").fields;
         let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         (fields.iter())
             .map(|(name, value)| (text(name), json!(text(value))))

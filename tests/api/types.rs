@@ -15,7 +15,8 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 #[cfg(feature = "redis")]
 use tower_redis_session::RedisStore;
 use tower_redis_session::store::{
-    Change, Changes, Context as StoreContext, Expiry, Record, SessionKey, SessionStore, Written,
+    Change, Changes, Context as StoreContext, Expiry, Loaded, Record, SessionKey, SessionStore,
+    Written,
 };
 use tower_redis_session::{
     ConfigError, CookieLifetime, Error, ErrorKind, LazySession, Lookup, MemoryStore, OnStoreError,
@@ -40,6 +41,7 @@ fn every_type_can_be_shared_between_tasks() {
     #[cfg(feature = "redis")]
     shared::<RedisStore>();
     shared::<Record>();
+    shared::<Loaded>();
     shared::<Changes>();
     shared::<Change>();
     copied::<SessionId>();
@@ -127,13 +129,8 @@ async fn the_layer_is_one_type_whatever_the_store() {
     struct Other;
 
     impl SessionStore for Other {
-        async fn load(
-            &self,
-            _: SessionKey,
-            _: bool,
-            _: StoreContext,
-        ) -> Result<Option<Record>, Error> {
-            Ok(None)
+        async fn load(&self, _: SessionKey, _: bool, _: StoreContext) -> Result<Loaded, Error> {
+            Ok(Loaded::NotFound)
         }
         async fn create(
             &self,
@@ -161,6 +158,15 @@ async fn the_layer_is_one_type_whatever_the_store() {
             Ok(Written::Gone)
         }
         async fn delete(&self, _: SessionKey, _: StoreContext) -> Result<(), Error> {
+            Ok(())
+        }
+        async fn replace(
+            &self,
+            _: SessionKey,
+            _: SessionKey,
+            _: bool,
+            _: StoreContext,
+        ) -> Result<(), Error> {
             Ok(())
         }
     }

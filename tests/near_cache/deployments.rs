@@ -99,7 +99,9 @@ async fn asks_the_new_one(here: &Node, id: SessionId, wanted: &str) {
     let began = Instant::now();
     loop {
         let record = here.store.load(id.key(), false, context(here.expiry)).await;
-        if record.is_ok_and(|it| it.as_ref().map(crate::node::text).as_deref() == Some(wanted)) {
+        if record
+            .is_ok_and(|it| it.found().as_ref().map(crate::node::text).as_deref() == Some(wanted))
+        {
             return;
         }
         assert!(

@@ -135,7 +135,9 @@ async fn another_takes_its_place(node: impl AsyncFn(String) -> Node, late: Durat
             .store
             .load(asked.key(), false, context(here.expiry))
             .await;
-        if record.is_ok_and(|it| it.as_ref().map(crate::node::text).as_deref() == Some("new")) {
+        if record
+            .is_ok_and(|it| it.found().as_ref().map(crate::node::text).as_deref() == Some("new"))
+        {
             break;
         }
         assert!(killed.elapsed() < HANG, "it does not find the other one");

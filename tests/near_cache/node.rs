@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use harness::through::context;
 use harness::{HANG, Monitor, RedisServer, names};
-use tower_redis_session::store::{Change, Changes, Expiry, Record, SessionStore, Written};
+use tower_redis_session::store::{Change, Changes, Expiry, Loaded, Record, SessionStore, Written};
 use tower_redis_session::{Error, RedisStore, SessionId};
 
 /// What `with_near_cache` promises.
@@ -82,7 +82,8 @@ impl Node {
     }
 
     pub(crate) async fn load(&self, id: SessionId) -> Result<Option<Record>, Error> {
-        self.store.load(id.key(), true, context(self.expiry)).await
+        let loaded = self.store.load(id.key(), true, context(self.expiry)).await;
+        loaded.map(Loaded::found)
     }
 
     pub(crate) async fn read(&self, id: SessionId) -> Option<String> {
@@ -92,7 +93,7 @@ impl Node {
 
     pub(crate) async fn fresh(&self, id: SessionId) -> Option<String> {
         let record = self.store.load(id.key(), false, context(self.expiry)).await;
-        record.expect("a load").as_ref().map(text)
+        record.expect("a load").found().as_ref().map(text)
     }
 
     /// Reads until that costs no command any more.

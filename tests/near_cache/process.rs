@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tower_redis_session::store::{SessionStore, Written};
+use tower_redis_session::store::{Loaded, SessionStore, Written};
 use tower_redis_session::{Error, RedisStore, SessionId};
 
 use crate::node::{Node, set, text};
@@ -97,7 +97,7 @@ pub(crate) async fn obey(node: &Node, line: &str) -> String {
             let loaded = store
                 .load(id(of).key(), how == "load", context(expiry))
                 .await;
-            let seen = |record: Option<_>| record.as_ref().map_or("none".into(), text);
+            let seen = |loaded: Loaded| loaded.found().as_ref().map_or("none".into(), text);
             loaded.map_or("failed".into(), seen)
         }
         ["create", of, number] => told(

@@ -13,7 +13,7 @@ use harness::{Gate, HANG, Monitor, RedisServer, bounded, names};
 use http::{Request, Response};
 use tokio::runtime::Builder;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_redis_session::store::{Change, Changes, Expiry, Record, SessionStore, Written};
+use tower_redis_session::store::{Change, Changes, Expiry, Loaded, Record, SessionStore, Written};
 use tower_redis_session::{Error, ErrorKind, RedisStore, Session, SessionId, SessionLayer};
 
 const EXPIRY: fn() -> Expiry = || Expiry::new(Duration::from_secs(900));
@@ -43,7 +43,10 @@ fn load(
     id: SessionId,
 ) -> impl Future<Output = Result<Option<Record>, Error>> + Send + 'static {
     let store = store.clone();
-    async move { store.load(id.key(), true, context(EXPIRY())).await }
+    async move {
+        let loaded = store.load(id.key(), true, context(EXPIRY())).await;
+        loaded.map(Loaded::found)
+    }
 }
 
 fn update(
@@ -215,7 +218,10 @@ async fn refused_alone(
         assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
         for (id, loaded) in loaded {
             if id == live {
-                let record = loaded.expect("it is not refused").expect("a session");
+                let record = loaded
+                    .expect("it is not refused")
+                    .found()
+                    .expect("a session");
                 assert_eq!(field(&record, "n"), "0");
             } else {
                 assert_eq!(loaded.expect_err("a refusal").kind(), kind);
@@ -285,10 +291,10 @@ async fn each_load_that_can_be_answered_is_where_nothing_is_written() {
             }
             let record = loaded.expect("it is there");
             if id == ended {
-                assert!(record.is_none());
+                assert!(record.found().is_none());
                 continue;
             }
-            let record = record.expect("a session");
+            let record = record.found().expect("a session");
             let (n, left) = match id {
                 _ if id == due => ("due", 500),
                 _ if id == fresh => ("fresh", 959),

@@ -208,7 +208,10 @@ async fn ask(sessions: Arc<Vec<(RedisStore, SessionId, String)>>, task: usize) -
             if too_slow(&loaded) {
                 continue;
             }
-            let record = loaded.expect("the servers were there").expect("a session");
+            let record = loaded
+                .expect("the servers were there")
+                .found()
+                .expect("a session");
             let user = record.fields.get(&b"user"[..]).expect("a name");
             assert_eq!(user, name, "the session of somebody else");
             answers += 1;

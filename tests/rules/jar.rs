@@ -65,6 +65,22 @@ async fn a_login_stands_beside_requests_that_reload_the_session() {
     tally::play(with_each_login(&[6, 12], &[6], page)).await;
 }
 
+/// What comes late writes to a session that is no more, and starts none in the new one's place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_stands_beside_requests_that_write() {
+    for others in [
+        "set seen yes",
+        "add seen 1",
+        "sleep 1; reload; set seen yes",
+    ] {
+        let page = Page {
+            others,
+            ..Page::default()
+        };
+        tally::play(with_each_login(&[2, 6, 12], &[6], page)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_stands_beside_requests_with_the_cookie_of_an_ended_session() {
     let page = Page {

@@ -4,6 +4,7 @@
 
 mod fields;
 mod lives;
+mod replaced;
 
 use harness::app::{App, id, run};
 use harness::stores::{Backend, texts};
@@ -65,5 +66,14 @@ impl<W: Backend> Scene<W> {
 #[track_caller]
 fn is_silent(answer: &Answer) {
     assert_eq!(answer.status, 200);
+    assert_eq!(answer.set_cookies(), [""; 0]);
+}
+
+/// A login whose session has ended meanwhile: it must not look like a success that it is not, and may be tried again.
+#[track_caller]
+fn is_refused(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.header("x-error"), "Gone");
+    assert_eq!(answer.header("retry-after"), "1");
     assert_eq!(answer.set_cookies(), [""; 0]);
 }

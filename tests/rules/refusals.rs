@@ -211,7 +211,7 @@ async fn a_long_session_stays_long_wherever_its_first_request_is_dropped() {
         // Nothing that was sent before may come after: this goes the same way, behind all of it.
         let other = SessionId::random();
         let load = store.load(other.key(), false, context(Expiry::new(secs(900))));
-        assert!(bounded("a load", load).await.unwrap().is_none());
+        assert!(bounded("a load", load).await.unwrap().found().is_none());
         assert!(redis.cmd(&["PTTL", &key]).int() > 29 * DAY, "{polls}");
         assert_eq!(redis.cmd(&["HGET", &key, "user"]).text(), "ann");
     }

@@ -4,12 +4,15 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::store::{Fields, Record, SessionKey, Write, Written};
+use crate::{
+    error::ErrorKind,
+    store::{Fields, Record, SessionKey, Write, Written},
+};
 
 const LEFT: Duration = Duration::from_secs(900);
 
 fn no_cookie() -> State {
-    State::new(&Presented::Nothing)
+    State::new(Presented::Nothing)
 }
 
 fn record() -> Record {
@@ -19,7 +22,7 @@ fn record() -> Record {
 
 /// The request brought this session.
 fn found(id: SessionId) -> State {
-    let mut state = State::new(&Presented::One(id));
+    let mut state = State::new(Presented::One(id));
     state.found(Found::One(id, record()));
     state
 }
@@ -27,15 +30,14 @@ fn found(id: SessionId) -> State {
 /// The request brought several live sessions.
 fn ambiguous() -> (State, Vec<SessionId>) {
     let ids = vec![SessionId::random(), SessionId::random()];
-    let mut state = State::new(&Presented::Several(ids.clone()));
-    state.found(Found::Ambiguous(ids.clone()));
+    let mut state = State::new(Presented::Several(ids.clone()));
+    state.found(Found::Ambiguous { live: ids.clone() });
     (state, ids)
 }
 
 fn unavailable() -> State {
-    let presented = Presented::One(SessionId::random());
-    let mut state = State::new(&presented);
-    state.unavailable(presented, Error::new(ErrorKind::Timeout, "no answer"));
+    let mut state = State::new(Presented::One(SessionId::random()));
+    state.unavailable(Error::new(ErrorKind::Timeout, "no answer"));
     state
 }
 
@@ -61,6 +63,19 @@ fn kept() -> Result<Written, Error> {
 
 fn failed() -> Result<Written, Error> {
     Err(Error::new(ErrorKind::Timeout, "no answer"))
+}
+
+/// The ids whose place a new session is to take.
+fn replaced(state: &State) -> Vec<SessionId> {
+    let pending = state.pending_replacements().into_iter();
+    pending.map(|replacement| replacement.old).collect()
+}
+
+/// The request brought the id of a session that another request has given a new one.
+fn late(id: SessionId) -> State {
+    let mut state = State::new(Presented::One(id));
+    state.found(Found::Replaced(id));
+    state
 }
 
 #[test]
@@ -164,8 +179,11 @@ fn what_is_started_after_a_destroyed_write_is_a_session_of_its_own() {
     let second = state.id();
     assert_ne!(first, second);
     state.end(&kept());
-    assert_eq!(state.pending_deletes(), Vec::from_iter(first));
     assert_eq!(created(state.begin(false)), key(second));
+    state.end(&kept());
+    // The first was not presented, but it may be stored by now, and somebody may have been told of it.
+    assert_eq!(replaced(&state), Vec::from_iter(first));
+    assert_eq!(state.pending_deletes(), []);
 }
 
 #[test]
@@ -186,7 +204,7 @@ fn a_failed_renewal_is_tried_again_with_the_same_id_and_a_failed_creation_with_a
 }
 
 #[test]
-fn every_destroyed_session_is_deleted_although_a_delete_failed_before() {
+fn every_destroyed_session_is_ended_although_a_replacement_failed_before() {
     let first = SessionId::random();
     let mut state = found(first);
     state.destroy();
@@ -194,9 +212,14 @@ fn every_destroyed_session_is_deleted_although_a_delete_failed_before() {
     let second = state.id();
     state.begin(false);
     state.end(&kept());
+    assert_eq!(replaced(&state), [first]);
     state.destroy();
-    let pending = state.pending_deletes();
-    assert!(pending.contains(&first) && second.is_some_and(|id| pending.contains(&id)));
+    assert_eq!(state.pending_deletes(), Vec::from_iter(second));
+    assert_eq!(
+        replaced(&state),
+        [first],
+        "which ends the first, although it failed before"
+    );
 }
 
 #[test]
@@ -214,7 +237,8 @@ fn of_several_live_sessions_all_are_ended_once_a_new_one_is_stored_or_one_is_des
     assert!(!state.must_delete());
     state.begin(false);
     state.end(&kept());
-    assert_eq!(state.pending_deletes(), ids);
+    assert_eq!(replaced(&state), ids);
+    assert!(state.pending_replacements().iter().all(|it| it.live));
 
     let (mut state, ids) = ambiguous();
     state.destroy();
@@ -224,7 +248,7 @@ fn of_several_live_sessions_all_are_ended_once_a_new_one_is_stored_or_one_is_des
 
 #[test]
 fn a_cookie_of_no_live_session_is_cleared_only_by_destroy_or_where_the_layer_says_so() {
-    let unknown = || State::new(&Presented::One(SessionId::random()));
+    let unknown = || State::new(Presented::One(SessionId::random()));
     assert_eq!(unknown().cookie(false, false), CookieAction::Nothing);
     assert_eq!(unknown().cookie(false, true), CookieAction::Clear);
     let mut destroyed = unknown();
@@ -242,7 +266,7 @@ fn a_cookie_of_no_live_session_is_cleared_only_by_destroy_or_where_the_layer_say
     gone.end(&Ok(Written::Gone));
     assert_eq!(gone.cookie(false, true), CookieAction::Nothing);
     let mut lost = found(SessionId::random());
-    lost.lost();
+    lost.lost(None);
     assert_eq!(lost.cookie(false, true), CookieAction::Nothing);
 }
 
@@ -310,4 +334,135 @@ fn a_session_that_is_destroyed_once_it_is_loaded_is_destroyed() {
     state.destroy();
     assert!(state.refusal().is_none() && state.must_delete());
     assert_eq!(state.cookie(false, false), CookieAction::Clear);
+}
+
+#[test]
+fn what_a_late_request_merely_writes_is_dropped() {
+    let id = SessionId::random();
+    let mut state = late(id);
+    assert_eq!(state.lookup, Lookup::NotFound);
+    assert_eq!(state.drop_late_changes(), None, "it wrote nothing");
+    set(&mut state, "a", "1");
+    assert!(state.id().is_none() && state.begin(true).is_none() && !state.is_pending());
+    assert_eq!(state.drop_late_changes(), Some(id.key()));
+    assert!(state.data.is_empty());
+    assert_eq!(state.cookie(true, true), CookieAction::Nothing);
+}
+
+#[test]
+fn a_late_request_that_renews_or_destroys_starts_a_session_in_the_place_of_what_it_presented() {
+    let asks: [fn(&mut State); 2] = [State::renew, State::destroy];
+    for (ask, is_logout) in asks.into_iter().zip([false, true]) {
+        let id = SessionId::random();
+        let mut state = late(id);
+        ask(&mut state);
+        assert_eq!(state.is_pending(), is_logout, "a logout ends the successor");
+        assert_eq!(
+            state.cookie(false, true),
+            match is_logout {
+                true => CookieAction::Clear,
+                false => CookieAction::Nothing,
+            }
+        );
+        set(&mut state, "user", "ada");
+        let new = created(state.begin(false));
+        assert!(new.is_some());
+        state.end(&kept());
+        let pending = state.pending_replacements();
+        assert!(
+            matches!(pending[..], [it] if it.old == id && Some(it.new.key()) == new && !it.live)
+        );
+        assert!(!state.must_delete(), "the successor lives");
+    }
+}
+
+#[test]
+fn a_reload_finds_that_the_session_was_replaced() {
+    let id = SessionId::random();
+    let mut state = found(id);
+    set(&mut state, "a", "1");
+    state.lost(Some(id));
+    assert_eq!(state.lookup, Lookup::NotFound);
+    set(&mut state, "b", "2");
+    assert_eq!(state.drop_late_changes(), Some(id.key()));
+}
+
+#[test]
+fn a_new_session_takes_the_place_of_what_was_presented_once() {
+    let (unknown, other) = (SessionId::random(), SessionId::random());
+    let mut state = State::new(Presented::Several(vec![unknown, other]));
+    state.found(Found::Nothing);
+    set(&mut state, "a", "1");
+    state.begin(false);
+    let first = state.id();
+    state.end(&kept());
+    assert_eq!(replaced(&state), [unknown, other]);
+    assert!(state.pending_replacements().iter().all(|it| !it.live));
+    for done in state.pending_replacements() {
+        assert!(state.is_pending());
+        state.replaced(done);
+    }
+    assert!(!state.is_pending());
+    // And another one the place of the first.
+    state.destroy();
+    set(&mut state, "b", "2");
+    state.begin(false);
+    state.end(&kept());
+    assert_eq!(replaced(&state), Vec::from_iter(first));
+    assert!(state.pending_replacements().iter().all(|it| it.live));
+}
+
+#[test]
+fn what_the_request_itself_has_deleted_need_not_be_alive_to_be_replaced() {
+    for deleted in [false, true] {
+        let id = SessionId::random();
+        let mut state = found(id);
+        state.destroy();
+        // A `save`.
+        assert_eq!(state.pending_deletes(), [id]);
+        if deleted {
+            state.deleted(id);
+        }
+        set(&mut state, "user", "ada");
+        state.begin(false);
+        state.end(&kept());
+        let pending = state.pending_replacements();
+        assert!(matches!(pending[..], [it] if it.old == id && !it.live));
+    }
+}
+
+#[test]
+fn a_login_whose_session_has_gone_is_an_error_until_somebody_is_told() {
+    let renewed = |written| {
+        let mut state = found(SessionId::random());
+        state.renew();
+        state.begin(false);
+        state.end(&Ok(written));
+        state
+    };
+    assert!(renewed(Written::Replaced).lost_login().is_none());
+    let mut state = renewed(Written::Gone);
+    assert!(state.refusal().is_some());
+    assert_eq!(state.cookie(true, true), CookieAction::Nothing);
+    state.gone_is_told();
+    assert!(state.refusal().is_none());
+    // The response says by itself that it failed.
+    let mut state = renewed(Written::Gone);
+    state.drop_changes();
+    assert!(state.refusal().is_none());
+
+    let old = SessionId::random();
+    let mut state = found(old);
+    state.destroy();
+    set(&mut state, "user", "ada");
+    state.begin(false);
+    state.end(&kept());
+    let void = state.pending_replacements();
+    assert!(matches!(void[..], [it] if it.old == old && it.live));
+    let new = void.iter().map(|it| it.new).collect::<Vec<_>>();
+    void.into_iter().for_each(|it| state.replaced_nothing(it));
+    assert_eq!(state.pending_deletes(), new);
+    assert_eq!(replaced(&state), []);
+    assert!(state.lost_login().is_some() && state.data.is_empty());
+    assert_eq!(state.saved_id(), None);
 }

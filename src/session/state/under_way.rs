@@ -2,12 +2,12 @@
 
 use std::mem;
 
-use super::{ANONYMOUS, Case, ClientCookie, Head, Missed, State, gone};
+use super::{ANONYMOUS, Case, ClientCookie, Head, Missed, State};
 use crate::{
     error::{Error, ErrorKind},
     id::SessionId,
     session::data::Data,
-    store::{Write, Written},
+    store::{Write, Written, session_is_gone},
 };
 
 /// A write under way. A handler may go on changing the session meanwhile, where it does not wait for its `save`.
@@ -48,17 +48,21 @@ impl State {
     pub(crate) fn refusal(&self) -> Option<Error> {
         let message = "the session could not be loaded, so it cannot be written";
         match &self.case {
-            Case::Unavailable(unasked)
-                if self.missed != Missed::Nothing || self.data.is_changed() =>
-            {
-                let why = &unasked.why;
-                Some(Error::new(why.kind(), message).with_source(why.clone()))
+            Case::Unavailable(why) if self.missed != Missed::Nothing || self.data.is_changed() => {
+                Some(Error::new(why.kind(), message).with_source((**why).clone()))
             }
             _ if self.missed != Missed::Nothing => {
                 Some(Error::new(ErrorKind::Unavailable, message))
             }
-            _ => None,
+            _ => self.lost_login(),
         }
+    }
+
+    /// The error of a login that nobody was told of yet: its session was to get a new id, but had gone. It must not look
+    /// like the success that it is not.
+    pub(crate) fn lost_login(&self) -> Option<Error> {
+        let is_untold = matches!(self.case, Case::Gone { is_told: false, .. });
+        is_untold.then(session_is_gone)
     }
 
     /// Whether something waits to be written, or is being written and its end must be waited for.
@@ -66,20 +70,16 @@ impl State {
         let changed = match &self.case {
             Case::Anonymous { .. } | Case::Ambiguous { .. } => !self.data.is_empty(),
             Case::Live { renew_to, .. } => self.data.is_changed() || renew_to.is_some(),
-            Case::Unavailable(_) | Case::Gone { .. } => false,
+            Case::Replaced { .. } | Case::Unavailable(_) | Case::Gone { .. } => false,
         };
-        changed || !self.pending_deletes.is_empty() || self.under_way.is_some()
+        let to_end = !self.destroyed.is_empty() || !self.pending_replacements.is_empty();
+        changed || to_end || self.under_way.is_some()
     }
 
     /// Whether a session was destroyed and is not deleted yet.
     pub(crate) fn must_delete(&self) -> bool {
         let destroyed = |write: UnderWay| write.then == Then::Delete;
-        !self.pending_deletes.is_empty() || self.under_way.is_some_and(destroyed)
-    }
-
-    /// The destroyed sessions that are still to be deleted.
-    pub(crate) fn pending_deletes(&self) -> Vec<SessionId> {
-        self.pending_deletes.clone()
+        !self.destroyed.is_empty() || self.under_way.is_some_and(destroyed)
     }
 
     pub(crate) fn is_under_way(&self) -> bool {
@@ -92,7 +92,7 @@ impl State {
             return Err(refusal);
         }
         if let Case::Gone { .. } = self.case {
-            return Err(gone());
+            return Err(session_is_gone());
         }
         if self.head != Head::NotMade && self.needs_cookie() {
             let message = "the response head is out, so the session can get no new cookie";
@@ -109,7 +109,7 @@ impl State {
                 Some(_) => new_id.is_some(),
                 None => !self.data.is_empty(),
             },
-            Case::Unavailable(_) | Case::Gone { .. } => false,
+            Case::Replaced { .. } | Case::Unavailable(_) | Case::Gone { .. } => false,
         }
     }
 
@@ -158,23 +158,23 @@ impl State {
         };
         if write.then == Then::Delete {
             // However the write ended, there may be a session of this id; `destroy` dropped its data.
-            if !self.pending_deletes.contains(&write.id) {
-                self.pending_deletes.push(write.id);
-            }
+            self.destroyed(write.id, false);
             return;
         }
         match written {
             Ok(Written::Kept(time_to_live)) => {
                 self.data.written();
-                let renew_to = match mem::replace(&mut self.case, ANONYMOUS) {
-                    Case::Anonymous { new_id } => new_id,
-                    Case::Ambiguous { presented, new_id } => {
-                        self.pending_deletes.extend(presented);
-                        new_id
+                let (renew_to, live) = match mem::replace(&mut self.case, ANONYMOUS) {
+                    Case::Anonymous { new_id } => (new_id, Vec::new()),
+                    Case::Ambiguous { live, new_id } => (new_id, live),
+                    Case::Live { renew_to, .. } => (renew_to, Vec::new()),
+                    Case::Replaced { .. } | Case::Unavailable(_) | Case::Gone { .. } => {
+                        (None, Vec::new())
                     }
-                    Case::Live { renew_to, .. } => renew_to,
-                    Case::Unavailable(_) | Case::Gone { .. } => None,
                 };
+                if write.kind == Kind::Create {
+                    self.takes_place(write.id, &live);
+                }
                 self.case = Case::Live {
                     id: write.id,
                     time_to_live: *time_to_live,
@@ -189,13 +189,16 @@ impl State {
                     self.cookie = ClientCookie::Ended;
                 }
             }
-            Ok(Written::Gone) => {
+            Ok(gone @ (Written::Gone | Written::Replaced)) => {
                 self.data = Data::default();
                 let id = match self.case {
                     Case::Live { id, .. } => id,
                     _ => write.id,
                 };
-                self.case = Case::Gone { id };
+                // Where another renewal came before this one, the browser has the other's cookie.
+                let was_lost = write.kind == Kind::Renew && *gone == Written::Gone;
+                let is_told = !was_lost || write.then == Then::Drop;
+                self.case = Case::Gone { id, is_told };
                 self.leave_cookie_alone();
             }
             Err(_) if write.then == Then::Drop => {
@@ -227,7 +230,10 @@ impl State {
         self.saved = self.stored_id();
     }
 
-    pub(crate) fn deleted(&mut self, id: SessionId) {
-        self.pending_deletes.retain(|pending| *pending != id);
+    /// The handler knows that the session went away.
+    pub(crate) fn gone_is_told(&mut self) {
+        if let Case::Gone { is_told, .. } = &mut self.case {
+            *is_told = true;
+        }
     }
 }

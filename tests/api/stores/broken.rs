@@ -1,5 +1,8 @@
 //! Stores that each break one rule (and with it, sometimes, others), as their authors might by mistake.
 
+mod faults;
+mod rewritten;
+
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Mutex;
@@ -9,81 +12,20 @@ use bytes::Bytes;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tower_redis_session::store::{
-    Change, Changes, Context, Expiry, Fields, Record, SessionKey, SessionStore, Written,
+    Change, Changes, Context, Expiry, Fields, Loaded, Record, SessionKey, SessionStore, Written,
 };
 use tower_redis_session::{Error, ErrorKind, MemoryStore};
 
-macro_rules! faults {
-    ($($(#[$what:meta])* $fault:ident: $($rule:ident),*;)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Fault {
-            AlwaysFails,
-            NeverAnswers,
-            $($(#[$what])* $fault,)*
-        }
-
-        /// Each fault with the rules that it was made for.
-        pub(crate) const ALL: &[(Fault, &str)] =
-            &[$($((Fault::$fault, stringify!($rule)),)*)*];
-    };
-}
-
-faults! {
-    InventsSessions: an_unknown_key_is_no_session;
-    TakesBytesForText: what_is_created_is_loaded;
-    LosesEmptyTexts: what_is_created_is_loaded;
-    /// As a store whose table has a limit.
-    CutsAfter512Fields: several_hundred_fields_are_one_session;
-    CreatesOverWhatIsThere: a_taken_key_is_refused;
-    DeletesAllSessions: sessions_do_not_mix;
-    RemovesNothing: an_update_changes_what_it_names;
-    SetsWhatIsIncremented: an_update_changes_what_it_names;
-    RevivesOnUpdate: an_update_of_no_session_writes_nothing;
-    StopsHalfWay: an_impossible_increment_changes_nothing;
-    TakesAnyTextForANumber: an_impossible_increment_changes_nothing;
-    FailsWithTheWrongKind: an_impossible_increment_changes_nothing, a_renewal_with_an_impossible_increment_changes_nothing;
-    KeepsEmptySessions: the_last_field_takes_the_session_with_it, a_renewal_can_remove_the_last_field;
-    DeletesNothing: a_deleted_session_is_gone;
-    KnowsWhatWas: what_is_known_is_what_is_stored;
-    NeverRefreshes: a_load_refreshes_where_it_is_told_to;
-    AlwaysRefreshes: a_load_refreshes_where_it_is_told_to;
-    RefreshesInSecret: a_load_refreshes_where_it_is_told_to;
-    RefreshesWhatIsNotDue: a_load_refreshes_only_what_is_due;
-    SkipsEmptyUpdates: an_update_refreshes;
-    DropsOwnTimeout: an_own_idle_timeout_is_kept;
-    TakesOwnTimeoutOnlyOnce: an_own_idle_timeout_can_be_changed;
-    NeverEnds: a_session_ends_by_itself;
-    EndsByTheLayersTimeout: a_session_ends_after_its_own_idle_timeout;
-    UpdateResetsAge: the_absolute_end_is_never_put_off;
-    IgnoresAbsoluteEnd: nothing_lives_beyond_its_absolute_end;
-    CountsIn32Bits: the_longest_timeouts_can_be_kept;
-    LeavesTheOldKey: a_renewal_moves_the_session;
-    RenewalDropsChanges: a_renewal_moves_the_session;
-    RenewalResetsAge: a_renewal_keeps_age_and_own_idle_timeout;
-    RenewalDropsOwnTimeout: a_renewal_keeps_age_and_own_idle_timeout;
-    RenewsWhatIsNotThere: a_renewal_of_no_session_makes_none;
-    RenewsOverWhatIsThere: a_renewal_to_a_taken_key_changes_nothing;
-    MovesThenChanges: a_renewal_with_an_impossible_increment_changes_nothing;
-    WritesWholeSessions: parallel_updates_are_all_kept;
-    AddsInTwoSteps: parallel_increments_all_count;
-    LooksThenCreates: parallel_creations_of_one_key_make_one_session;
-    CopiesThenDeletes: parallel_renewals_make_one_session, an_update_beside_a_renewal_is_kept_or_gone;
-    LooksThenWrites: an_update_beside_a_deletion_revives_nothing;
-    LooksThenEmpties: an_update_beside_the_removal_of_the_last_field_revives_nothing;
-    LeavesACopy: a_renewal_beside_a_deletion_leaves_at_most_one_session;
-    WritesBackWhatItLoads: a_load_beside_a_write_undoes_nothing;
-    WritesFieldByField: a_dropped_update_is_done_or_not;
-    /// As one whose writes wait in a queue.
-    FailsAndWritesLater: what_was_reported_as_failed_does_not_happen_later;
-    /// As one whose writes are tasks of their own.
-    IsDroppedAndWritesLater: what_was_reported_as_failed_does_not_happen_later;
-}
+pub(crate) use faults::{ALL, Fault};
+use rewritten::{map, only_fields, set_all, singly};
 
 pub(crate) struct Broken {
     store: MemoryStore,
     fault: Fault,
     /// What it remembers beside its sessions.
     seen: Mutex<HashMap<SessionKey, Record>>,
+    /// The keys that took the place of others.
+    successors: Mutex<HashMap<SessionKey, SessionKey>>,
 }
 
 impl Broken {
@@ -92,11 +34,25 @@ impl Broken {
             store: MemoryStore::new(),
             fault,
             seen: Mutex::default(),
+            successors: Mutex::default(),
         }
     }
 
     async fn peek(&self, key: SessionKey, context: Context) -> Result<Option<Record>, Error> {
-        self.store.load(key, false, context).await
+        Ok(self.store.load(key, false, context).await?.found())
+    }
+
+    fn succeeds(&self, new: SessionKey, old: SessionKey) {
+        self.successors.lock().unwrap().insert(old, new);
+    }
+
+    fn successor(&self, key: SessionKey) -> Option<SessionKey> {
+        self.successors.lock().unwrap().get(&key).copied()
+    }
+
+    async fn is_replaced(&self, key: SessionKey, context: Context) -> Result<bool, Error> {
+        let loaded = self.store.load(key, false, context).await?;
+        Ok(matches!(loaded, Loaded::Replaced))
     }
 
     fn remember(&self, key: SessionKey, record: Record) {
@@ -108,7 +64,7 @@ impl Broken {
     }
 
     /// The session is gone, and made anew.
-    async fn replace(
+    async fn make_anew(
         &self,
         old: SessionKey,
         new: SessionKey,
@@ -132,38 +88,6 @@ impl Broken {
     }
 }
 
-fn set_all(fields: &Fields) -> Changes {
-    let fields = fields.iter();
-    fields
-        .map(|(name, text)| (name.clone(), Change::Set(text.clone())))
-        .collect()
-}
-
-/// Without the session's own idle timeout.
-fn only_fields(changes: &Changes) -> Changes {
-    let fields = changes.fields();
-    fields
-        .map(|(name, change)| (name.clone(), change.clone()))
-        .collect()
-}
-
-fn map(changes: &Changes, change: impl Fn(&Change) -> Option<Change>) -> Changes {
-    let fields = changes.fields();
-    let fields = fields.filter_map(|(name, it)| Some((name.clone(), change(it)?)));
-    let mapped: Changes = fields.collect();
-    match changes.idle_timeout() {
-        Some(own) => mapped.with_idle_timeout(own),
-        None => mapped,
-    }
-}
-
-/// The changes, one at a time.
-fn singly(changes: &Changes) -> Vec<Changes> {
-    let one =
-        |(name, change): (&Bytes, &Change)| [(name.clone(), change.clone())].into_iter().collect();
-    changes.fields().map(one).collect()
-}
-
 fn timed_out() -> Error {
     Error::new(ErrorKind::Timeout, "too late")
 }
@@ -174,18 +98,18 @@ impl SessionStore for Broken {
         key: SessionKey,
         refresh: bool,
         mut context: Context,
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Loaded, Error> {
         let found = match self.fault {
             Fault::AlwaysFails => return Err(Error::unavailable(std::io::Error::other("no"))),
             Fault::NeverAnswers => pending().await,
-            Fault::NeverRefreshes => return self.peek(key, context).await,
+            Fault::NeverRefreshes => return self.store.load(key, false, context).await,
             Fault::AlwaysRefreshes => return self.store.load(key, true, context).await,
             Fault::RefreshesInSecret => {
-                let found = self.store.load(key, refresh, context).await?;
-                return Ok(found.map(|mut record| {
+                let mut loaded = self.store.load(key, refresh, context).await?;
+                if let Loaded::Found(record) = &mut loaded {
                     record.refreshed = false;
-                    record
-                }));
+                }
+                return Ok(loaded);
             }
             Fault::IgnoresAbsoluteEnd => {
                 let expiry = Expiry::new(context.expiry.idle_timeout());
@@ -193,14 +117,23 @@ impl SessionStore for Broken {
                 return self.store.load(key, refresh, context).await;
             }
             Fault::NeverEnds => match self.store.load(key, refresh, context).await? {
-                None => return Ok(self.remembered(key)),
-                found => found,
+                Loaded::NotFound => {
+                    let remembered = self.remembered(key);
+                    return Ok(remembered.map_or(Loaded::NotFound, Loaded::Found));
+                }
+                loaded => loaded,
             },
+            Fault::FollowsReplacements if self.is_replaced(key, context).await? => {
+                let key = self.successor(key).unwrap_or(key);
+                return self.store.load(key, refresh, context).await;
+            }
+            Fault::ForgetsReplacements if self.is_replaced(key, context).await? => Loaded::NotFound,
+            Fault::KeepsRecordsForEver if self.successor(key).is_some() => Loaded::Replaced,
             Fault::WritesBackWhatItLoads if refresh => {
                 let found = self.peek(key, context).await?;
                 yield_now().await;
                 let Some(mut record) = found else {
-                    return Ok(None);
+                    return self.store.load(key, false, context).await;
                 };
                 let all = set_all(&record.fields);
                 if self.store.update(key, &all, context).await? == Written::Gone {
@@ -208,16 +141,23 @@ impl SessionStore for Broken {
                 }
                 record.refreshed = true;
                 record.time_to_live = context.expiry.idle_timeout();
-                return Ok(Some(record));
+                return Ok(Loaded::Found(record));
             }
             _ => self.store.load(key, refresh, context).await?,
         };
-        let Some(mut record) = found else {
-            return Ok(match self.fault {
-                Fault::InventsSessions => Some(Record::new(Fields::new(), Duration::from_secs(1))),
-                Fault::KeepsEmptySessions => self.remembered(key),
-                _ => None,
-            });
+        let mut record = match found {
+            Loaded::Found(record) => record,
+            Loaded::NotFound => {
+                let invented = match self.fault {
+                    Fault::InventsSessions => {
+                        Some(Record::new(Fields::new(), Duration::from_secs(1)))
+                    }
+                    Fault::KeepsEmptySessions => self.remembered(key),
+                    _ => None,
+                };
+                return Ok(invented.map_or(Loaded::NotFound, Loaded::Found));
+            }
+            Loaded::Replaced => return Ok(Loaded::Replaced),
         };
         match self.fault {
             Fault::TakesBytesForText => {
@@ -244,7 +184,7 @@ impl SessionStore for Broken {
             }
             _ => {}
         }
-        Ok(Some(record))
+        Ok(Loaded::Found(record))
     }
 
     fn known(&self, key: SessionKey, _: Expiry) -> Option<Record> {
@@ -262,6 +202,9 @@ impl SessionStore for Broken {
         match self.fault {
             Fault::AlwaysFails => return Err(Error::unavailable(std::io::Error::other("no"))),
             Fault::CreatesOverWhatIsThere => self.store.delete(key, context).await?,
+            Fault::CreatesOverRecords if self.is_replaced(key, context).await? => {
+                return Ok(Written::Kept(context.expiry.idle_timeout()));
+            }
             Fault::LooksThenCreates => {
                 let found = self.peek(key, context).await?;
                 yield_now().await;
@@ -369,13 +312,19 @@ impl SessionStore for Broken {
                 Ok(written)
             }
             Fault::SkipsEmptyUpdates if changes.is_empty() => {
-                let found = self.peek(key, context).await?;
-                Ok(found.map_or(Written::Gone, |it| Written::Kept(it.time_to_live)))
+                match self.peek(key, context).await? {
+                    Some(found) => Ok(Written::Kept(found.time_to_live)),
+                    None => store.update(key, changes, context).await,
+                }
             }
             Fault::TakesOwnTimeoutOnlyOnce => {
                 store.update(key, &only_fields(changes), context).await
             }
-            Fault::UpdateResetsAge => self.replace(key, key, changes, context).await,
+            Fault::UpdateResetsAge => self.make_anew(key, key, changes, context).await,
+            Fault::TakesReplacedForGone => match store.update(key, changes, context).await? {
+                Written::Replaced => Ok(Written::Gone),
+                written => Ok(written),
+            },
             Fault::WritesWholeSessions => {
                 let Some(record) = self.peek(key, context).await? else {
                     return Ok(Written::Gone);
@@ -478,15 +427,23 @@ impl SessionStore for Broken {
                 Ok(written)
             }
             Fault::LeavesTheOldKey => {
-                let found = self.peek(old, context).await?;
+                let Some(record) = self.peek(old, context).await? else {
+                    return Ok(Written::Gone);
+                };
+                store.create(new, &set_all(&record.fields), context).await?;
+                store.update(new, changes, context).await
+            }
+            Fault::FollowsReplacements
+            | Fault::FollowsOneReplacement
+            | Fault::KeepsRecordsForEver => {
                 let written = store.renew(old, new, changes, context).await?;
-                if let Some(record) = found {
-                    store.create(old, &set_all(&record.fields), context).await?;
+                if let Written::Kept(_) = written {
+                    self.succeeds(new, old);
                 }
                 Ok(written)
             }
             Fault::RenewalDropsChanges => store.renew(old, new, &Changes::new(), context).await,
-            Fault::RenewalResetsAge => self.replace(old, new, changes, context).await,
+            Fault::RenewalResetsAge => self.make_anew(old, new, changes, context).await,
             Fault::RenewalDropsOwnTimeout => {
                 store.renew(old, new, &only_fields(changes), context).await
             }
@@ -547,8 +504,57 @@ impl SessionStore for Broken {
                 }
             }
             Fault::NeverEnds => drop(self.seen.lock().unwrap().remove(&key)),
+            Fault::DeletesOnlyTheKey if self.is_replaced(key, context).await? => return Ok(()),
+            Fault::FollowsOneReplacement => {
+                if let Some(new) = self.successor(key)
+                    && self.is_replaced(new, context).await?
+                {
+                    return Ok(());
+                }
+            }
+            Fault::ReplacesRecords => {
+                let key = self.successor(key).unwrap_or(key);
+                return self.store.delete(key, context).await;
+            }
             _ => {}
         }
         self.store.delete(key, context).await
+    }
+
+    async fn replace(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        context: Context,
+    ) -> Result<(), Error> {
+        let store = &self.store;
+        match self.fault {
+            Fault::AlwaysFails => Err(Error::unavailable(std::io::Error::other("no"))),
+            Fault::ReplacesNothing => Ok(()),
+            Fault::DeletesInsteadOfReplacing => store.delete(old, context).await,
+            Fault::ReplacesOnlySessions if !live => match self.peek(old, context).await? {
+                Some(_) => store.replace(old, new, live, context).await,
+                None => Ok(()),
+            },
+            Fault::ReplacesRecords | Fault::KeepsRecordsForEver => {
+                store.replace(old, new, live, context).await?;
+                self.succeeds(new, old);
+                Ok(())
+            }
+            Fault::ReplacesWhatHasEnded => store.replace(old, new, false, context).await,
+            Fault::RefusesToReplaceWithTheWrongKind => {
+                let replaced = store.replace(old, new, live, context).await;
+                replaced.map_err(Error::unavailable)
+            }
+            Fault::LooksThenReplaces => {
+                if self.peek(old, context).await?.is_some() {
+                    yield_now().await;
+                    store.delete(old, context).await?;
+                }
+                store.replace(old, new, false, context).await
+            }
+            _ => store.replace(old, new, live, context).await,
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_redis_session::store::{
-    Changes, Context, Expiry, Record, SessionKey, SessionStore, Written,
+    Changes, Context, Expiry, Loaded, Record, SessionKey, SessionStore, Written,
 };
 use tower_redis_session::{Error, MemoryStore};
 
@@ -18,7 +18,7 @@ impl SessionStore for Knowing {
         key: SessionKey,
         refresh: bool,
         context: Context,
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Loaded, Error> {
         self.0.load(key, refresh, context).await
     }
 
@@ -26,7 +26,7 @@ impl SessionStore for Knowing {
         let context = Context::new(expiry, Instant::now() + Duration::from_secs(1));
         let load = pin!(self.0.load(key, true, context));
         match load.poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Ready(found) => found.ok().flatten(),
+            Poll::Ready(found) => found.ok().and_then(Loaded::found),
             Poll::Pending => None,
         }
     }
@@ -61,5 +61,14 @@ impl SessionStore for Knowing {
 
     async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
         self.0.delete(key, context).await
+    }
+    async fn replace(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        context: Context,
+    ) -> Result<(), Error> {
+        self.0.replace(old, new, live, context).await
     }
 }

@@ -4,8 +4,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use harness::app::{App, id, run, start};
+use harness::gated::Gated;
 use harness::stores::{Backend, texts};
-use harness::{Client, bounded};
+use harness::{Client, Gate, bounded};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::{MemoryStore, Session, SessionLayer};
 
@@ -162,11 +163,11 @@ async fn many_wait_at_once() {
     }
 }
 
-/// The request is dropped when the handler has answered, before the task that writes has run at all.
+/// The future of the request does the write. When that is dropped half way, a task takes over.
 #[tokio::test]
-async fn a_write_that_has_not_begun_to_run_is_waited_for() {
-    let store = MemoryStore::new();
-    let layer = SessionLayer::new(store.clone());
+async fn a_write_is_waited_for_before_and_after_its_request_is_dropped() {
+    let (store, before, after) = (MemoryStore::new(), Gate::new(), Gate::new());
+    let layer = SessionLayer::new(Gated::new(store.clone(), &before, &after));
     let service = layer.layer(service_fn(async |request: http::Request<()>| {
         let session = request.extensions().get::<Session>().expect("a session");
         session.insert("user", "ada").unwrap();
@@ -174,10 +175,13 @@ async fn a_write_that_has_not_begun_to_run_is_waited_for() {
     }));
     let mut request = Box::pin(service.oneshot(http::Request::new(())));
     assert!(!is_ready(&mut request).await, "it waits for the write");
-    drop(request);
-    assert!(store.is_empty());
     let mut drained = drain(&layer);
     assert!(!is_ready(&mut drained).await);
+    drop(request);
+    assert!(!is_ready(&mut drained).await);
+    assert!(store.is_empty());
+    before.open();
+    after.open();
     bounded("a drain", drained).await;
     assert_eq!(store.len(), 1);
 }

@@ -331,7 +331,7 @@ fn over_memory() {
             other.block_on(async {
                 for id in ids {
                     let load = store.load(id.key(), true, context(Expiry::new(EXPIRY)));
-                    if let Some(record) = load.await.expect("memory") {
+                    if let Some(record) = load.await.expect("memory").found() {
                         assert_eq!(record.fields[&b"user"[..]], "ada");
                     }
                 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tower::Service;
 use tower_redis_session::store::{
-    Changes, Context as StoreContext, Expiry, Fields, Record, SessionKey, SessionStore, Written,
+    Changes, Context as StoreContext, Expiry, Fields, Loaded, Record, SessionKey, SessionStore,
+    Written,
 };
 use tower_redis_session::{Error, Session};
 
@@ -86,8 +87,8 @@ impl AtOnce {
 }
 
 impl SessionStore for AtOnce {
-    async fn load(&self, _: SessionKey, _: bool, _: StoreContext) -> Result<Option<Record>, Error> {
-        Ok(Some(self.record()))
+    async fn load(&self, _: SessionKey, _: bool, _: StoreContext) -> Result<Loaded, Error> {
+        Ok(Loaded::Found(self.record()))
     }
 
     fn known(&self, _: SessionKey, _: Expiry) -> Option<Record> {
@@ -123,6 +124,17 @@ impl SessionStore for AtOnce {
     }
 
     async fn delete(&self, _: SessionKey, _: StoreContext) -> Result<(), Error> {
+        assert!(self.written_to, "nothing is to be written");
+        Ok(())
+    }
+
+    async fn replace(
+        &self,
+        _: SessionKey,
+        _: SessionKey,
+        _: bool,
+        _: StoreContext,
+    ) -> Result<(), Error> {
         assert!(self.written_to, "nothing is to be written");
         Ok(())
     }

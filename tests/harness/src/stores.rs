@@ -185,7 +185,7 @@ impl Memory {
     async fn peek(&self, id: &str) -> Option<Record> {
         let found = (self.0.store).load(parsed(id).key(), false, context(any()));
         let found = found.await;
-        found.expect("memory does not fail")
+        found.expect("memory does not fail").found()
     }
 }
 
@@ -279,6 +279,11 @@ impl Redis {
         self.server.borrow().client()
     }
 
+    /// Whether this is the key of a session. Replacement records, which are none, are strings.
+    fn is_session(client: &mut Resp, key: &str) -> bool {
+        client.cmd(&["TYPE", key]).text() == "hash"
+    }
+
     /// Where the server listens.
     pub fn addr(&self) -> String {
         self.server.borrow().addr()
@@ -315,13 +320,21 @@ impl Backend for Redis {
     }
 
     async fn fields(&self, id: &str) -> Option<Texts> {
-        let mut fields = self.client().cmd(&["HGETALL", &key(id)]).map();
+        let mut client = self.client();
+        if !Self::is_session(&mut client, &key(id)) {
+            return None;
+        }
+        let mut fields = client.cmd(&["HGETALL", &key(id)]).map();
         fields.retain(|name, _| !name.starts_with('@'));
         (!fields.is_empty()).then_some(fields)
     }
 
     async fn ttl(&self, id: &str) -> Option<Duration> {
-        match self.client().cmd(&["PTTL", &key(id)]).int() {
+        let mut client = self.client();
+        if !Self::is_session(&mut client, &key(id)) {
+            return None;
+        }
+        match client.cmd(&["PTTL", &key(id)]).int() {
             -2 => None,
             -1 => panic!("a session without a time to live"),
             left => Some(Duration::from_millis(left.unsigned_abs())),
@@ -329,7 +342,11 @@ impl Backend for Redis {
     }
 
     async fn count(&self) -> usize {
-        self.client().cmd(&["KEYS", "*"]).list().len()
+        let mut client = self.client();
+        let keys = client.cmd(&["KEYS", "*"]);
+        let keys = keys.list().iter();
+        keys.filter(|key| Self::is_session(&mut client, &key.text()))
+            .count()
     }
 
     async fn put(&self, id: &str, fields: &[(&str, &str)], ttl: Duration) {
@@ -361,7 +378,9 @@ impl Backend for Redis {
             let key = key.text();
             // A time to live of zero or less deletes the key.
             let left = client.cmd(&["PTTL", &key]).int() - by;
-            if client.cmd(&["HEXISTS", &key, "@created"]).int() == 1 {
+            if Self::is_session(&mut client, &key)
+                && client.cmd(&["HEXISTS", &key, "@created"]).int() == 1
+            {
                 client.cmd(&["HINCRBY", &key, "@created", &(-by).to_string()]);
             }
             client.cmd(&["PEXPIRE", &key, &left.to_string()]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_redis_session::Error;
 use tower_redis_session::store::{
-    Changes, Context, Events, Expiry, Record, SessionKey, SessionStore, Written,
+    Changes, Context, Events, Expiry, Loaded, SessionKey, SessionStore, Written,
 };
 
 /// What a test tells a store that it asks by itself: it has a second, and so long waits a write whose answer is lost.
@@ -30,6 +30,8 @@ pub enum Call<I = SessionKey> {
     /// From the one to the other.
     Renew(I, I),
     Delete(I),
+    /// The first by the second; whether the request has loaded the first as live.
+    Replace(I, I, bool),
 }
 
 impl<I> Call<I> {
@@ -41,6 +43,7 @@ impl<I> Call<I> {
             Self::Update(_) => "update",
             Self::Renew(..) => "renew",
             Self::Delete(_) => "delete",
+            Self::Replace(..) => "replace",
         }
     }
 
@@ -83,7 +86,7 @@ impl<S: SessionStore, W: Way> SessionStore for Through<S, W> {
         key: SessionKey,
         refresh: bool,
         context: Context,
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Loaded, Error> {
         let load = Box::pin(self.store.load(key, refresh, context));
         self.way.pass(Call::Load(key, refresh), load).await
     }
@@ -122,6 +125,17 @@ impl<S: SessionStore, W: Way> SessionStore for Through<S, W> {
     async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
         let delete = Box::pin(self.store.delete(key, context));
         self.way.pass(Call::Delete(key), delete).await
+    }
+
+    async fn replace(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        context: Context,
+    ) -> Result<(), Error> {
+        let replace = Box::pin(self.store.replace(old, new, live, context));
+        self.way.pass(Call::Replace(old, new, live), replace).await
     }
 
     fn events(&self) -> Events {

@@ -6,8 +6,8 @@ use harness::app::{id, run};
 use crate::jar::page::{Login, Start, browser};
 use crate::jar::site::{STORES, Site, held};
 
-/// What the late request does: nothing, look at the session, read it anew.
-const LATE: [&str; 3] = ["ignore", "", "reload"];
+/// What the late request does: nothing, look at the session, read it anew, write.
+const LATE: [&str; 5] = ["ignore", "", "reload", "set seen yes", "reload; add seen 1"];
 
 async fn says_nothing_of_the_cookie(start: Start, login: Login) {
     for &store in STORES {

@@ -40,7 +40,7 @@ impl Ids {
 
     pub(crate) fn call(&mut self, call: Call, expected: Option<&Call<usize>>) -> Call<usize> {
         let (one, two) = match expected {
-            Some(Call::Renew(old, new)) => (Some(*old), Some(*new)),
+            Some(Call::Renew(old, new) | Call::Replace(old, new, _)) => (Some(*old), Some(*new)),
             Some(Call::Load(id, _) | Call::Create(id) | Call::Update(id) | Call::Delete(id)) => {
                 (Some(*id), None)
             }
@@ -56,6 +56,9 @@ impl Ids {
                 Call::Renew(self.number(id(old), one), self.number(id(new), two))
             }
             Call::Delete(key) => Call::Delete(self.number(id(key), one)),
+            Call::Replace(old, new, live) => {
+                Call::Replace(self.number(id(old), one), self.number(id(new), two), live)
+            }
         }
     }
 }

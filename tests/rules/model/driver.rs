@@ -164,7 +164,7 @@ where
             Step::Drop { session } => {
                 if let Some(number) = self.session(*session) {
                     self.trace.push(format!("session #{number} is deleted"));
-                    self.world.sessions.remove(&number);
+                    self.world.end(number);
                     let deleted = self
                         .store
                         .delete(self.ids.0[&number].key(), context(expiry(self.options)))

@@ -45,7 +45,7 @@ impl<I> From<&Call<I>> for Kind {
     fn from(call: &Call<I>) -> Self {
         match call {
             Call::Load(..) => Self::Load,
-            Call::Create(_) | Call::Update(_) | Call::Renew(..) => Self::Write,
+            Call::Create(_) | Call::Update(_) | Call::Renew(..) | Call::Replace(..) => Self::Write,
             Call::Delete(_) => Self::Delete,
         }
     }
@@ -93,8 +93,13 @@ struct Session {
     unknown: bool,
     /// This request has ended what the cookie names.
     ended: bool,
-    /// Of several live sessions none is trusted: these go when one is begun or destroyed.
-    untrusted: Vec<usize>,
+    /// The ids that it brought, as many as are looked up, until a new session has taken their place.
+    presented: Vec<usize>,
+    /// Several live ones were presented, or too many to be looked up, and none is trusted. These of them live. All go
+    /// when one is begun or destroyed.
+    untrusted: Option<Vec<usize>>,
+    /// What came in was given another id by another request a moment ago.
+    replaced: Option<usize>,
     /// Renewed or cleared, and destroyed, while it was not loaded: that cannot be done later.
     missed_change: bool,
     missed_destroy: bool,
@@ -106,11 +111,16 @@ struct Session {
     current: Option<usize>,
     /// The id that it will have.
     next: Option<usize>,
-    /// Destroyed, and still to be deleted: several, where a save could write but not delete.
-    doomed: Vec<usize>,
+    /// Destroyed, and still to be deleted: several, where a save could write but not delete. And whether it was live when
+    /// this request last saw it.
+    doomed: Vec<(usize, bool)>,
+    /// New ones that are still to take the place of old ones, in this order, which were live or not.
+    replacements: Vec<(usize, usize, bool)>,
     /// What a `save` has written.
     saved: Option<usize>,
     gone: bool,
+    /// It was gone when it was to be replaced, and nobody was told.
+    untold: bool,
     base: Fields,
     base_idle: Option<u64>,
     /// What a `save` is writing.
@@ -161,7 +171,28 @@ enum Written {
     Kept(u64),
     Emptied,
     Gone,
+    Replaced,
 }
+
+/// What a load found: a session, the time it has, and whether that was refreshed.
+#[derive(Debug, Clone)]
+enum Loaded {
+    Found(Stored, u64, bool),
+    NotFound,
+    Replaced,
+}
+
+impl Loaded {
+    fn found(self) -> Option<(Stored, u64, bool)> {
+        match self {
+            Self::Found(stored, left, refreshed) => Some((stored, left, refreshed)),
+            Self::NotFound | Self::Replaced => None,
+        }
+    }
+}
+
+/// How long a replacement record is kept, in seconds.
+const REPLACED_FOR: u64 = 60;
 
 type Outcome<T> = Result<T, ErrorKind>;
 
@@ -172,6 +203,8 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) outage: Outage,
     pub(crate) sessions: BTreeMap<usize, Stored>,
+    /// Which session took the place of another, and until when this is known.
+    replaced: BTreeMap<usize, (usize, u64)>,
     /// Every session that was ever stored, in that order.
     pub(crate) known: Vec<usize>,
     numbers: usize,
@@ -186,6 +219,7 @@ impl World {
             now: 0,
             outage: Outage::None,
             sessions: BTreeMap::new(),
+            replaced: BTreeMap::new(),
             known: Vec::new(),
             numbers: 0,
             log: Vec::new(),
@@ -203,6 +237,7 @@ impl World {
         self.now += seconds;
         let now = self.now;
         self.sessions.retain(|_, session| session.end > now);
+        self.replaced.retain(|_, (_, end)| *end > now);
     }
 
     /// Another program writes; through the store's own `update`, so that the time to live is refreshed.
@@ -243,11 +278,13 @@ impl World {
         }
     }
 
-    /// The session, the time it has, and whether that was refreshed.
-    fn load(&mut self, id: usize, refresh: bool) -> Outcome<Option<(Stored, u64, bool)>> {
+    fn load(&mut self, id: usize, refresh: bool) -> Outcome<Loaded> {
         self.ask(Call::Load(id, refresh), |world| {
+            if world.replaced.contains_key(&id) {
+                return Ok(Loaded::Replaced);
+            }
             let Some(session) = world.sessions.get(&id) else {
-                return Ok(None);
+                return Ok(Loaded::NotFound);
             };
             let (full, left) = (world.full(session), session.end - world.now);
             let aged_enough = match world.options.expiry {
@@ -258,12 +295,15 @@ impl World {
             let left = if refreshed { full } else { left };
             let end = world.now + left;
             world.sessions.get_mut(&id).expect("found").end = end;
-            Ok(Some((world.sessions[&id].clone(), left, refreshed)))
+            Ok(Loaded::Found(world.sessions[&id].clone(), left, refreshed))
         })
     }
 
     /// Only ever what changed, all or nothing, and nothing at all where the session is gone.
     fn change(&mut self, id: usize, changes: &Changes) -> Outcome<Written> {
+        if self.replaced.contains_key(&id) {
+            return Ok(Written::Replaced);
+        }
         let Some(session) = self.sessions.get(&id) else {
             return Ok(Written::Gone);
         };
@@ -314,6 +354,7 @@ impl World {
                 if let Some(session) = world.sessions.remove(old) {
                     world.sessions.insert(*new, session);
                     world.known.push(*new);
+                    world.record(*old, *new);
                 }
                 Ok(written)
             }),
@@ -322,7 +363,32 @@ impl World {
 
     fn delete(&mut self, id: usize) -> Outcome<()> {
         self.ask(Call::Delete(id), |world| {
-            world.sessions.remove(&id);
+            world.end(id);
+            Ok(())
+        })
+    }
+
+    /// A session ends, also where it has got other ids meanwhile.
+    pub(crate) fn end(&mut self, mut id: usize) {
+        while let Some((by, _)) = self.replaced.get(&id) {
+            id = *by;
+        }
+        self.sessions.remove(&id);
+    }
+
+    fn record(&mut self, old: usize, by: usize) {
+        self.replaced.insert(old, (by, self.now + REPLACED_FOR));
+    }
+
+    fn replace(&mut self, old: usize, new: usize, live: bool) -> Outcome<()> {
+        self.ask(Call::Replace(old, new, live), |world| {
+            if world.replaced.contains_key(&old) {
+                return Ok(());
+            }
+            if world.sessions.remove(&old).is_none() && live {
+                return Err(ErrorKind::Gone);
+            }
+            world.record(old, new);
             Ok(())
         })
     }
@@ -377,3 +443,4 @@ fn both(first: Changes, later: Changes) -> Changes {
 
 mod request;
 mod session;
+mod write;

@@ -63,7 +63,8 @@ impl Backend for Memory {
             .0
             .load(id.key(), false, context(expiry))
             .await
-            .expect("memory")?;
+            .expect("memory")
+            .found()?;
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
         let fields = record.fields.iter();
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).expect("small");
@@ -101,7 +102,8 @@ mod redis {
     /// in one step and to the millisecond.
     const SHIFT: &str = r"
         for _, key in ipairs(redis.call('KEYS', '*')) do
-            local created = redis.call('HGET', key, '@created')
+            local session = redis.call('TYPE', key).ok == 'hash'
+            local created = session and redis.call('HGET', key, '@created')
             if created then
                 redis.call('HSET', key, '@created', string.format('%.0f', created - ARGV[1]))
             end
@@ -145,15 +147,18 @@ mod redis {
         }
 
         fn count(&mut self) -> usize {
-            usize::try_from(self.resp.cmd(&["DBSIZE"]).int()).expect("a count")
+            let keys = self.resp.cmd(&["KEYS", "*"]);
+            let mut is_session =
+                |key: &&Reply| self.resp.cmd(&["TYPE", &key.text()]).text() == "hash";
+            keys.list().iter().filter(|key| is_session(key)).count()
         }
 
         async fn held(&mut self, id: SessionId) -> Option<Held> {
             let key = format!("session:{id}");
-            let mut fields = self.resp.cmd(&["HGETALL", &key]).map();
-            if fields.is_empty() {
+            if self.resp.cmd(&["TYPE", &key]).text() != "hash" {
                 return None;
             }
+            let mut fields = self.resp.cmd(&["HGETALL", &key]).map();
             let idle = fields.remove("@idle");
             Some(Held {
                 idle: idle.map(|text| text.parse().expect("milliseconds")),

@@ -29,7 +29,7 @@ impl Request {
     /// The session is looked up, where it has not been.
     fn open(&mut self, world: &mut World) -> Outcome<&mut Session> {
         if self.session.is_none() {
-            let mut session = Session::new(self.any_cookie);
+            let mut session = Session::new(self.any_cookie, &self.ids);
             session.head_out = self.head_out;
             match session.find(world, &self.ids) {
                 Ok(()) => {}
@@ -73,8 +73,13 @@ impl Request {
             .or(head_out.then_some(ErrorKind::ResponseStarted));
         if let Some(refusal) = refusal {
             // What was destroyed is deleted all the same.
-            let deleted = session.end_write(world, None);
-            return Some(Said::Failed(deleted.err().unwrap_or(refusal)));
+            let deleted = session.delete_doomed(world);
+            let refusal = deleted.err().unwrap_or(refusal);
+            session.tell(refusal);
+            return Some(Said::Failed(refusal));
+        }
+        if session.drop_late() {
+            return Some(Said::Failed(ErrorKind::Gone));
         }
         if !session.is_pending() {
             return Some(Said::Done);
@@ -88,9 +93,12 @@ impl Request {
         let session = self.session.as_mut().expect("saving");
         let write = self.saving.take().expect("saving");
         match session.end_save(world, write) {
-            Ok(Written::Gone) => Said::Failed(ErrorKind::Gone),
+            Ok(Written::Gone | Written::Replaced) => Said::Failed(ErrorKind::Gone),
             Ok(_) => Said::Done,
-            Err(kind) => Said::Failed(kind),
+            Err(kind) => {
+                session.tell(kind);
+                Said::Failed(kind)
+            }
         }
     }
 
@@ -105,7 +113,7 @@ impl Request {
         // Rule 13, for which a lazy layer need not ask the store.
         let malformed = self.any_cookie && self.ids.is_empty();
         if self.session.is_none() && malformed && world.options.clear_unknown {
-            self.session = Some(Session::new(true));
+            self.session = Some(Session::new(true, &[]));
         }
         let mut sent = Sent {
             status,
@@ -121,10 +129,12 @@ impl Request {
                 session.changes = Changes::default();
                 session.next = None;
                 session.missed_change = false;
+                session.untold = false;
             }
             if session.refusal().is_some() {
                 return Some(session.not_written(world, 503));
             }
+            session.drop_late();
             let lives_on = session.current.is_some() && session.current == session.held;
             let ages = persistent && session.refreshed && lives_on;
             let required = session.is_pending();

@@ -6,7 +6,7 @@ use super::*;
 const MOST_IDS: usize = 16;
 
 impl Session {
-    pub(super) fn new(any_cookie: bool) -> Self {
+    pub(super) fn new(any_cookie: bool, ids: &[usize]) -> Self {
         let lookup = if any_cookie {
             Lookup::NotFound
         } else {
@@ -17,7 +17,9 @@ impl Session {
             any_cookie,
             unknown: any_cookie,
             ended: false,
-            untrusted: Vec::new(),
+            presented: ids.iter().copied().take(MOST_IDS).collect(),
+            untrusted: None,
+            replaced: None,
             missed_change: false,
             missed_destroy: false,
             head_out: false,
@@ -27,7 +29,9 @@ impl Session {
             next: None,
             saved: None,
             doomed: Vec::new(),
+            replacements: Vec::new(),
             gone: false,
+            untold: false,
             base: Fields::new(),
             base_idle: None,
             in_flight: Changes::default(),
@@ -43,30 +47,40 @@ impl Session {
     /// Rules 4 and 5: just one live session counts, and only that is refreshed.
     pub(super) fn find(&mut self, world: &mut World, ids: &[usize]) -> Outcome<()> {
         let (mut live, mut found) = (Vec::new(), None);
+        self.replaced = None;
         let too_many = ids.len() > MOST_IDS;
         match ids {
             [] => return Ok(()),
             [id] => {
-                found = world.load(*id, true)?;
+                let loaded = world.load(*id, true)?;
+                if let Loaded::Replaced = loaded {
+                    self.replaced = Some(*id);
+                }
+                found = loaded.found();
                 live.push(*id);
             }
             _ if too_many => {}
             several => {
                 let loaded: Vec<_> = several.iter().map(|id| world.load(*id, false)).collect();
                 for (id, loaded) in several.iter().zip(loaded) {
-                    live.extend(loaded?.map(|_| *id));
+                    match loaded? {
+                        Loaded::Found(..) => live.push(*id),
+                        Loaded::Replaced => self.replaced = Some(*id),
+                        Loaded::NotFound => {}
+                    }
+                }
+                if !live.is_empty() {
+                    self.replaced = None;
                 }
                 if let [id] = live[..] {
-                    found = world.load(id, true)?;
+                    found = world.load(id, true)?.found();
                 }
             }
         }
         self.next = None;
         self.lookup = Lookup::NotFound;
-        if live.len() > 1 || too_many {
-            self.untrusted = ids.iter().copied().take(MOST_IDS).collect();
-        }
-        self.unknown = found.is_none() && self.untrusted.is_empty();
+        self.untrusted = (live.len() > 1 || too_many).then(|| live.clone());
+        self.unknown = found.is_none() && self.untrusted.is_none() && self.replaced.is_none();
         if let Some((stored, left, refreshed)) = found {
             self.lookup = Lookup::Found;
             (self.held, self.current) = (Some(live[0]), Some(live[0]));
@@ -94,7 +108,12 @@ impl Session {
             Op::IsEmpty => return Ok(Said::Truth(seen.is_empty())),
             Op::Entries => return Ok(Said::Entries(seen)),
             Op::Lookup => return Ok(Said::Lookup(self.lookup)),
-            Op::Id if seen.is_empty() || self.is_gone() || self.lookup == Lookup::Unavailable => {
+            Op::Id
+                if seen.is_empty()
+                    || self.is_gone()
+                    || self.replaced.is_some()
+                    || self.lookup == Lookup::Unavailable =>
+            {
                 return Ok(Said::Session(None));
             }
             Op::Id => {
@@ -126,11 +145,20 @@ impl Session {
                 if self.settled().is_some() && self.next.is_none() {
                     self.next = Some(world.fresh());
                 }
+                self.replaced = None;
                 Ok(Said::Done)
             }
             Op::Destroy => {
-                self.doomed.extend(self.current.take());
-                self.doomed.append(&mut self.untrusted);
+                if let Some(current) = self.current.take() {
+                    self.doom(current, true);
+                }
+                if let Some(live) = self.untrusted.take() {
+                    self.doom_presented(&live);
+                }
+                if let Some(id) = self.replaced.take() {
+                    self.doom_presented(&[]);
+                    self.doom(id, false);
+                }
                 self.ended |= self.any_cookie;
                 if self.lookup != Lookup::Unavailable {
                     (self.missed_change, self.missed_destroy) = (false, false);
@@ -139,7 +167,7 @@ impl Session {
                     write.destroyed = true;
                 }
                 self.next = None;
-                self.gone = false;
+                (self.gone, self.untold) = (false, false);
                 self.forget();
                 Ok(Said::Done)
             }
@@ -252,13 +280,14 @@ impl Session {
             return Ok(());
         };
         match world.load(id, false)? {
-            Some((stored, ..)) => {
+            Loaded::Found(stored, ..) => {
                 (self.base, self.base_idle) = (stored.fields, stored.idle);
                 self.is_certain();
             }
-            None => {
+            lost @ (Loaded::NotFound | Loaded::Replaced) => {
+                self.replaced = matches!(lost, Loaded::Replaced).then_some(id);
                 self.lookup = Lookup::NotFound;
-                self.gone = true;
+                (self.gone, self.untold) = (true, false);
                 (self.current, self.next, self.held) = (None, None, None);
                 self.forget();
             }
@@ -275,12 +304,39 @@ impl Session {
     pub(super) fn refusal(&self) -> Option<ErrorKind> {
         let unavailable = self.lookup == Lookup::Unavailable && self.is_changed();
         let refused = unavailable || self.missed_change || self.missed_destroy;
-        refused.then_some(ErrorKind::Unavailable)
+        let refusal = refused.then_some(ErrorKind::Unavailable);
+        refusal.or(self.untold.then_some(ErrorKind::Gone))
+    }
+
+    /// The handler is told of an error.
+    pub(super) fn tell(&mut self, kind: ErrorKind) {
+        self.untold &= kind != ErrorKind::Gone;
+    }
+
+    /// Rule 5: what a late request merely writes is gone. Whether there is something.
+    pub(super) fn drop_late(&mut self) -> bool {
+        let is_late = self.replaced.is_some() && !self.seen().is_empty();
+        if is_late {
+            self.forget();
+        }
+        is_late
+    }
+
+    pub(super) fn doom(&mut self, id: usize, live: bool) {
+        if self.doomed.iter().all(|(doomed, _)| *doomed != id) {
+            self.doomed.push((id, live));
+        }
+    }
+
+    pub(super) fn doom_presented(&mut self, live: &[usize]) {
+        for id in self.presented.clone() {
+            self.doom(id, live.contains(&id));
+        }
     }
 
     pub(super) fn is_pending(&self) -> bool {
         let changed = match self.current {
-            _ if self.lookup == Lookup::Unavailable => false,
+            _ if self.lookup == Lookup::Unavailable || self.replaced.is_some() => false,
             None => !self.seen().is_empty(),
             Some(_) if self.gone => false,
             Some(_) => {
@@ -288,152 +344,13 @@ impl Session {
                 !self.changes.fields.is_empty() || idle || self.next.is_some()
             }
         };
-        changed || !self.doomed.is_empty()
+        changed || !self.doomed.is_empty() || !self.replacements.is_empty()
     }
 
     pub(super) fn needs_cookie(&self) -> bool {
         match self.settled() {
-            None => !self.seen().is_empty(),
+            None => !self.seen().is_empty() && self.replaced.is_none(),
             Some(_) => self.next.is_some(),
-        }
-    }
-
-    pub(super) fn begin_write(&mut self, world: &mut World, touch: bool) -> Option<Write> {
-        let seen = self.seen();
-        let next = if self.is_gone() || (self.current.is_none() && seen.is_empty()) {
-            None
-        } else {
-            self.next.take()
-        };
-        let write = match (self.current, next) {
-            _ if self.is_gone() || self.lookup == Lookup::Unavailable => None,
-            (None, _) if seen.is_empty() => None,
-            (None, next) => {
-                let set = seen
-                    .into_iter()
-                    .map(|(name, text)| (name, Change::Set(text)));
-                self.changes.fields = set.collect();
-                let id = next.unwrap_or_else(|| world.fresh());
-                Some(Write::Create(id, self.changes.clone()))
-            }
-            (Some(old), Some(new)) => Some(Write::Renew(old, new, self.changes.clone())),
-            (Some(_), None) if !touch && !self.is_changed() => None,
-            (Some(id), None) => Some(Write::Update(id, self.changes.clone())),
-        };
-        if let Some(write) = &write {
-            self.in_flight = std::mem::take(&mut self.changes);
-            let (id, destroyed) = (write.id(), false);
-            self.under_way = Some(UnderWay { id, destroyed });
-        }
-        write
-    }
-
-    fn is_changed(&self) -> bool {
-        !self.changes.fields.is_empty() || self.changes.idle.is_some()
-    }
-
-    pub(super) fn end_write(
-        &mut self,
-        world: &mut World,
-        write: Option<Write>,
-    ) -> Outcome<Written> {
-        self.end_write_by(world, write, false)
-    }
-
-    /// The end of a `save` that began.
-    pub(super) fn end_save(&mut self, world: &mut World, write: Option<Write>) -> Outcome<Written> {
-        self.end_write_by(world, write, true)
-    }
-
-    fn end_write_by(
-        &mut self,
-        world: &mut World,
-        write: Option<Write>,
-        save: bool,
-    ) -> Outcome<Written> {
-        // First: where a new session cannot be made, the one that it is to replace stays.
-        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write))?;
-        if save {
-            self.saved = self.current;
-        }
-        let mut deleted = Ok(());
-        for id in self.doomed.clone() {
-            let outcome = world.delete(id);
-            if outcome.is_ok() {
-                self.doomed.retain(|doomed| *doomed != id);
-            }
-            deleted = deleted.and(outcome);
-        }
-        deleted.and(Ok(written))
-    }
-
-    fn end_one(&mut self, world: &mut World, write: &Write) -> Outcome<Written> {
-        let written = world.perform(write);
-        let id = &write.id();
-        if self.under_way.take().is_some_and(|write| write.destroyed) {
-            if !self.doomed.contains(id) {
-                self.doomed.push(*id);
-            }
-            return written;
-        }
-        match written {
-            Ok(Written::Kept(left)) => {
-                self.base = self.written();
-                self.base_idle = self.in_flight.idle.or(self.base_idle);
-                self.in_flight = Changes::default();
-                self.is_certain();
-                (self.current, self.gone) = (Some(*id), false);
-                self.doomed.append(&mut self.untrusted);
-                (self.left, self.refreshed) = (left, true);
-            }
-            Ok(Written::Emptied) => {
-                (self.base, self.base_idle) = (Fields::new(), None);
-                self.in_flight = Changes::default();
-                self.is_certain();
-                (self.current, self.next) = (None, None);
-                self.ended |= self.held.is_some();
-            }
-            Ok(Written::Gone) => {
-                self.forget();
-                (self.next, self.held) = (None, None);
-                self.gone = true;
-            }
-            Err(kind) => {
-                let later = std::mem::take(&mut self.changes);
-                let failed = std::mem::take(&mut self.in_flight);
-                // The layer cannot know whether an answer was lost or the store never asked.
-                if kind == ErrorKind::Unavailable {
-                    // Nor whether the session still lives.
-                    self.refreshed = false;
-                    self.uncertain.extend(failed.fields.keys().cloned());
-                    self.uncertain_idle |= failed.idle.is_some();
-                }
-                self.changes = both(failed, later);
-                // The attempt may have succeeded unseen: another id for the next creation, and the same for the next
-                // renewal, which finds it out.
-                match write {
-                    Write::Create(..) => self.next = None,
-                    Write::Renew(..) => self.next = self.next.or(Some(*id)),
-                    Write::Update(..) => {}
-                }
-            }
-        }
-        written
-    }
-
-    pub(super) fn cookie(&self, world: &World, persistent: bool) -> SetCookie {
-        if self.lookup == Lookup::Unavailable {
-            return SetCookie::None;
-        }
-        match self.current.filter(|_| !self.gone) {
-            Some(id) if self.held != Some(id) || (persistent && self.refreshed) => {
-                let max_age = world.options.persistent.then_some(self.left);
-                SetCookie::Set(id, max_age)
-            }
-            Some(_) => SetCookie::None,
-            None if self.ended => SetCookie::Cleared,
-            None if self.unknown && world.options.clear_unknown => SetCookie::Cleared,
-            None => SetCookie::None,
         }
     }
 }

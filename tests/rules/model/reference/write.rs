@@ -1,0 +1,192 @@
+//! What a request writes, and what it then tells its client.
+
+use super::*;
+
+impl Session {
+    pub(super) fn begin_write(&mut self, world: &mut World, touch: bool) -> Option<Write> {
+        let seen = self.seen();
+        let next = if self.is_gone() || (self.current.is_none() && seen.is_empty()) {
+            None
+        } else {
+            self.next.take()
+        };
+        let write = match (self.current, next) {
+            _ if self.is_gone() || self.lookup == Lookup::Unavailable => None,
+            _ if self.replaced.is_some() => None,
+            (None, _) if seen.is_empty() => None,
+            (None, next) => {
+                let set = seen
+                    .into_iter()
+                    .map(|(name, text)| (name, Change::Set(text)));
+                self.changes.fields = set.collect();
+                let id = next.unwrap_or_else(|| world.fresh());
+                Some(Write::Create(id, self.changes.clone()))
+            }
+            (Some(old), Some(new)) => Some(Write::Renew(old, new, self.changes.clone())),
+            (Some(_), None) if !touch && !self.is_changed() => None,
+            (Some(id), None) => Some(Write::Update(id, self.changes.clone())),
+        };
+        if let Some(write) = &write {
+            self.in_flight = std::mem::take(&mut self.changes);
+            let (id, destroyed) = (write.id(), false);
+            self.under_way = Some(UnderWay { id, destroyed });
+        }
+        write
+    }
+
+    pub(super) fn is_changed(&self) -> bool {
+        !self.changes.fields.is_empty() || self.changes.idle.is_some()
+    }
+
+    pub(super) fn end_write(
+        &mut self,
+        world: &mut World,
+        write: Option<Write>,
+    ) -> Outcome<Written> {
+        self.end_write_by(world, write, false)
+    }
+
+    /// The end of a `save` that began.
+    pub(super) fn end_save(&mut self, world: &mut World, write: Option<Write>) -> Outcome<Written> {
+        self.end_write_by(world, write, true)
+    }
+
+    fn end_write_by(
+        &mut self,
+        world: &mut World,
+        write: Option<Write>,
+        save: bool,
+    ) -> Outcome<Written> {
+        // First: where a new session cannot be made, the one that it is to replace stays.
+        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write))?;
+        let replaced = self.do_replacements(world);
+        if save && replaced.is_ok() {
+            self.saved = self.current;
+        }
+        let deleted = self.delete_doomed(world);
+        replaced.and(deleted)?;
+        match self.untold {
+            true => Err(ErrorKind::Gone),
+            false => Ok(written),
+        }
+    }
+
+    fn do_replacements(&mut self, world: &mut World) -> Outcome<()> {
+        let mut all = Ok(());
+        for (old, new, live) in self.replacements.clone() {
+            let outcome = world.replace(old, new, live);
+            match outcome {
+                Ok(()) => self.replacements.retain(|(done, ..)| *done != old),
+                Err(ErrorKind::Gone) => {
+                    self.replacements.retain(|(_, void, _)| *void != new);
+                    if self.current == Some(new) && !self.gone {
+                        self.forget();
+                        (self.next, self.held) = (None, None);
+                        (self.gone, self.untold) = (true, true);
+                        self.current = Some(old);
+                        self.doom(new, false);
+                    }
+                }
+                Err(_) => {}
+            }
+            all = match (all, outcome) {
+                (_, Err(ErrorKind::Gone)) => outcome,
+                (all, outcome) => all.and(outcome),
+            };
+        }
+        all
+    }
+
+    pub(super) fn delete_doomed(&mut self, world: &mut World) -> Outcome<()> {
+        let mut deleted = Ok(());
+        for (_, live) in &mut self.doomed {
+            // It may be this that ends it, from now on.
+            *live = false;
+        }
+        for (id, _) in self.doomed.clone() {
+            let outcome = world.delete(id);
+            if outcome.is_ok() {
+                self.doomed.retain(|(doomed, _)| *doomed != id);
+            }
+            deleted = deleted.and(outcome);
+        }
+        deleted
+    }
+
+    fn end_one(&mut self, world: &mut World, write: &Write) -> Outcome<Written> {
+        let written = world.perform(write);
+        let id = &write.id();
+        if self.under_way.take().is_some_and(|write| write.destroyed) {
+            self.doom(*id, false);
+            return written;
+        }
+        match written {
+            Ok(Written::Kept(left)) => {
+                self.base = self.written();
+                self.base_idle = self.in_flight.idle.or(self.base_idle);
+                self.in_flight = Changes::default();
+                self.is_certain();
+                (self.current, self.gone) = (Some(*id), false);
+                let live = self.untrusted.take().unwrap_or_default();
+                if let Write::Create(new, _) = write {
+                    self.doom_presented(&live);
+                    self.presented.clear();
+                    let doomed = self.doomed.drain(..);
+                    self.replacements
+                        .extend(doomed.map(|(old, live)| (old, *new, live)));
+                }
+                (self.left, self.refreshed) = (left, true);
+            }
+            Ok(Written::Emptied) => {
+                (self.base, self.base_idle) = (Fields::new(), None);
+                self.in_flight = Changes::default();
+                self.is_certain();
+                (self.current, self.next) = (None, None);
+                self.ended |= self.held.is_some();
+            }
+            Ok(Written::Gone | Written::Replaced) => {
+                self.forget();
+                (self.next, self.held) = (None, None);
+                self.gone = true;
+                let renews = matches!(write, Write::Renew(..));
+                self.untold = renews && written == Ok(Written::Gone);
+            }
+            Err(kind) => {
+                let later = std::mem::take(&mut self.changes);
+                let failed = std::mem::take(&mut self.in_flight);
+                // The layer cannot know whether an answer was lost or the store never asked.
+                if kind == ErrorKind::Unavailable {
+                    // Nor whether the session still lives.
+                    self.refreshed = false;
+                    self.uncertain.extend(failed.fields.keys().cloned());
+                    self.uncertain_idle |= failed.idle.is_some();
+                }
+                self.changes = both(failed, later);
+                // The attempt may have succeeded unseen: another id for the next creation, and the same for the next
+                // renewal, which finds it out.
+                match write {
+                    Write::Create(..) => self.next = None,
+                    Write::Renew(..) => self.next = self.next.or(Some(*id)),
+                    Write::Update(..) => {}
+                }
+            }
+        }
+        written
+    }
+
+    pub(super) fn cookie(&self, world: &World, persistent: bool) -> SetCookie {
+        if self.lookup == Lookup::Unavailable {
+            return SetCookie::None;
+        }
+        match self.current.filter(|_| !self.gone) {
+            Some(id) if self.held != Some(id) || (persistent && self.refreshed) => {
+                let max_age = world.options.persistent.then_some(self.left);
+                SetCookie::Set(id, max_age)
+            }
+            Some(_) => SetCookie::None,
+            None if self.ended => SetCookie::Cleared,
+            None if self.unknown && world.options.clear_unknown => SetCookie::Cleared,
+            None => SetCookie::None,
+        }
+    }
+}

@@ -153,6 +153,17 @@ impl Events {
         );
     }
 
+    /// The server refuses `TIME` in scripts: a write that was reported as failed may happen later, and absolute ends are
+    /// counted by this machine's clock.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_server_time(&self, error: &Error) {
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        event!(
+            WARN, "no_server_time", kind = ?error.kind(), %error, cause,
+            "Redis tells scripts no time: a write that was reported as failed may happen later"
+        );
+    }
+
     /// Why the near cache can keep nothing: Redis answers but does not say what changes (`refused`), or the connection
     /// for this is lost.
     #[cfg(feature = "near-cache")]

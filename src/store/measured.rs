@@ -9,13 +9,14 @@ use super::{Changes, Context, Events, Expiry, Loaded, Record, SessionKey, Sessio
 use crate::error::{Error, ErrorKind};
 
 /// Every event that is counted.
-const EVENTS: [&str; 12] = [
+const EVENTS: [&str; 13] = [
     "ambiguous",
     "created",
     "destroyed",
     "expired",
     "gone",
     "missing_layer",
+    "no_server_time",
     "recovered",
     "rejected",
     "renewed",

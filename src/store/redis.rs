@@ -1,53 +1,20 @@
-//! [`RedisStore`]: one hash a session. This file and its folder are all that knows the client, fred.
+//! [`RedisStore`]: one hash a session.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use fred::{clients::Pool, types::Key};
-use tokio::time::Instant;
+use ::fred::clients::Pool;
 
-use self::{
-    command::{Ask, Command},
-    connect::Target,
-    load::Loads,
-    near::Near,
-    refusal::failed,
-    run::in_time,
-    servers::Servers,
-    write::Writes,
-};
+use self::{fred::Fred, operations::Operations};
 use super::{Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Written};
 use crate::error::Error;
 
-mod clock;
-mod cluster;
-mod command;
-mod connect;
-mod gather;
-mod keeper;
-mod link;
-mod load;
+mod errors;
+mod executor;
+mod fred;
 #[cfg(feature = "near-cache")]
-mod near;
-#[cfg(not(feature = "near-cache"))]
-#[path = "redis/no_near.rs"]
-mod near;
-mod refusal;
-mod renew;
-mod run;
-mod script;
-mod servers;
-mod slots;
-#[cfg(feature = "rustls")]
-mod tls;
-mod wire;
-mod write;
-
-/// What a script answers where it met a session whose absolute end had come.
-const EXPIRED: i64 = -5;
-/// What a script answers where it met a key that is no session.
-const NO_SESSION: i64 = -6;
-/// How long a sign of life may take, and each attempt at what is done when nobody waits any more.
-const DIRECT: Duration = Duration::from_secs(1);
+mod near_cache;
+mod operations;
+mod scripts;
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
 ///
@@ -66,35 +33,33 @@ const DIRECT: Duration = Duration::from_secs(1);
 ///
 /// # What it sends
 ///
-/// Operations that are asked for at the same moment share a script. The guide has the commands of
-/// [each request](crate::guide::performance#what-a-request-costs). With feature `near-cache`, `with_near_cache` saves
-/// most loads.
+/// A lone load is `HGETALL` and `PTTL` in one go. The refresh, where it is due, is sent behind it, and no request waits for
+/// it. A write is one script, which works on the one key of its session. Operations that come together on one server share
+/// a command. The guide has the commands of [each request](crate::guide::performance#what-a-request-costs). With feature
+/// `near-cache`, `with_near_cache` saves most loads.
 ///
 /// # When Redis fails
 ///
 /// Each operation ends by its deadline, whatever happens to the server, the network or the connection. A session that
-/// can be read is loaded also where Redis refuses to write. A write that was reported as failed does not happen later.
-/// The guide says [what a client sees](crate::guide::faults), what may happen late, and what a lost answer does to a
-/// renewal.
+/// can be read is loaded also where Redis refuses to write. A write that was reported as failed does not happen later,
+/// unless the server refuses `TIME` in scripts: then the event `no_server_time` says so, once.
+/// The guide says [what a client sees](crate::guide::faults), and what a lost answer does to a renewal.
 ///
 /// # Access control
 ///
-/// Every key begins with the prefix. The commands are `HGETALL`, `PEXPIRE`, `UNLINK`, `EVALSHA`, `EVAL` and, inside scripts, `TYPE`,
-/// `EXISTS`, `HMGET`, `HGET`, `HSET`, `HDEL`, `HINCRBY`, `HKEYS`, `PTTL` and `RENAME`;
-/// on connecting `PING` and `TIME`, `SELECT` where the URL names a database, and `INFO`, `CLIENT` and `SCRIPT LOAD`,
-/// which may be refused; a silent server gets a `PING` more. A user who lacks one of them gets an error of the kind
+/// Every key begins with the prefix, and every script declares its keys. The commands are `HGETALL`, `PTTL`, `PEXPIRE`,
+/// `HDEL`, `EVALSHA`, `EVAL` and, inside scripts, also `TIME`, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HEXISTS`, `HSET`,
+/// `HINCRBY`, `HKEYS`, `GET`, `SET` and `UNLINK`; on connecting `PING`, `SELECT` where the URL names a database, and
+/// `INFO`, `CLIENT` and `SCRIPT LOAD`, which may be refused. A user who lacks one of the others gets an error of the kind
 /// *NotPermitted*, and an update may be half done.
 ///
 /// A cluster needs *CLUSTER SLOTS* and *ASKING* as well, and *CLUSTER INFO*, which may be refused; a master behind a
 /// Sentinel needs *ROLE*. A user of the Sentinel itself needs its SENTINEL GET-MASTER-ADDR-BY-NAME and SENTINEL SENTINELS.
 #[derive(Clone)]
 pub struct RedisStore {
-    servers: Arc<Servers>,
-    prefix: Arc<str>,
-    loads: Arc<Loads>,
-    writes: Arc<Writes>,
-    near: Near,
-    events: Events,
+    operations: Operations<Fred>,
+    #[cfg(feature = "near-cache")]
+    near_cache: Option<Arc<near_cache::NearCache>>,
 }
 
 impl RedisStore {
@@ -127,8 +92,8 @@ impl RedisStore {
     /// others for one that refuses. None shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let events = Events::new();
-        let servers = Servers::connect(Target::parse(url)?, &events).await?;
-        Ok(Self::new(servers, events))
+        let fred = boxed(Fred::connect(url, &events)).await?;
+        Ok(Self::new(fred, events))
     }
 
     /// Uses a pool of the caller's, which must be connected.
@@ -158,32 +123,30 @@ impl RedisStore {
     #[must_use]
     pub fn from_pool(pool: Pool) -> Self {
         let events = Events::new();
-        Self::new(Servers::given(pool, &events), events)
+        Self::new(Fred::given(pool, &events), events)
     }
 
-    fn new(servers: Servers, events: Events) -> Self {
+    fn new(fred: Fred, events: Events) -> Self {
         Self {
-            servers: Arc::new(servers),
-            prefix: Arc::from("session:"),
-            loads: Arc::default(),
-            writes: Arc::default(),
-            near: Near::off(),
-            events,
+            operations: Operations {
+                executor: Arc::new(fred),
+                prefix: Arc::from("session:"),
+                events,
+            },
+            #[cfg(feature = "near-cache")]
+            near_cache: None,
         }
     }
 
     /// What each key begins with, `session:` by default.
     #[must_use]
     pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Self {
-        self.prefix = Arc::from(prefix.as_ref());
-        // Ids mean other keys now.
-        (self.loads, self.writes) = (Arc::default(), Arc::default());
-        self.near = self.near.with_prefix(&self.prefix);
+        self.operations.prefix = Arc::from(prefix.as_ref());
+        #[cfg(feature = "near-cache")]
+        if let Some(near_cache) = self.near_cache.take() {
+            self = self.with_near_cache(near_cache.capacity());
+        }
         self
-    }
-
-    fn key(&self, session: SessionKey) -> Key {
-        key(&self.prefix, session)
     }
 
     /// Asks the server for a sign of life, for a readiness probe.
@@ -201,25 +164,30 @@ impl RedisStore {
     /// # }
     /// ```
     pub async fn ping(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + DIRECT;
-        in_time(deadline, async {
-            for route in self.servers.all().await? {
-                let mut asking = route.begin(deadline).await?;
-                asking.ask(Command::ping()).await.map_err(failed)?;
-            }
-            Ok(())
-        })
-        .await
+        self.operations.executor.ping().await
     }
 }
 
-fn key(prefix: &str, session: SessionKey) -> Key {
-    session.with_str(|text| {
-        let mut key = String::with_capacity(prefix.len() + text.len());
-        key.push_str(prefix);
-        key.push_str(text);
-        key.into()
-    })
+#[cfg(feature = "near-cache")]
+impl RedisStore {
+    /// A write of these sessions: what the near cache knows of them is forgotten when the second part is dropped.
+    fn writes<const N: usize>(
+        &self,
+        keys: [SessionKey; N],
+        context: Context,
+    ) -> (Context, Option<near_cache::Forgets<'_, N>>) {
+        match &self.near_cache {
+            Some(near_cache) => (near_cache.context(context), Some(near_cache.forgets(keys))),
+            None => (context, None),
+        }
+    }
+}
+
+#[cfg(not(feature = "near-cache"))]
+impl RedisStore {
+    fn writes<const N: usize>(&self, _: [SessionKey; N], context: Context) -> (Context, ()) {
+        (context, ())
+    }
 }
 
 impl SessionStore for RedisStore {
@@ -229,20 +197,19 @@ impl SessionStore for RedisStore {
         refresh: bool,
         context: Context,
     ) -> Result<Loaded, Error> {
-        if refresh {
-            if let Some(record) = self.known(key, context.expiry) {
-                return Ok(Loaded::Found(record));
-            }
-            self.near.misses();
+        #[cfg(feature = "near-cache")]
+        if let Some(near_cache) = &self.near_cache {
+            return boxed(near_cache.load(&self.operations, key, refresh, context)).await;
         }
-        // Nothing that is read later is older than what is asked for now.
-        let _forgets = (!refresh).then(|| self.near.forgets([key]));
-        let loaded = self.load_together(key, refresh, self.near.context(context));
-        Ok(loaded.await?.map_or(Loaded::NotFound, Loaded::Found))
+        self.operations.load(key, refresh, context).await
     }
 
+    #[cfg_attr(not(feature = "near-cache"), expect(unused_variables))]
     fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
-        self.near.get(key, self.near.expiry(expiry))
+        #[cfg(feature = "near-cache")]
+        return self.near_cache.as_ref()?.known(key, expiry);
+        #[cfg(not(feature = "near-cache"))]
+        None
     }
 
     async fn create(
@@ -251,9 +218,8 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         context: Context,
     ) -> Result<Written, Error> {
-        let _forgets = self.near.forgets([key]);
-        self.write_together(true, key, changes, self.near.context(context))
-            .await
+        let (context, _forgets) = self.writes([key], context);
+        self.operations.create(key, changes, context).await
     }
 
     async fn update(
@@ -262,9 +228,8 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         context: Context,
     ) -> Result<Written, Error> {
-        let _forgets = self.near.forgets([key]);
-        self.write_together(false, key, changes, self.near.context(context))
-            .await
+        let (context, _forgets) = self.writes([key], context);
+        self.operations.update(key, changes, context).await
     }
 
     async fn renew(
@@ -274,40 +239,49 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         context: Context,
     ) -> Result<Written, Error> {
-        let _forgets = self.near.forgets([old, new]);
-        self.renew_in_steps(old, new, changes, self.near.context(context))
-            .await
+        let (context, _forgets) = self.writes([old, new], context);
+        boxed(self.operations.renew(old, new, changes, context)).await
     }
 
     async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
-        let _forgets = self.near.forgets([key]);
-        in_time(context.deadline, async {
-            let answer = self.send(self.key(key), Command::delete, context.deadline);
-            answer.await?.map(drop).map_err(failed)
-        })
-        .await
+        let ended = |_ended: SessionKey| {
+            #[cfg(feature = "near-cache")]
+            if let Some(near_cache) = &self.near_cache {
+                near_cache.forget(_ended);
+            }
+        };
+        boxed(self.operations.delete(key, context.deadline, ended)).await
     }
 
     async fn replace(
         &self,
         old: SessionKey,
-        _: SessionKey,
-        _: bool,
+        new: SessionKey,
+        live: bool,
         context: Context,
     ) -> Result<(), Error> {
-        self.delete(old, context).await
+        let (context, _forgets) = self.writes([old], context);
+        let replaced = self.operations.replace(old, new, live, context.deadline);
+        boxed(replaced).await
     }
 
     fn events(&self) -> Events {
-        self.events.clone()
+        self.operations.events.clone()
     }
+}
+
+/// An operation without its type, which is deep: rustc looks only so far into the futures of those who use a store.
+fn boxed<'a, T>(
+    operation: impl Future<Output = T> + Send + 'a,
+) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
+    Box::pin(operation)
 }
 
 /// The password is in the pool's configuration.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
-            .field("prefix", &self.prefix)
+            .field("prefix", &self.operations.prefix)
             .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,105 @@
+//! The seam between what is done with a session and how it gets to Redis: an [`Executor`] runs a script or a command on
+//! one key by a deadline. What is above it knows sessions and no client; what is below it knows clients and no session.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::scripts::Script;
+use crate::error::Error;
+
+/// Runs scripts and commands. Each ends by its deadline.
+pub(super) trait Executor: Send + Sync + 'static {
+    /// Runs a script. The answer is what it says of the key; where that is a text, it is an error that the script has
+    /// caught.
+    ///
+    /// Calls of one script that come together may be one command, where the script [merges](Script::merges). A call that
+    /// comes alone may be [a plain command](Script::alone).
+    fn run(&self, call: Call) -> impl Future<Output = Result<Reply, Error>> + Send;
+
+    /// Runs a command.
+    fn command(
+        &self,
+        key: Bytes,
+        command: Command,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send;
+
+    /// Sets a time to live anew, soon, without anybody waiting: to so many milliseconds, unless it has longer. Where the
+    /// server does not do that, runs `otherwise`.
+    fn extend(&self, key: Bytes, milliseconds: i64, otherwise: Call);
+
+    /// The time of the server that a key is on, in milliseconds since 1970 and never later than it is, as far as it is
+    /// known.
+    fn now(&self, key: &Bytes) -> Option<i64>;
+}
+
+/// A script, and what it is run on.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) script: &'static Script,
+    pub(super) key: Bytes,
+    pub(super) args: Vec<Arg>,
+    /// A script that has [deadlines](Script::by_deadline) does nothing after this moment, wherever it was held up.
+    pub(super) deadline: Instant,
+}
+
+/// A command on one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Command {
+    /// `HGETALL`: a list of names and texts in turn.
+    Fields,
+    /// `HGETALL` and `PTTL` in one go: the same list, and behind that the time to live.
+    FieldsAndTimeToLive,
+    /// `PTTL`: in milliseconds, -1 without an end, -2 where there is nothing.
+    TimeToLive,
+    /// `HDEL` of one field.
+    RemoveField(&'static str),
+    /// `PEXPIRE … GT`: so many milliseconds, unless it has longer.
+    Extend(i64),
+    /// `PEXPIRE … LT`: so many milliseconds, unless it has less.
+    Shorten(i64),
+}
+
+/// An argument of a script.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Arg {
+    Number(i64),
+    Bytes(Bytes),
+}
+
+impl Arg {
+    /// About how many bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Number(_) => size_of::<i64>(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    pub(super) fn flag(flag: bool) -> Self {
+        Self::Number(flag.into())
+    }
+}
+
+impl From<Bytes> for Arg {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<i64> for Arg {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Nothing,
+    Number(i64),
+    Bytes(Bytes),
+    List(Vec<Reply>),
+}

@@ -1,0 +1,180 @@
+//! The client, fred, and all that names it: connecting, supervision, the routes of a cluster, and what calls share a
+//! command.
+
+use std::{future::Future, slice, time::Duration};
+
+use bytes::Bytes;
+use fred::clients::Pool;
+use tokio::time::{Instant, timeout_at};
+
+use self::{clock::AtServer, commands::Raw, connect::Target, errors::failed, routes::Servers};
+use super::{
+    errors::{timed_out, unexpected_reply},
+    executor::{Call, Command, Executor, Reply},
+    scripts::Merges,
+};
+use crate::{error::Error, store::Events};
+
+mod background;
+mod batch;
+mod clock;
+mod cluster;
+mod commands;
+mod connect;
+mod errors;
+mod exchange;
+#[cfg(feature = "near-cache")]
+mod heartbeat;
+#[cfg(feature = "near-cache")]
+mod lease;
+mod link;
+mod refresh;
+mod routes;
+mod scripts;
+mod slots;
+mod supervisor;
+#[cfg(feature = "rustls")]
+mod tls;
+#[cfg(feature = "near-cache")]
+mod tracking;
+
+#[cfg(feature = "near-cache")]
+pub(super) use {
+    lease::Lease,
+    tracking::{Listener, Tracking},
+};
+
+/// How long a sign of life may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections to one server, to a cluster, or to the master that a Sentinel names.
+pub(super) struct Fred {
+    servers: Servers,
+}
+
+impl Fred {
+    pub(super) async fn connect(url: &str, events: &Events) -> Result<Self, Error> {
+        let servers = Servers::connect(Target::parse(url)?, events).await?;
+        Ok(Self { servers })
+    }
+
+    pub(super) fn given(pool: Pool, events: &Events) -> Self {
+        Self {
+            servers: Servers::given(pool, events),
+        }
+    }
+
+    /// Asks each server for a sign of life.
+    pub(super) async fn ping(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + PING_TIMEOUT;
+        in_time(deadline, async {
+            for route in self.servers.all().await? {
+                let mut exchange = route.begin(deadline).await?;
+                exchange.ask(Raw::ping()).await.map_err(failed)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Executor for Fred {
+    async fn run(&self, call: Call) -> Result<Reply, Error> {
+        // It sets the time to live itself, or ends the session.
+        if (call.script.by_deadline || call.script.merges == Merges::Never)
+            && let Some(link) = self.servers.known_link(&call.key)
+        {
+            link.refreshes.forget(&call.key);
+        }
+        in_time(call.deadline, async {
+            match &self.servers {
+                Servers::One(link) => link.run(call).await,
+                // Boxed: it is large, and the other way need not be.
+                Servers::Cluster(_) => Box::pin(self.run_on_cluster(call)).await,
+            }
+        })
+        .await
+    }
+
+    async fn command(
+        &self,
+        key: Bytes,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Reply, Error> {
+        in_time(deadline, async {
+            match &self.servers {
+                Servers::One(link) => {
+                    link.begin(false, deadline)
+                        .await?
+                        .command(key, command)
+                        .await
+                }
+                Servers::Cluster(_) => {
+                    Box::pin(self.command_on_cluster(key, command, deadline)).await
+                }
+            }
+        })
+        .await
+    }
+
+    fn extend(&self, key: Bytes, milliseconds: i64, otherwise: Call) {
+        // Where it is not known, its next request does it.
+        if let Some(link) = self.servers.known_link(&key) {
+            link.refresh_soon(key, milliseconds, otherwise);
+        }
+    }
+
+    fn now(&self, key: &Bytes) -> Option<i64> {
+        let link = self.servers.known_link(key)?;
+        match link.clock.at_server(Instant::now()) {
+            AtServer::Known(now) | AtServer::Own { now, .. } => Some(now),
+            AtServer::Unknown => None,
+        }
+    }
+}
+
+impl Fred {
+    async fn run_on_cluster(&self, call: Call) -> Result<Reply, Error> {
+        let mut route = self.servers.route(&call.key).await?;
+        loop {
+            let mut exchange = route.begin(call.deadline).await?;
+            let answers = exchange.run(slice::from_ref(&call)).await;
+            drop(exchange);
+            let answer =
+                answers.and_then(|mut answers| answers.pop().ok_or_else(unexpected_reply)?);
+            match answer {
+                Err(error) if route.follows(&error).await => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn command_on_cluster(
+        &self,
+        key: Bytes,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Reply, Error> {
+        let mut route = self.servers.route(&key).await?;
+        loop {
+            let mut exchange = route.begin(deadline).await?;
+            let answer = exchange.command(key.clone(), command).await;
+            drop(exchange);
+            match answer {
+                Err(error) if route.follows(&error).await => {}
+                answer => return answer,
+            }
+        }
+    }
+}
+
+async fn in_time<T>(
+    deadline: Instant,
+    operation: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match timeout_at(deadline, operation).await {
+        Ok(result) => result,
+        Err(_) => Err(timed_out()),
+    }
+}

@@ -1,0 +1,484 @@
+//! Connecting: from a URL to a client that is logged in and knows the scripts.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+#[cfg(feature = "near-cache")]
+use fred::types::RespVersion;
+use fred::{
+    clients::{Client, Pool},
+    interfaces::ClientLike,
+    types::{
+        ClusterHash, ConnectHandle, CustomCommand, Value,
+        config::{
+            Config, ConnectionConfig, CredentialProvider, PerformanceConfig, Server, ServerConfig,
+            TcpConfig,
+        },
+    },
+};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{
+    clock::Reading,
+    errors::{cannot_connect, is_answer, is_no_sentinel, lost, still_reads},
+    scripts,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    store::redis::errors::no_connection,
+};
+
+/// Each step of a connection has so long.
+pub(super) const STEP: Duration = Duration::from_millis(500);
+/// The whole of it has so long: a name is looked up, a Sentinel or a cluster asked, a password checked.
+pub(super) const ATTEMPT: Duration = Duration::from_secs(4);
+
+/// A script that answers the server's time in milliseconds.
+pub(super) const TIME: &str =
+    "local time = redis.call('TIME') return time[1] * 1000 + math.floor(time[2] / 1000)";
+
+/// How long a client is listened to before a look whether it is connected.
+const LISTEN: Duration = Duration::from_millis(10);
+
+/// Where to connect to, and how.
+#[derive(Clone)]
+pub(super) struct Target {
+    config: Config,
+    /// Whether it is a node of a cluster.
+    in_cluster: bool,
+    /// Whether the server is to say over it what changes.
+    tracks: bool,
+}
+
+/// So many messages of the server that were not asked for may wait: as many as the client has room for by itself, or
+/// many more than a burst of changes is. Who hears too late has to forget all.
+const MESSAGES: (usize, usize) = (32, 4096);
+
+impl Target {
+    pub(super) fn parse(url: &str) -> Result<Self, Error> {
+        let scheme = url
+            .split_once("://")
+            .map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let Some((scheme, (_, rest))) = scheme.as_deref().zip(url.split_once("://")) else {
+            return Err(unknown_scheme());
+        };
+        let (name, kind) = match scheme.split_once('-') {
+            Some((name, kind @ ("cluster" | "sentinel"))) => (name, kind),
+            Some(_) => return Err(unknown_scheme()),
+            None => (scheme, ""),
+        };
+        let tls = match (name, kind) {
+            ("redis" | "valkey", _) => false,
+            ("rediss" | "valkeys", _) => true,
+            ("unix" | "redis+unix" | "valkey+unix", "") => return Self::socket(rest),
+            _ => return Err(unknown_scheme()),
+        };
+        // The client would look at TLS itself, with roots and cryptography of its own choice.
+        let dash = if kind.is_empty() { "" } else { "-" };
+        let config = Config::from_url(&format!("redis{dash}{kind}://{rest}")).map_err(unusable)?;
+        Self::with_tls(config, tls, rest)
+    }
+
+    #[cfg(feature = "rustls")]
+    fn with_tls(mut config: Config, tls: bool, rest: &str) -> Result<Self, Error> {
+        if tls {
+            config.tls = Some(super::tls::connector(rest)?.into());
+        }
+        Ok(Self::new(config))
+    }
+
+    #[cfg(not(feature = "rustls"))]
+    fn with_tls(config: Config, tls: bool, _: &str) -> Result<Self, Error> {
+        if tls {
+            return Err(invalid(
+                "the Redis URL asks for TLS, which needs the feature `rustls` of tower-redis-session",
+            ));
+        }
+        Ok(Self::new(config))
+    }
+
+    #[cfg(unix)]
+    fn socket(rest: &str) -> Result<Self, Error> {
+        let no_socket = "the Redis URL names no socket: redis+unix:///path/to/redis.sock";
+        let (login, path) = rest.split_once('/').ok_or_else(|| invalid(no_socket))?;
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        if path.is_empty() {
+            return Err(invalid(no_socket));
+        }
+        // With a user or a password a URL needs a host, which means nothing here.
+        let host = if login.ends_with('@') { "socket" } else { "" };
+        let url = format!("redis+unix://{login}{host}/socket");
+        let mut config = Config::from_url(&url).map_err(unusable)?;
+        config.server = ServerConfig::Unix {
+            path: format!("/{}", percent_decoded(path)?).into(),
+        };
+        if let Some(database) = query.strip_prefix("db=") {
+            let no_number = |_| invalid("the database in the Redis URL is no number up to 255");
+            config.database = Some(database.parse().map_err(no_number)?);
+        } else if !query.is_empty() {
+            return Err(invalid(
+                "after the socket, the Redis URL can have `?db=` and a number",
+            ));
+        }
+        Ok(Self::new(config))
+    }
+
+    #[cfg(not(unix))]
+    fn socket(_: &str) -> Result<Self, Error> {
+        Err(invalid("there are no Unix sockets on this system"))
+    }
+
+    fn new(config: Config) -> Self {
+        Self {
+            config,
+            in_cluster: false,
+            tracks: false,
+        }
+    }
+
+    /// Where a pool connects to.
+    pub(super) fn of(pool: &Pool) -> Self {
+        let mut config = pool.client_config();
+        // Or the client would try on by itself.
+        config.fail_fast = true;
+        Self::new(config)
+    }
+
+    /// A node of the cluster that this leads to.
+    pub(super) fn at(&self, server: &Server) -> Self {
+        let mut config = self.config.clone();
+        config.server = ServerConfig::Centralized {
+            server: server.clone(),
+        };
+        Self {
+            config,
+            in_cluster: true,
+            tracks: false,
+        }
+    }
+
+    /// The same, over which the server can say what changes; where Sentinels would lead it somewhere, to this `server`.
+    #[cfg(feature = "near-cache")]
+    pub(super) fn tracking(mut self, server: Option<Server>) -> Self {
+        self.tracks = true;
+        self.config.version = RespVersion::RESP3;
+        if let Some(server) = server {
+            self.config.server = ServerConfig::Centralized { server };
+        }
+        self
+    }
+
+    /// Whether Sentinels say which server it leads to.
+    #[cfg(feature = "near-cache")]
+    pub(super) fn is_behind_sentinel(&self) -> bool {
+        self.config.server.is_sentinel()
+    }
+
+    /// Whether it leads to a cluster, and not to one server.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.config.server.is_clustered()
+    }
+
+    /// The servers that were named.
+    pub(super) fn servers(&self) -> Vec<Server> {
+        self.config.server.hosts()
+    }
+
+    /// The name of the server, where it is one.
+    pub(super) fn host(&self) -> &str {
+        match &self.config.server {
+            ServerConfig::Centralized { server } => &server.host,
+            _ => "",
+        }
+    }
+
+    /// A new connection over which sessions can be asked for, as far as the server knows.
+    pub(super) async fn connect_to_serve(&self) -> Result<Connection, Error> {
+        let connection = self.connect().await?;
+        if self.in_cluster && is_down(&connection.client).await {
+            return Err(Error::new(
+                ErrorKind::ClusterDown,
+                "the Redis Cluster is down: it does not have all slots, or most of its masters are gone",
+            ));
+        }
+        Ok(connection)
+    }
+
+    /// A new connection; an error within 4 seconds.
+    pub(super) async fn connect(&self) -> Result<Connection, Error> {
+        let until = Instant::now() + ATTEMPT;
+        match self.attempt(self.config.clone(), until).await {
+            // Not to us: without a password, the client begins with a `PING` of its own.
+            Err(error)
+                if error.kind() == ErrorKind::Misconfigured
+                    && self.config.credential_provider.is_none() =>
+            {
+                let mut config = self.config.clone();
+                config.credential_provider = Some(Arc::new(Nobody));
+                self.attempt(config, until).await
+            }
+            Err(error) if is_no_sentinel(&error) => {
+                Err(self.why_no_sentinel(until).await.unwrap_or(error))
+            }
+            connected => connected,
+        }
+    }
+
+    /// Where no Sentinel lets it in, the client does not say why; so one of them is called like a server.
+    async fn why_no_sentinel(&self, until: Instant) -> Option<Error> {
+        let ServerConfig::Sentinel {
+            hosts,
+            username,
+            password,
+            ..
+        } = &self.config.server
+        else {
+            return None;
+        };
+        let mut config = self.config.clone();
+        config.server = ServerConfig::Centralized {
+            server: hosts.first()?.clone(),
+        };
+        (config.username, config.password) = (username.clone(), password.clone());
+        config.database = None;
+        let why = self.attempt(config, until).await.err()?;
+        let known = [
+            ErrorKind::Tls,
+            ErrorKind::NotAuthenticated,
+            ErrorKind::TooManyClients,
+        ];
+        known.contains(&why.kind()).then_some(why)
+    }
+
+    async fn attempt(&self, config: Config, until: Instant) -> Result<Connection, Error> {
+        let client = Client::new(
+            config,
+            Some(PerformanceConfig {
+                broadcast_channel_capacity: if self.tracks { MESSAGES.1 } else { MESSAGES.0 },
+                ..PerformanceConfig::default()
+            }),
+            Some(connection_config()),
+            // A client that lost its connection is not used again, with whatever is left in it.
+            None,
+        );
+        let task = client.connect();
+        let mut connection = Connection {
+            client,
+            task,
+            reading: None,
+            is_one_server: false,
+        };
+        match timeout_at(until, connection.set_up(self.in_cluster)).await {
+            Ok(Ok(())) => Ok(connection),
+            Ok(Err(error)) => Err(cannot_connect(error)),
+            Err(_) => {
+                let message = format!("Redis did not answer within {} s", ATTEMPT.as_secs());
+                Err(Error::new(ErrorKind::Timeout, message))
+            }
+        }
+    }
+}
+
+/// Has neither name nor password, and makes the client connect as if it had.
+#[derive(Debug)]
+struct Nobody;
+
+type Credentials = Result<(Option<String>, Option<String>), fred::error::Error>;
+
+/// The trait's `async_trait`, written out.
+impl CredentialProvider for Nobody {
+    fn fetch<'a, 'b, 'c>(
+        &'a self,
+        _: Option<&'b Server>,
+    ) -> Pin<Box<dyn Future<Output = Credentials> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(async { Ok((None, None)) })
+    }
+}
+
+fn connection_config() -> ConnectionConfig {
+    ConnectionConfig {
+        connection_timeout: STEP,
+        internal_command_timeout: STEP,
+        max_command_attempts: 1,
+        // A server that refuses says so to the one who asked, and not only to the client.
+        reconnect_errors: Vec::new(),
+        tcp: TcpConfig {
+            nodelay: Some(true),
+            ..TcpConfig::default()
+        },
+        ..ConnectionConfig::default()
+    }
+}
+
+/// A client with a connection, which ends when this is dropped.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    task: ConnectHandle,
+    /// The server's time, where it tells that in scripts.
+    pub(super) reading: Option<Reading>,
+    /// It says that it is no node of a cluster, so that it takes several keys in one command.
+    pub(super) is_one_server: bool,
+}
+
+impl Connection {
+    async fn set_up(&mut self, in_cluster: bool) -> Result<(), fred::error::Error> {
+        let client = self.client.clone();
+        tokio::select! {
+            introduced = introduce(&client, in_cluster) => {
+                (self.reading, self.is_one_server) = introduced?;
+            }
+            // A connection that is lost halfway answers nothing.
+            ended = &mut self.task => return Err(why_ended(ended)),
+        }
+        Ok(())
+    }
+
+    /// Waits until the connection is lost.
+    pub(super) async fn ended(&mut self) -> Error {
+        match (&mut self.task).await {
+            Ok(Ok(())) => no_connection(),
+            ended => lost("the connection to Redis was lost", why_ended(ended)),
+        }
+    }
+}
+
+/// Waits for the connection, and makes the server ready for sessions. Its time, and whether it is one server.
+async fn introduce(
+    client: &Client,
+    in_cluster: bool,
+) -> Result<(Option<Reading>, bool), fred::error::Error> {
+    // It does not hear of a connection that is made just before it begins to listen.
+    while !client.is_connected() {
+        let connected = timeout(LISTEN, client.wait_for_connect()).await;
+        connected.unwrap_or(Ok(()))?;
+    }
+    // A server that refuses commands before a login takes the connection all the same.
+    match step(client.ping::<Value>(None)).await {
+        Err(error) if !still_reads(&error) => return Err(error),
+        _ => {}
+    }
+    let (reading, is_one_server, ()) = tokio::join!(
+        step(time(client)),
+        is_one_server(client),
+        scripts::load_all(client, STEP)
+    );
+    let is_one_server = is_one_server && !in_cluster;
+    match reading {
+        Ok(reading) => Ok((Some(reading), is_one_server)),
+        // The first write finds out.
+        Err(error) if is_answer(&error) => Ok((None, is_one_server)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn step<T>(
+    answer: impl Future<Output = Result<T, fred::error::Error>>,
+) -> Result<T, fred::error::Error> {
+    let timed_out = |_| fred::error::Error::new(fred::error::ErrorKind::Timeout, "it is silent");
+    timeout(STEP, answer).await.map_err(timed_out)?
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn why_ended(
+    ended: Result<Result<(), fred::error::Error>, tokio::task::JoinError>,
+) -> fred::error::Error {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => fred::error::Error::new(fred::error::ErrorKind::Canceled, "it was closed"),
+        Err(error) => error.into(),
+    }
+}
+
+/// Whether a node says that its cluster is down. The client ends its connection at each answer that says so, so that
+/// without this one would be made for each request.
+async fn is_down(client: &Client) -> bool {
+    let info = CustomCommand::new_static("CLUSTER INFO", ClusterHash::Random, false);
+    let answer = client.custom::<String, _>(info, Vec::<Value>::new());
+    // One that does not say it is asked.
+    let answer = timeout(STEP, answer).await;
+    matches!(answer, Ok(Ok(info)) if info.contains("cluster_state:fail"))
+}
+
+/// Whether a server says that it is a replica. It may refuse to say what it is.
+pub(super) async fn is_replica(client: &Client) -> Result<bool, fred::error::Error> {
+    let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
+    let info = client.custom::<String, _>(info, vec![Value::from("replication")]);
+    Ok(step(info).await?.contains("role:slave"))
+}
+
+/// Whether it may be one that writes.
+pub(super) async fn may_write(client: &Client) -> bool {
+    match is_replica(client).await {
+        Ok(is_replica) => !is_replica,
+        Err(error) => is_answer(&error),
+    }
+}
+
+/// Whether a server says that it is no node of a cluster. It may refuse to say what it is.
+pub(super) async fn is_one_server(client: &Client) -> bool {
+    let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
+    let info = client.custom::<String, _>(info, vec![Value::from("cluster")]);
+    step(info)
+        .await
+        .is_ok_and(|info| info.contains("cluster_enabled:0"))
+}
+
+/// Asks a server for its time, as scripts do.
+async fn time(client: &Client) -> Result<Reading, fred::error::Error> {
+    let asked = Instant::now();
+    let eval = CustomCommand::new_static("EVAL", ClusterHash::Random, false);
+    let server = client
+        .custom(eval, vec![Value::from(TIME), 0.into()])
+        .await?;
+    Ok(Reading {
+        server,
+        asked,
+        answered: Instant::now(),
+    })
+}
+
+pub(super) fn invalid(message: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidUrl, message)
+}
+
+fn unknown_scheme() -> Error {
+    invalid(
+        "the Redis URL must begin with redis://, rediss:// or redis+unix:// (for a cluster redis-cluster://, for a Sentinel redis-sentinel://)",
+    )
+}
+
+/// Without what the client says of it, which can repeat a part of the URL.
+fn unusable(_: fred::error::Error) -> Error {
+    invalid(
+        "the Redis URL cannot be used: a host is a name or an address, a port and a database are numbers (a database up to 255), and all that means something in a URL is percent-encoded, in a password too",
+    )
+}
+
+#[cfg(any(unix, feature = "rustls"))]
+pub(super) fn percent_decoded(text: &str) -> Result<String, Error> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+        let decoded = digit()
+            .zip(digit())
+            .and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+        bytes
+            .push(decoded.ok_or_else(|| {
+                invalid("a `%` in the Redis URL stands before no two hex digits")
+            })?);
+    }
+    String::from_utf8(bytes).map_err(|_| invalid("a path in the Redis URL is not UTF-8"))
+}

@@ -1,0 +1,350 @@
+//! [`Exchange`]: one question to a server, and its answer.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use fred::{bytes::Bytes, clients::Client, error::Error as FredError, types::Value};
+use tokio::{sync::SemaphorePermit, time::Instant};
+
+use super::{
+    clock::{AtServer, Reading},
+    commands::{self, KeysAndArgs, Raw, reply, value},
+    connect::TIME,
+    errors::{failed, is_answer},
+    link::{Connected, Link, SILENCE},
+    refresh::Refresh,
+    scripts::{self, Text},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    store::redis::{
+        errors::{
+            first_word, is_refusal, refusal, refused, script_lacks_right, timed_out,
+            unexpected_reply,
+        },
+        executor::{Call, Command, Reply},
+        scripts::{Form, Merges, Script},
+    },
+};
+
+/// How often a write is sent at most because the server's clock is not what it was.
+const CLOCK_ATTEMPTS: u32 = 3;
+/// What a script answers for a key whose deadline was over.
+const TOO_LATE: i64 = -4;
+/// And what stands for its answer for each key where it answers the time alone.
+const DONE: i64 = 0;
+
+/// What the client answers. Boxed: its futures are large, and each that awaits them would be so, too.
+type Answer<T> = Pin<Box<dyn Future<Output = Result<T, FredError>> + Send>>;
+
+/// Dropped before it is answered, it tells a server that is silent from one that somebody had no time to wait for.
+pub(super) struct Exchange<'a> {
+    pub(super) link: &'a Arc<Link>,
+    pub(super) connected: Connected,
+    pub(super) asked: Instant,
+    pub(super) until: Instant,
+    /// The key's slot is only on its way to that server, which has to be told that this is known.
+    pub(super) importing: bool,
+    pub(super) answered: bool,
+    pub(super) _permit: SemaphorePermit<'a>,
+}
+
+impl Exchange<'_> {
+    /// Sends a command and waits for the answer.
+    pub(super) async fn ask(&mut self, command: Raw) -> Result<Value, FredError> {
+        let client = self.connected.client.clone();
+        let answer: Answer<Value> = match self.importing {
+            true => Box::pin(ask_while_importing(client, command)),
+            false => Box::pin(async move { command.to(&client).await }),
+        };
+        self.exchange(answer).await
+    }
+
+    async fn script(
+        &mut self,
+        script: &'static Script,
+        on: KeysAndArgs,
+        own_time: bool,
+    ) -> Result<Value, FredError> {
+        let packed = on.are_too_many();
+        let on = if packed { on.packed() } else { on };
+        let text = Text::of(script, Form { own_time, packed });
+        let answer = self.ask(Raw::evalsha(&text, &on)).await;
+        if scripts::is_unknown(&answer) {
+            return self.ask(Raw::eval(&text, &on)).await;
+        }
+        answer
+    }
+
+    /// Runs commands, which go out together, and with them the refreshes that wait. One answer for each.
+    pub(super) async fn commands(
+        &mut self,
+        commands: &[(Bytes, Command)],
+    ) -> Result<Vec<Result<Reply, Error>>, Error> {
+        let refreshes = self.link.refreshes.take();
+        let mut all: Vec<_> = refreshes.iter().map(Refresh::command).collect();
+        all.extend_from_slice(commands);
+        let client = self.connected.client.clone();
+        let answers = Box::pin(async move { commands::run_all(&client, &all).await });
+        let answers = self.exchange(answers).await.map_err(failed)?;
+        let mut answers = answers.into_iter().map(|answer| {
+            let answer = answer.map_err(failed);
+            if let Err(refusal) = &answer {
+                self.link.refused(self.connected.number, refusal);
+            }
+            answer
+        });
+        let refreshed = answers.by_ref().take(refreshes.len()).collect();
+        let answers = answers.collect();
+        self.link.refreshed(refreshes, refreshed);
+        Ok(answers)
+    }
+
+    /// Runs a command by itself.
+    pub(super) async fn command(&mut self, key: Bytes, command: Command) -> Result<Reply, Error> {
+        if self.importing {
+            return Box::pin(self.command_while_importing(key, command)).await;
+        }
+        let answer = self.commands(&[(key, command)]).await?.pop();
+        answer.unwrap_or_else(|| Err(unexpected_reply()))
+    }
+
+    async fn command_while_importing(
+        &mut self,
+        key: Bytes,
+        command: Command,
+    ) -> Result<Reply, Error> {
+        let answer = self.ask(Raw::of(key.clone(), command)).await.map(reply);
+        let answer = answer.map_err(failed)?;
+        if command != Command::FieldsAndTimeToLive {
+            return Ok(answer);
+        }
+        let left = self.ask(Raw::of(key, Command::TimeToLive)).await.map(reply);
+        Ok(commands::with_time(answer, left.map_err(failed)?))
+    }
+
+    /// Runs a script for some keys. One answer for each.
+    pub(super) async fn run(&mut self, calls: &[Call]) -> Result<Vec<Result<Reply, Error>>, Error> {
+        let Some(Call { script, .. }) = calls.first() else {
+            return Ok(Vec::new());
+        };
+        if script.by_deadline {
+            return self.write(calls).await;
+        }
+        if let ([Call { key, .. }], Some(command)) = (calls, script.alone) {
+            return Ok(vec![self.command(key.clone(), command).await]);
+        }
+        let with_args = match script.merges {
+            Merges::WithSameArgs => calls.get(..1).unwrap_or_default(),
+            Merges::Never | Merges::OfOneShape => calls,
+        };
+        let on = KeysAndArgs {
+            keys: calls
+                .iter()
+                .map(|call| Value::Bytes(call.key.clone()))
+                .collect(),
+            args: with_args
+                .iter()
+                .flat_map(|call| call.args.iter().map(value))
+                .collect(),
+        };
+        let answer = self.script(script, on, false).await;
+        self.answers(answer.map_err(failed)?, calls.len())
+    }
+
+    /// [`run`](Self::run) for a script that does nothing for a key whose deadline is over.
+    async fn write(&mut self, calls: &[Call]) -> Result<Vec<Result<Reply, Error>>, Error> {
+        let mut all: Vec<Option<Result<Reply, Error>>> = calls.iter().map(|_| None).collect();
+        for _ in 0..CLOCK_ATTEMPTS {
+            let left = calls
+                .iter()
+                .zip(&mut all)
+                .filter(|(_, answer)| answer.is_none());
+            let (left, places): (Vec<_>, Vec<_>) = left.unzip();
+            if left.is_empty() {
+                break;
+            }
+            let answers = match self.write_once(&left).await {
+                Err(error) if Box::pin(self.refuses_time(&left, &error)).await => continue,
+                answers => answers?,
+            };
+            for (place, answer) in places.into_iter().zip(answers) {
+                if !matches!(answer, Ok(Reply::Number(TOO_LATE))) {
+                    *place = Some(answer);
+                }
+            }
+        }
+        let answered = all
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(|| Err(timed_out())));
+        Ok(answered.collect())
+    }
+
+    async fn write_once(&mut self, calls: &[&Call]) -> Result<Vec<Result<Reply, Error>>, Error> {
+        let Some(Call { script, key, .. }) = calls.first() else {
+            return Ok(Vec::new());
+        };
+        if self.link.clock.at_server(self.until) == AtServer::Unknown {
+            Box::pin(self.ask_for_time(Some(key))).await?;
+        }
+        let count = calls.iter().map(|call| 1 + call.args.len()).sum::<usize>();
+        let (mut args, mut own_time) = (Vec::with_capacity(count + 1), None);
+        for call in calls {
+            let deadline = match self.link.clock.at_server(call.deadline) {
+                AtServer::Known(at) => at,
+                AtServer::Own { moment, now } => {
+                    own_time = Some(now);
+                    moment
+                }
+                // Forgotten just now, with the connection.
+                AtServer::Unknown => i64::MIN,
+            };
+            args.push(Value::Integer(deadline));
+            args.extend(call.args.iter().map(value));
+        }
+        args.extend(own_time.map(Value::Integer));
+        let on = KeysAndArgs {
+            keys: calls
+                .iter()
+                .map(|call| Value::Bytes(call.key.clone()))
+                .collect(),
+            args,
+        };
+        let answer = self.script(script, on, own_time.is_some()).await;
+        let (answers, time) = match answer.map_err(failed)? {
+            Value::Integer(time) => (vec![Value::Integer(DONE); calls.len()], Some(time)),
+            Value::Array(mut answers) => {
+                let time = answers.pop().and_then(|time| time.as_i64());
+                (answers, time)
+            }
+            _ => (Vec::new(), None),
+        };
+        let server = time.ok_or_else(unexpected_reply)?;
+        if answers.contains(&Value::Integer(TOO_LATE)) {
+            // If it was not too late here, the server's clock is another one than it was.
+            self.link.clock.forget();
+        }
+        if own_time.is_none() {
+            self.link.clock.learn(Reading {
+                server,
+                asked: self.asked,
+                answered: Instant::now(),
+            });
+        }
+        self.answers(Value::Array(answers), calls.len())
+    }
+
+    /// What a script says of each key. A text is an error that it has caught.
+    fn answers(&mut self, answer: Value, count: usize) -> Result<Vec<Result<Reply, Error>>, Error> {
+        let answers = match answer {
+            Value::Array(answers) if answers.len() == count => answers,
+            _ => return Err(unexpected_reply()),
+        };
+        let decode = |answer| match reply(answer) {
+            Reply::Bytes(text) => {
+                let error = refused(&String::from_utf8_lossy(&text));
+                self.link.refused(self.connected.number, &error);
+                Err(error)
+            }
+            answer => Ok(answer),
+        };
+        Ok(answers.into_iter().map(decode).collect())
+    }
+
+    /// Asks the server for its time, as scripts do.
+    pub(super) async fn ask_for_time(&mut self, key: Option<&Bytes>) -> Result<(), Error> {
+        let mut args = vec![Value::from(TIME), i64::from(key.is_some()).into()];
+        args.extend(key.map(|key| Value::Bytes(key.clone())));
+        match self.ask(Raw::new("EVAL", args)).await.map_err(failed) {
+            Ok(time) => {
+                let server = time.as_i64().ok_or_else(unexpected_reply)?;
+                self.link.clock.learn(Reading {
+                    server,
+                    asked: self.asked,
+                    answered: Instant::now(),
+                });
+                Ok(())
+            }
+            Err(error) if refuses_command(&error) => {
+                if self.link.clock.refused() {
+                    self.link.says_no_time(&error);
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a script failed because the server tells scripts no time: then it is not asked for it again.
+    async fn refuses_time(&mut self, calls: &[&Call], error: &Error) -> bool {
+        let knows = |exchange: &Self| {
+            !matches!(
+                exchange.link.clock.at_server(exchange.until),
+                AtServer::Own { .. }
+            )
+        };
+        if !refuses_command(error) || !knows(self) {
+            return false;
+        }
+        let Some(Call { key, .. }) = calls.first() else {
+            return false;
+        };
+        self.ask_for_time(Some(key)).await.is_ok() && !knows(self)
+    }
+
+    async fn exchange<T>(&mut self, answer: Answer<T>) -> Result<T, FredError> {
+        (self.asked, self.answered) = (Instant::now(), false);
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            _ = self.connected.lost.acquire() => Err(FredError::new(
+                fred::error::ErrorKind::Canceled,
+                "the connection was lost before there was an answer",
+            )),
+        };
+        match &answer {
+            Err(error) if !is_answer(error) => self.link.check(),
+            answer => {
+                self.answered = true;
+                self.link.heard.now();
+                if let Err(refusal) = answer {
+                    self.link
+                        .refused(self.connected.number, &failed(refusal.clone()));
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// Written together, so that no command of anybody else comes in between.
+async fn ask_while_importing(client: Client, command: Raw) -> Result<Value, FredError> {
+    let both = client.pipeline();
+    Raw::asking().to(&both).await?;
+    command.to(&both).await?;
+    let answers = both.try_all::<Value>().await.into_iter();
+    // Without the right to ask, the second answer would lead back to where the key has left.
+    let first_refusal = answers.reduce(|asking, answer| asking.and(answer));
+    first_refusal.unwrap_or(Ok(Value::Null))
+}
+
+/// Whether a server does not know a command, or does not let this user have it, in a script.
+fn refuses_command(error: &Error) -> bool {
+    let text = refusal(error).unwrap_or_default();
+    let is_known = matches!(
+        error.kind(),
+        ErrorKind::NotPermitted | ErrorKind::Unavailable
+    );
+    is_refusal(error)
+        && is_known
+        && (first_word(text) == "ERR" || first_word(text) == "NOPERM" || script_lacks_right(text))
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            // Whoever leaves before, or had less time, says little about the server.
+            let until = self.until.max(self.asked + SILENCE);
+            self.link.listen(&self.connected, self.asked, until);
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! [`Link`]: the way to a server. It knows when the server is gone, so that nobody waits for it, and looks for it until
+//! it is back.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use fred::{
+    clients::{Client, Pool},
+    interfaces::ClientLike,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore},
+    task::AbortHandle,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    background::{Background, LONGEST_DELAY, Losses},
+    batch::Lanes,
+    clock::{Clock, LastHeard},
+    commands::Raw,
+    connect::{Connection, Target, is_one_server},
+    errors::{Elsewhere, elsewhere, is_answer},
+    exchange::Exchange,
+    refresh::Refreshes,
+    supervisor::{Supervised, first_connection, keep_connected, look_for, look_for_a_writer},
+};
+use crate::{
+    error::Error,
+    store::{
+        Events,
+        redis::errors::{no_connection, timed_out, unsent},
+    },
+};
+
+/// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
+const PERMITS: usize = 4096;
+/// A server is taken for gone when an operation's time is over and it has said nothing, to anybody, since it was asked
+/// for that; but it has so long in any case, also where the operation has less.
+pub(super) const SILENCE: Duration = Duration::from_millis(250);
+
+pub(super) struct Link {
+    way: Way,
+    state: RwLock<State>,
+    permits: Semaphore,
+    pub(super) heard: LastHeard,
+    listener: Mutex<Option<Listener>>,
+    pub(super) clock: Clock,
+    /// Whether it is known to lead to one server, which takes several sessions in one command.
+    pub(super) merges: AtomicBool,
+    pub(super) lanes: Lanes,
+    pub(super) refreshes: Refreshes,
+    /// Tells those who wait for the first attempt.
+    tried: Notify,
+    reports: Reports,
+    supervisor: Background,
+}
+
+/// How a connection is made.
+enum Way {
+    /// By us: a new client each time, so that nothing that was left in an old one is ever sent.
+    Connect(Box<Target>),
+    /// The caller's pool connects by itself.
+    Given(Pool),
+}
+
+/// Who logs that the server is back.
+enum Reports {
+    /// This link: it is the only one.
+    Alone(Events),
+    /// Whoever looks after several links, once all of them are back.
+    WithOthers(Arc<Losses>, Events),
+}
+
+enum State {
+    Up(Live),
+    Down {
+        since: Instant,
+        why: Error,
+        /// Whether there was a connection, or an attempt to make one.
+        tried: bool,
+    },
+}
+
+pub(super) struct Live {
+    clients: Clients,
+    since: Instant,
+    /// Tells this connection from those before and after it.
+    number: u64,
+    wanted: Arc<Wanted>,
+    /// Closed when it is lost or given up: the client leaves some of those without an answer who were asking.
+    lost: Arc<Semaphore>,
+}
+
+/// What is wanted of a connection's supervisor.
+#[derive(Default)]
+pub(super) struct Wanted {
+    /// To end it: it is given up.
+    pub(super) end: Notify,
+    /// To look for a server that writes, while this one is read.
+    pub(super) writer: Notify,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.lost.close();
+    }
+}
+
+pub(super) enum Clients {
+    One(Client),
+    Pool(Pool),
+}
+
+impl Live {
+    pub(super) fn new(clients: Clients) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        Self {
+            clients,
+            since: Instant::now(),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            wanted: Arc::default(),
+            lost: Arc::new(Semaphore::new(0)),
+        }
+    }
+}
+
+/// Waits for a word of a server over the connection with this number.
+struct Listener {
+    number: u64,
+    until: Instant,
+    task: AbortHandle,
+}
+
+/// A connection, as one who asks has it.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    pub(super) number: u64,
+    pub(super) lost: Arc<Semaphore>,
+}
+
+impl Link {
+    /// Connects, and keeps it so.
+    pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
+        let connection = first_connection(&target).await?;
+        let live = Live::new(Clients::One(connection.client.clone()));
+        let wanted = live.wanted.clone();
+        let way = Way::Connect(Box::new(target));
+        let reports = Reports::Alone(events.clone());
+        let link = Arc::new(Self::new(way, State::Up(live), reports));
+        link.introduced(&connection);
+        link.keep(Some((connection, wanted)));
+        Ok(link)
+    }
+
+    /// Connects in the background, and says when the connection is lost.
+    pub(super) fn to(target: Target, losses: Arc<Losses>, events: &Events) -> Arc<Self> {
+        let down = State::Down {
+            since: Instant::now(),
+            why: no_connection(),
+            tried: false,
+        };
+        let way = Way::Connect(Box::new(target));
+        let link = Arc::new(Self::new(
+            way,
+            down,
+            Reports::WithOthers(losses, events.clone()),
+        ));
+        link.keep(None);
+        link
+    }
+
+    /// Uses a pool that connects by itself.
+    pub(super) fn given(pool: Pool, events: &Events) -> Arc<Self> {
+        let live = Live::new(Clients::Pool(pool.clone()));
+        let reports = Reports::Alone(events.clone());
+        let client = pool.next_connected().clone();
+        let link = Arc::new(Self::new(Way::Given(pool), State::Up(live), reports));
+        if let Ok(runtime) = Handle::try_current() {
+            let link = link.clone();
+            runtime.spawn(async move {
+                let merges = is_one_server(&client).await;
+                link.merges.store(merges, Ordering::Relaxed);
+            });
+        }
+        link
+    }
+
+    fn new(way: Way, state: State, reports: Reports) -> Self {
+        Self {
+            way,
+            state: RwLock::new(state),
+            permits: Semaphore::new(PERMITS),
+            heard: LastHeard::default(),
+            listener: Mutex::default(),
+            clock: Clock::default(),
+            merges: AtomicBool::new(false),
+            lanes: Lanes::default(),
+            refreshes: Refreshes::default(),
+            tried: Notify::new(),
+            reports,
+            supervisor: Background::default(),
+        }
+    }
+
+    /// The name of the server, where it is one.
+    pub(super) fn host(&self) -> &str {
+        match &self.way {
+            Way::Connect(target) => target.host(),
+            Way::Given(_) => "",
+        }
+    }
+
+    /// Whether the client is the caller's.
+    pub(super) fn is_given(&self) -> bool {
+        matches!(self.way, Way::Given(_))
+    }
+
+    /// How a connection of one's own is made to the server that this leads to.
+    #[cfg(feature = "near-cache")]
+    pub(super) fn target(&self) -> Target {
+        match &self.way {
+            Way::Connect(target) => Target::clone(target),
+            Way::Given(pool) => Target::of(pool),
+        }
+    }
+
+    /// Why there is no connection, if there is none.
+    pub(super) fn why_down(&self) -> Option<Error> {
+        match &*self.state() {
+            State::Up(_) => None,
+            State::Down { why, .. } => Some(why.clone()),
+        }
+    }
+
+    /// Waits for the first attempt to connect, but not for longer than that.
+    pub(super) async fn is_tried_by(&self, moment: Instant) {
+        // Before the look at the state, so that nothing is missed between them.
+        let attempt = self.tried.notified();
+        if matches!(&*self.state(), State::Down { tried: false, .. }) {
+            let _ = timeout_at(moment, attempt).await;
+        }
+    }
+
+    /// A client to ask something with, once there is a permit; an error at once while the server is gone. `importing`
+    /// is for a command on a key whose slot is on its way to that server; `until` is the operation's deadline.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        importing: bool,
+        until: Instant,
+    ) -> Result<Exchange<'_>, Error> {
+        self.client()?;
+        let permit = self.permits.acquire().await.map_err(Error::unavailable)?;
+        // It may have gone while there was no permit.
+        let connected = self.client()?;
+        if Instant::now() >= until {
+            // It is not for the server to say anything.
+            return Err(unsent(&timed_out()));
+        }
+        Ok(Exchange {
+            link: self,
+            connected,
+            asked: Instant::now(),
+            until,
+            importing,
+            answered: false,
+            _permit: permit,
+        })
+    }
+
+    fn client(self: &Arc<Self>) -> Result<Connected, Error> {
+        let connected = self.live();
+        if connected.is_err() && self.why_down().is_some() {
+            self.keep(None);
+        }
+        connected
+    }
+
+    /// [`client`](Self::client), for somebody who has nothing to ask.
+    pub(super) fn live(&self) -> Result<Connected, Error> {
+        let connected = match &*self.state() {
+            State::Up(live) => Connected {
+                client: match &live.clients {
+                    Clients::One(client) => client.clone(),
+                    Clients::Pool(pool) => pool.next_connected().clone(),
+                },
+                number: live.number,
+                lost: live.lost.clone(),
+            },
+            State::Down { why, .. } => return Err(unsent(why)),
+        };
+        // Without a connection a command would wait in the client's queue, and may run long after its caller was told
+        // that it failed.
+        if connected.client.is_connected() {
+            Ok(connected)
+        } else {
+            Err(no_connection())
+        }
+    }
+
+    /// Takes the server for gone, and ends the connection, for another; only the one with this number, and only if it
+    /// is `older` than that.
+    pub(super) fn give_up(self: &Arc<Self>, number: u64, older: Duration, why: Error) {
+        let mut state = self.state_mut();
+        match &*state {
+            State::Up(live) if live.number == number && live.since.elapsed() > older => {
+                live.wanted.end.notify_one();
+                *state = State::Down {
+                    since: Instant::now(),
+                    why,
+                    tried: true,
+                };
+            }
+            _ => return,
+        }
+        drop(state);
+        self.tell_of_loss();
+        self.keep(None);
+    }
+
+    /// A server has refused something over the connection with this number. If another connection does not lead to one
+    /// that does it, not every request makes one.
+    pub(super) fn refused(self: &Arc<Self>, number: u64, refusal: &Error) {
+        match elsewhere(refusal) {
+            Some(Elsewhere::Loading) => {
+                self.give_up(number, LONGEST_DELAY, refusal.clone());
+            }
+            // It is read until there is a better one.
+            Some(Elsewhere::Replica) => self.wants_a_writer(number, refusal.clone()),
+            None => {}
+        }
+    }
+
+    fn wants_a_writer(self: &Arc<Self>, number: u64, why: Error) {
+        match &*self.state() {
+            State::Up(live) if live.number == number => live.wanted.writer.notify_one(),
+            _ => return,
+        }
+        if let Way::Given(pool) = &self.way {
+            let link = Arc::downgrade(self);
+            (self.supervisor).ensure(|| look_for_a_writer(link, pool.clone(), number, why));
+        }
+    }
+
+    /// A server was asked something at this moment and has not answered. Where it has said nothing at all since then, until
+    /// `until`, it is gone. Nobody waits for its answer any more, so that it is asked something that is answered behind
+    /// that.
+    pub(super) fn listen(self: &Arc<Self>, connected: &Connected, asked: Instant, until: Instant) {
+        let number = connected.number;
+        if self.heard.since(asked) {
+            return;
+        }
+        if Instant::now() >= until {
+            return self.give_up(number, Duration::ZERO, timed_out());
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = &*listener {
+            let listens = listener.number == number && !listener.task.is_finished();
+            if listens && listener.until <= until {
+                return;
+            }
+            listener.task.abort();
+        }
+        let (link, client, lost) = (
+            Arc::downgrade(self),
+            connected.client.clone(),
+            connected.lost.clone(),
+        );
+        let listen = async move {
+            let answer = tokio::select! {
+                answer = timeout_at(until, Raw::ping().to(&client)) => answer,
+                _ = lost.acquire() => return,
+            };
+            let Some(link) = link.upgrade() else { return };
+            match answer {
+                Ok(Err(error)) if !is_answer(&error) => {}
+                Ok(_) => link.heard.now(),
+                Err(_) if link.heard.since(asked) => {}
+                Err(_) => link.give_up(number, Duration::ZERO, timed_out()),
+            }
+        };
+        *listener = Some(Listener {
+            number,
+            until,
+            task: runtime.spawn(listen).abort_handle(),
+        });
+    }
+
+    fn tell_of_loss(&self) {
+        if let Reports::WithOthers(losses, _) = &self.reports {
+            losses.add();
+        }
+    }
+
+    pub(super) fn down(&self, why: Error) {
+        let mut state = self.state_mut();
+        let since = match &*state {
+            State::Up(_) => None,
+            State::Down { since, .. } => Some(*since),
+        };
+        *state = State::Down {
+            since: since.unwrap_or_else(Instant::now),
+            why,
+            tried: true,
+        };
+        drop(state);
+        self.tried.notify_waiters();
+        if since.is_none() {
+            self.tell_of_loss();
+        }
+    }
+
+    /// There is a connection; where there was one to a replica, it was not good enough `since` then.
+    pub(super) fn up(&self, live: Live, since: Option<Instant>) {
+        let before = mem::replace(&mut *self.state_mut(), State::Up(live));
+        self.tried.notify_waiters();
+        let since = match before {
+            State::Up(_) => since,
+            State::Down { since, .. } => Some(since),
+        };
+        if let (Some(since), Reports::Alone(events)) = (since, &self.reports) {
+            events.recovered(since.elapsed());
+        }
+    }
+
+    /// [`up`](Self::up) for one that we have made, which may be to another server than the last.
+    pub(super) fn up_with(&self, new: Connection, since: Option<Instant>) -> Supervised {
+        self.clock.forget();
+        self.introduced(&new);
+        let live = Live::new(Clients::One(new.client.clone()));
+        let wanted = live.wanted.clone();
+        self.up(live, since);
+        (new, wanted)
+    }
+
+    /// What a server has said of itself on connecting.
+    fn introduced(&self, connection: &Connection) {
+        if let Some(reading) = connection.reading {
+            self.clock.learn(reading);
+        }
+        // One that was found to be many stays so.
+        if connection.is_one_server {
+            self.merges.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The server refuses `TIME` in scripts.
+    pub(super) fn says_no_time(&self, why: &Error) {
+        self.events().no_server_time(why);
+    }
+
+    pub(super) fn events(&self) -> &Events {
+        let (Reports::Alone(events) | Reports::WithOthers(_, events)) = &self.reports;
+        events
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After an operation that failed without an answer: where the runtime of the supervisor has ended, with the connection,
+    /// nobody else sees that.
+    pub(super) fn check(self: &Arc<Self>) {
+        if matches!(self.way, Way::Connect(_)) && !self.supervisor.runs() {
+            self.down(no_connection());
+            self.keep(None);
+        }
+    }
+
+    /// Sees to it that there is a supervisor.
+    fn keep(self: &Arc<Self>, connection: Option<Supervised>) {
+        // It must not keep alive what it keeps up.
+        let link = Arc::downgrade(self);
+        match &self.way {
+            Way::Connect(target) => {
+                (self.supervisor).ensure(|| keep_connected(link, Target::clone(target), connection))
+            }
+            Way::Given(pool) => self.supervisor.ensure(|| look_for(link, pool.clone())),
+        }
+    }
+}

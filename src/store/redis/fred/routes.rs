@@ -1,0 +1,143 @@
+//! [`Servers`]: which server a session is on, and the [`Route`] to it.
+
+use std::{sync::Arc, time::Duration};
+
+use fred::{bytes::Bytes, clients::Pool, interfaces::ClientLike, types::Key};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    cluster::Cluster,
+    connect::Target,
+    errors::{Redirection, redirection},
+    exchange::Exchange,
+    link::Link,
+};
+use crate::{
+    error::Error,
+    store::{Events, redis::errors::refusal},
+};
+
+/// How often a command is sent on: a slot moves once, and while it does there are two servers to ask.
+const REDIRECTIONS: u32 = 5;
+/// How long a server that has only a part of what a command needs has for getting the rest.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+
+/// Where the sessions are.
+pub(super) enum Servers {
+    One(Arc<Link>),
+    Cluster(Arc<Cluster>),
+}
+
+impl Servers {
+    pub(super) async fn connect(target: Target, events: &Events) -> Result<Self, Error> {
+        if target.is_clustered() {
+            Cluster::connect(target, events).await.map(Self::Cluster)
+        } else {
+            Link::connect(target, events).await.map(Self::One)
+        }
+    }
+
+    /// A pool of the caller's connects by itself. One to a cluster is only asked where that is: the client would let
+    /// an answer go astray when a slot moves.
+    pub(super) fn given(pool: Pool, events: &Events) -> Self {
+        if pool.is_clustered() {
+            Self::Cluster(Cluster::later(Target::of(&pool), events))
+        } else {
+            Self::One(Link::given(pool, events))
+        }
+    }
+
+    /// The way to a key.
+    pub(super) async fn route(&self, key: &Bytes) -> Result<Route<'_>, Error> {
+        let link = match self {
+            Self::One(link) => link.clone(),
+            Self::Cluster(cluster) => cluster.link(slot(key)).await?,
+        };
+        Ok(Route::new(self, link))
+    }
+
+    /// Where a key is thought to be, if that is known without asking.
+    pub(super) fn known_link(&self, key: &Bytes) -> Option<Arc<Link>> {
+        match self {
+            Self::One(link) => Some(link.clone()),
+            Self::Cluster(cluster) => cluster.known_link(slot(key)),
+        }
+    }
+
+    /// The way to each server.
+    pub(super) async fn all(&self) -> Result<Vec<Route<'_>>, Error> {
+        let links = match self {
+            Self::One(link) => vec![link.clone()],
+            Self::Cluster(cluster) => cluster.masters().await?,
+        };
+        let routes = links.into_iter().map(|link| Route::new(self, link));
+        Ok(routes.collect())
+    }
+}
+
+/// The way to a key: first where it is thought to be, then where the servers say that it is.
+pub(super) struct Route<'a> {
+    servers: &'a Servers,
+    link: Arc<Link>,
+    /// The key's slot is only on its way to that server, which has to be told that this is known.
+    importing: bool,
+    left: u32,
+}
+
+impl<'a> Route<'a> {
+    fn new(servers: &'a Servers, link: Arc<Link>) -> Self {
+        Self {
+            servers,
+            link,
+            importing: false,
+            left: REDIRECTIONS,
+        }
+    }
+
+    /// See [`Link::begin`].
+    pub(super) async fn begin(&self, until: Instant) -> Result<Exchange<'_>, Error> {
+        let exchange = self.link.begin(self.importing, until).await;
+        if let (Err(_), Servers::Cluster(cluster)) = (&exchange, self.servers) {
+            // Another may have taken over.
+            cluster.look_again();
+        }
+        exchange
+    }
+
+    /// Whether an error says that the command was not done because its key is elsewhere: then this leads there from
+    /// now on.
+    pub(super) async fn follows(&mut self, error: &Error) -> bool {
+        let Servers::Cluster(cluster) = self.servers else {
+            return false;
+        };
+        let text = refusal(error).unwrap_or_default();
+        let Some(redirection) = redirection(text, self.link.host()) else {
+            return false;
+        };
+        if !matches!(redirection, Redirection::Ask(_)) {
+            cluster.look_again();
+        }
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        match redirection {
+            Redirection::Moved(server) => {
+                self.link = cluster.link_to(&server).await;
+                self.importing = false;
+            }
+            Redirection::Ask(server) => {
+                self.link = cluster.link_to(&server).await;
+                self.importing = true;
+            }
+            Redirection::TryAgain => sleep(TRY_AGAIN).await,
+            Redirection::Nowhere => return false,
+        }
+        true
+    }
+}
+
+/// The hash slot of a key.
+pub(super) fn slot(key: &Bytes) -> u16 {
+    Key::from(key.clone()).cluster_hash()
+}

@@ -1,0 +1,160 @@
+//! [`Slots`]: which master has which slots, as a node of the cluster says it.
+
+use fred::types::{Value, config::Server};
+
+use crate::{
+    error::Error,
+    store::redis::errors::{refused, unexpected_reply},
+};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Slots {
+    /// In order, without overlap.
+    ranges: Vec<Range>,
+    /// They hold the same, but are only asked where no master is there.
+    replicas: Vec<Server>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Range {
+    first: u16,
+    last: u16,
+    master: Server,
+}
+
+impl Slots {
+    /// Who has a slot, if anybody has.
+    pub(super) fn master(&self, slot: u16) -> Option<&Server> {
+        let at = self.ranges.partition_point(|range| range.last < slot);
+        let range = self.ranges.get(at).filter(|range| range.first <= slot)?;
+        Some(&range.master)
+    }
+
+    /// The masters that have slots, each once.
+    pub(super) fn masters(&self) -> Vec<&Server> {
+        let mut masters: Vec<_> = self.ranges.iter().map(|range| &range.master).collect();
+        masters.sort();
+        masters.dedup();
+        masters
+    }
+
+    /// Everybody that was named.
+    pub(super) fn all(&self) -> Vec<Server> {
+        let masters = self.masters().into_iter();
+        masters.chain(&self.replicas).cloned().collect()
+    }
+
+    /// `[[first, last, [host, port, …], [host, port, …]…]…]`: the first node is the master, the others are replicas.
+    fn read(answer: Value, asked: &Server) -> Option<Self> {
+        let mut slots = Self::default();
+        for entry in answer.into_array() {
+            let mut entry = entry.into_array().into_iter();
+            let number = |value: Option<Value>| u16::try_from(value?.as_u64()?).ok();
+            let (first, last) = (number(entry.next())?, number(entry.next())?);
+            let mut nodes = entry.map(|node| {
+                let mut node = node.into_array().into_iter();
+                let (host, port) = (node.next()?, number(node.next())?);
+                Some(server(
+                    host.as_str().as_deref().unwrap_or_default(),
+                    port,
+                    &asked.host,
+                ))
+            });
+            let master = nodes.next()??;
+            slots.ranges.push(Range {
+                first,
+                last,
+                master,
+            });
+            slots.replicas.extend(nodes.flatten());
+        }
+        slots.ranges.sort_by_key(|range| range.first);
+        slots.replicas.sort();
+        slots.replicas.dedup();
+        Some(slots)
+    }
+}
+
+/// What a node answers to `CLUSTER SLOTS`.
+pub(super) fn slots(answer: Value, asked: &Server) -> Result<Slots, Error> {
+    match Slots::read(answer, asked) {
+        Some(slots) if !slots.ranges.is_empty() => Ok(slots),
+        Some(_) => Err(refused("CLUSTERDOWN no node has any slots")),
+        None => Err(unexpected_reply()),
+    }
+}
+
+/// A node that does not know its own name, or shall not tell it, has the one that it was asked under.
+pub(super) fn server(host: &str, port: u16, asked: &str) -> Server {
+    let known = !matches!(host, "" | "?");
+    Server::new(if known { host } else { asked }, port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(host: &str, port: i64) -> Value {
+        let rest = [port.into(), "id".into(), Value::Array(vec![])];
+        Value::Array([[Value::from(host)].as_slice(), &rest].concat())
+    }
+
+    fn entry(first: i64, last: i64, nodes: &[Value]) -> Value {
+        let slots = [first.into(), last.into()];
+        Value::Array([slots.as_slice(), nodes].concat())
+    }
+
+    fn read(entries: &[Value]) -> Option<Slots> {
+        Slots::read(Value::Array(entries.to_vec()), &Server::new("seed", 1))
+    }
+
+    #[test]
+    fn each_slot_has_the_master_of_its_range() {
+        let slots = read(&[
+            entry(101, 101, &[node("b", 2)]),
+            entry(0, 100, &[node("a", 1), node("c", 3), node("d", 4)]),
+            entry(200, 16383, &[node("a", 1), node("c", 3)]),
+        ]);
+        let slots = slots.expect("slots");
+        let (a, b) = (Server::new("a", 1), Server::new("b", 2));
+        for (slot, master) in [
+            (0, Some(&a)),
+            (100, Some(&a)),
+            (101, Some(&b)),
+            (102, None),
+            (199, None),
+            (200, Some(&a)),
+            (16383, Some(&a)),
+        ] {
+            assert_eq!(slots.master(slot), master, "{slot}");
+        }
+        assert_eq!(slots.masters(), [&a, &b]);
+        let replicas = [Server::new("c", 3), Server::new("d", 4)];
+        assert_eq!(slots.all(), [&[a, b], &replicas[..]].concat());
+        assert_eq!(Slots::default().master(0), None);
+    }
+
+    #[test]
+    fn a_node_without_a_name_has_the_one_that_it_was_asked_under() {
+        let nodes = [node("", 7), node("?", 8)];
+        let null = Value::Array(vec![Value::Null, 9.into()]);
+        let slots = read(&[entry(0, 1, &nodes), entry(2, 3, &[null])]).expect("slots");
+        let seed = |port| Server::new("seed", port);
+        assert_eq!(slots.all(), [seed(7), seed(9), seed(8)]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_guessed() {
+        for broken in [
+            Value::from("OK"),
+            entry(0, 100, &[]),
+            entry(0, 70_000, &[node("a", 1)]),
+            entry(-1, 5, &[node("a", 1)]),
+            entry(0, 5, &[node("a", 70_000)]),
+            entry(0, 5, &[Value::from("a")]),
+        ] {
+            let shown = format!("{broken:?}");
+            assert_eq!(read(&[broken]), None, "{shown}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! [`Entries`]: the sessions that are kept, and which of them were written.
+
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Instant,
+};
+
+use moka::{policy::EvictionPolicy, sync::Cache as Moka};
+
+use super::LONGEST;
+use crate::{
+    id::SessionKey,
+    store::{
+        Expiry, Record,
+        redis::fred::{Lease, Listener},
+    },
+};
+
+/// What is loaded must not have changed since it was asked for: changes are counted in so many places, at least, and one
+/// for each session that has room up to the most.
+const PLACES: RangeInclusive<u64> = 1024..=1 << 16;
+/// What an entry costs beside its fields, about, and what a field does beside its name and its text.
+const ENTRY: usize = 256;
+const FIELD: usize = 64;
+
+pub(super) struct Entry {
+    pub(super) record: Record,
+    /// What the record's times come from: another layer on the same store may have others.
+    pub(super) expiry: Expiry,
+    pub(super) asked: Instant,
+    pub(super) until: Instant,
+    pub(super) lease: Arc<Lease>,
+}
+
+impl Entry {
+    /// In KiB, at least 1.
+    fn weight(&self) -> u32 {
+        let fields = self.record.fields.iter();
+        let fields: usize = fields
+            .map(|(name, text)| name.len() + text.len() + FIELD)
+            .sum();
+        u32::try_from((ENTRY + fields).div_ceil(1024)).unwrap_or(u32::MAX)
+    }
+}
+
+pub(super) struct Entries {
+    capacity: u64,
+    prefix: Arc<str>,
+    entries: Moka<SessionKey, Arc<Entry>>,
+    places: Box<[Mutex<Place>]>,
+}
+
+/// Where sessions are looked for that have some bits of their ids in common.
+#[derive(Default)]
+struct Place {
+    /// How often one of them was changed. An entry is only made while its place is locked, so that a change comes either
+    /// before, and is seen, or after, and removes it.
+    changes: u64,
+    /// The one that was served last: to look it up among all the others touches far more memory, which costs more than
+    /// the rest of what is done here. It does not keep alive what was evicted.
+    last: Option<(SessionKey, Weak<Entry>)>,
+    /// The one that this process has written last, unless it was loaded since.
+    written: Option<SessionKey>,
+}
+
+impl Entries {
+    pub(super) fn new(capacity: u64, prefix: Arc<str>) -> Self {
+        let entries = Moka::builder()
+            .max_capacity(capacity)
+            .weigher(|_, entry: &Arc<Entry>| entry.weight())
+            .time_to_live(LONGEST)
+            // It is not asked for those that are served most, and would take them for those that are used least.
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        let places = capacity.clamp(*PLACES.start(), *PLACES.end());
+        Self {
+            capacity,
+            prefix,
+            entries,
+            places: (0..places).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    pub(super) fn get(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
+        let entry = self.entry(key)?;
+        let now = Instant::now();
+        if now >= entry.until || entry.expiry != expiry || !entry.lease.holds_at(now) {
+            return None;
+        }
+        let mut record = entry.record.clone();
+        record.time_to_live = record.time_to_live.saturating_sub(now - entry.asked);
+        record.refreshed = false;
+        Some(record)
+    }
+
+    fn entry(&self, key: SessionKey) -> Option<Arc<Entry>> {
+        let mut place = self.place(key);
+        if let Some((last, entry)) = &place.last
+            && *last == key
+            && let Some(entry) = entry.upgrade()
+        {
+            return Some(entry);
+        }
+        let entry = self.entries.get(&key)?;
+        place.last = Some((key, Arc::downgrade(&entry)));
+        Some(entry)
+    }
+
+    fn place(&self, key: SessionKey) -> MutexGuard<'_, Place> {
+        // Ids are random.
+        let place = key.bits() % self.places.len() as u64;
+        let place = usize::try_from(place)
+            .ok()
+            .and_then(|at| self.places.get(at));
+        // There is one for each remainder.
+        let place = place.unwrap_or(&ELSEWHERE);
+        place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn keep(&self, key: SessionKey, changes: u64, entry: Entry) -> bool {
+        let mut place = self.place(key);
+        let is_true = place.changes == changes;
+        if is_true {
+            let entry = Arc::new(entry);
+            place.last = Some((key, Arc::downgrade(&entry)));
+            self.entries.insert(key, entry);
+        }
+        is_true
+    }
+
+    pub(super) fn forget(&self, key: SessionKey) {
+        let mut place = self.place(key);
+        place.changes = place.changes.wrapping_add(1);
+        place.last.take_if(|(last, _)| *last == key);
+        self.entries.invalidate(&key);
+    }
+
+    /// This process has written a session.
+    pub(super) fn written(&self, key: SessionKey) {
+        self.forget(key);
+        self.place(key).written = Some(key);
+    }
+
+    /// Whether this process has written a session and nobody has loaded it since.
+    pub(super) fn was_written(&self, key: SessionKey) -> bool {
+        self.place(key)
+            .written
+            .take_if(|written| *written == key)
+            .is_some()
+    }
+
+    /// How often a session was changed; see [`keep`](Self::keep).
+    pub(super) fn changes(&self, key: SessionKey) -> u64 {
+        self.place(key).changes
+    }
+}
+
+impl Listener for Entries {
+    fn changed(&self, key: &[u8]) {
+        let session = key
+            .strip_prefix(self.prefix.as_bytes())
+            .and_then(SessionKey::from_text);
+        if let Some(session) = session {
+            self.forget(session);
+        }
+    }
+
+    fn beat(&self) {
+        // Makes room where there is too little. Who is served most does not ask for it.
+        self.entries.run_pending_tasks();
+    }
+}
+
+static ELSEWHERE: Mutex<Place> = Mutex::new(Place {
+    changes: 0,
+    last: None,
+    written: None,
+});

@@ -1,0 +1,214 @@
+//! Between the layer's types and what is stored.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::store::{
+    Change, Changes, Expiry, Fields,
+    changes::is_reserved,
+    redis::{
+        executor::{Arg, Reply},
+        scripts::{ADD, SET, Script, UPDATE},
+    },
+};
+
+/// The layer's own fields.
+pub(super) const IDLE: &str = "@idle";
+pub(super) const CREATED: &str = "@created";
+/// In a session that a renewal has made: the old key, until the renewal is done.
+pub(super) const REPLACES: &str = "@replaces";
+
+/// A hash, as it was read.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store::redis) struct Stored {
+    /// Without the layer's own.
+    pub(super) fields: Fields,
+    pub(super) idle_timeout: Option<Duration>,
+    /// In milliseconds of the server's time.
+    pub(super) created: Option<i64>,
+    pub(super) replaces: Option<Bytes>,
+    /// Whether it has a mark: it is being renewed, or was about to be.
+    pub(super) is_marked: bool,
+}
+
+impl Stored {
+    /// From names and texts in turn; `None` where it is something else.
+    ///
+    /// They are copied: otherwise each of them would keep the whole answer in memory, with the sessions of others, for as
+    /// long as its request lasts.
+    pub(super) fn decode(hash: &[Reply]) -> Option<Self> {
+        let size = hash.iter().filter_map(bytes).map(<[u8]>::len).sum();
+        let mut all = BytesMut::with_capacity(size);
+        for item in hash {
+            all.extend_from_slice(bytes(item)?);
+        }
+        let mut all = all.freeze();
+        let mut next = |item: &Reply| Some(all.split_to(bytes(item)?.len()));
+        let (mut fields, mut own) = (BTreeMap::new(), Vec::new());
+        for pair in hash.chunks_exact(2) {
+            let [name, text] = pair else { return None };
+            let (name, text) = (next(name)?, next(text)?);
+            if is_reserved(&name) {
+                own.push((name, text));
+            } else {
+                fields.insert(name, text);
+            }
+        }
+        let mut stored = Self {
+            fields: fields.into(),
+            ..Self::default()
+        };
+        for (name, text) in own {
+            match name.as_ref() {
+                b"@idle" => stored.idle_timeout = idle_timeout(&text),
+                b"@created" => stored.created = number(&text),
+                b"@replaces" => stored.replaces = Some(text),
+                b"@replaced" => stored.is_marked = true,
+                _ => {}
+            }
+        }
+        Some(stored)
+    }
+
+    /// How old it is at this moment of the server's; a session that another program has made is as old as the layer has
+    /// known it.
+    pub(super) fn age(&self, now: i64) -> Duration {
+        let created = self.created.filter(|created| (0..=now).contains(created));
+        created.map_or(Duration::ZERO, |created| milliseconds(now - created))
+    }
+
+    /// Whether its full time to live is what the layer says for any session.
+    pub(super) fn is_plain(&self, expiry: Expiry) -> bool {
+        self.idle_timeout.is_none() && expiry.absolute_timeout().is_none()
+    }
+}
+
+fn bytes(reply: &Reply) -> Option<&[u8]> {
+    match reply {
+        Reply::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Digits, without a sign, as in `update.lua`.
+fn number(text: &[u8]) -> Option<i64> {
+    let digits = text.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(text).ok()?.parse().ok()?;
+    digits.then_some(number)
+}
+
+fn idle_timeout(text: &[u8]) -> Option<Duration> {
+    let own = number(text).filter(|own| *own > 0).map(milliseconds);
+    own.filter(|own| Expiry::storable(*own) == *own)
+}
+
+pub(super) fn milliseconds(count: i64) -> Duration {
+    Duration::from_millis(u64::try_from(count).unwrap_or(0))
+}
+
+/// Rounded up, so that no time to live becomes zero.
+pub(super) fn whole_milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}
+
+/// What a change is done by: the script, and its arguments behind the deadline.
+pub(super) fn update_args(changes: &Changes, expiry: Expiry) -> (&'static Script, Vec<Arg>) {
+    let (mut sets, mut removes, mut adds) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, change) in changes.fields() {
+        let name = Arg::Bytes(name.clone());
+        match change {
+            Change::Set(text) => sets.extend([name, text.clone().into()]),
+            Change::Remove => removes.push(name),
+            Change::Increment(by) => adds.extend([name, Arg::Number(*by)]),
+        }
+    }
+    let (idle, interval) = (expiry.idle_timeout(), expiry.refresh_interval());
+    if changes.idle_timeout().is_none() && expiry.absolute_timeout().is_none() {
+        let frequent = match (sets.len(), removes.len(), adds.len()) {
+            (1.., 0, 0) => Some((&SET, sets.clone())),
+            (0, 0, 2) => Some((&ADD, adds.clone())),
+            _ => None,
+        };
+        if let Some((script, fields)) = frequent {
+            let full = Arg::Number(whole_milliseconds(idle + interval));
+            let mut args = vec![full, Arg::Number(whole_milliseconds(interval))];
+            args.extend(fields);
+            return (script, args);
+        }
+    }
+    let own = changes.idle_timeout().map(whole_milliseconds);
+    let absolute = expiry.absolute_timeout().map_or(0, whole_milliseconds);
+    let mut args = vec![
+        Arg::Number(whole_milliseconds(idle)),
+        Arg::Number(whole_milliseconds(interval)),
+        Arg::Number(absolute),
+        own.map_or(Arg::Bytes(Bytes::new()), Arg::Number),
+        count(&sets),
+        count(&removes),
+        count(&adds),
+    ];
+    args.extend(sets.into_iter().chain(removes).chain(adds));
+    (&UPDATE, args)
+}
+
+/// A field of the layer's own.
+pub(super) fn own_field(name: &'static str, value: impl Into<Arg>) -> [Arg; 2] {
+    [Bytes::from_static(name.as_bytes()).into(), value.into()]
+}
+
+fn count(args: &[Arg]) -> Arg {
+    Arg::Number(i64::try_from(args.len()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(items: &[&'static str]) -> Stored {
+        let items = items
+            .iter()
+            .map(|text| Reply::Bytes(Bytes::from_static(text.as_bytes())));
+        Stored::decode(&items.collect::<Vec<_>>()).expect("a hash")
+    }
+
+    #[test]
+    fn the_layers_own_fields_are_not_the_sessions() {
+        let stored = decode(&["user", "a", "@idle", "5000", "@created", "17", "@user", "x"]);
+        assert_eq!(stored.fields.len(), 1);
+        assert_eq!(stored.idle_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(stored.created, Some(17));
+        assert_eq!(stored.replaces, None);
+    }
+
+    #[test]
+    fn what_is_no_time_is_ignored() {
+        for text in [
+            "",
+            "0",
+            "-5",
+            "+5",
+            "5.0",
+            " 5",
+            "99999999999999999999",
+            "3153600000001",
+        ] {
+            assert_eq!(decode(&["@idle", text]).idle_timeout, None, "{text:?}");
+        }
+        assert_eq!(decode(&["@created", "-1"]).created, None);
+    }
+
+    #[test]
+    fn a_session_of_the_future_is_new() {
+        let stored = decode(&["@created", "1000"]);
+        assert_eq!(stored.age(1500), Duration::from_millis(500));
+        assert_eq!(stored.age(999), Duration::ZERO);
+        assert_eq!(decode(&[]).age(999), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_no_hash_is_refused() {
+        assert!(Stored::decode(&[Reply::Number(1)]).is_none());
+        assert!(Stored::decode(&[Reply::Nothing, Reply::Nothing]).is_none());
+    }
+}

@@ -1,0 +1,425 @@
+//! Loading a session, and setting its time to live anew.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::codec::Stored;
+use super::{
+    Operations, answer,
+    codec::{milliseconds, update_args, whole_milliseconds},
+};
+use crate::{
+    error::Error,
+    store::{
+        Changes, Context, Expiry, Loaded, Record, SessionKey,
+        redis::{
+            errors::{is_syntax_error, is_wrong_type, refused, unexpected_reply},
+            executor::{Arg, Call, Command, Executor, Reply},
+            scripts::{ABSENT, READ, READ_WITH_TIME, Script},
+        },
+    },
+};
+
+/// A refresh that nobody waits for has so long.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a session is looked for that comes and goes.
+const ATTEMPTS: u32 = 3;
+
+/// What was read of a key.
+#[derive(Debug)]
+pub(in crate::store::redis) enum Read {
+    Session(Stored, Left),
+    Nothing,
+    Replaced,
+}
+
+impl Read {
+    /// Whether it may be kept, to be served without asking. A session that is being renewed is not: it ends as soon as the
+    /// new one is used, which is not told in time.
+    #[cfg(feature = "near-cache")]
+    pub(in crate::store::redis) fn may_be_kept(&self) -> bool {
+        matches!(self, Self::Session(stored, _) if !stored.is_marked && stored.replaces.is_none())
+    }
+}
+
+/// The time that a session has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::redis) enum Left {
+    /// It was not asked for: it is set anew in any case.
+    NotAsked,
+    Known(Duration),
+    /// It was set anew already.
+    Refreshed,
+    /// Another program has given it no end.
+    NoEnd,
+}
+
+/// How a time to live is set anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refresh {
+    /// By a command that can only extend it, and that nobody waits for.
+    Extend,
+    /// By a script that looks at the session, and that nobody waits for.
+    Check,
+    /// By that script, which is waited for: what it finds is part of the answer.
+    Await,
+}
+
+/// A refresh that is due, and that no request need wait for.
+#[derive(Debug)]
+pub(in crate::store::redis) struct Due {
+    key: Bytes,
+    how: Refresh,
+    full: Duration,
+    expiry: Expiry,
+}
+
+impl<E: Executor> Operations<E> {
+    pub(in crate::store::redis) async fn load(
+        &self,
+        key: SessionKey,
+        refresh: bool,
+        context: Context,
+    ) -> Result<Loaded, Error> {
+        let name = self.key(key);
+        let Context {
+            expiry, deadline, ..
+        } = context;
+        // Where each request sets the time to live anew, what it was does not matter.
+        let is_always_due =
+            refresh && expiry.absolute_timeout().is_none() && expiry.refresh_interval().is_zero();
+        let read = if is_always_due {
+            let full = Arg::Number(whole_milliseconds(expiry.idle_timeout()));
+            self.read(&*self.executor, &name, &READ, full, deadline)
+                .await?
+        } else {
+            self.read_with_time(&*self.executor, &name, deadline)
+                .await?
+        };
+        let (loaded, due) = self.loaded(key, name, read, refresh, context).await?;
+        match due {
+            Some(due) if due.how == Refresh::Extend => {
+                let otherwise = self.set_time_to_live_call(due.key.clone(), context);
+                let full = whole_milliseconds(due.full);
+                self.executor.extend(due.key, full, otherwise);
+            }
+            Some(due) => {
+                let this = self.clone();
+                // Nobody waits for it: the request goes on.
+                tokio::spawn(async move {
+                    this.refresh(due).await;
+                });
+            }
+            None => {}
+        }
+        Ok(loaded)
+    }
+
+    /// Reads a session over `executor`, and how long it has to live.
+    pub(in crate::store::redis) async fn read_with_time<R: Executor>(
+        &self,
+        executor: &R,
+        key: &Bytes,
+        deadline: Instant,
+    ) -> Result<Read, Error> {
+        let nothing = Arg::Bytes(Bytes::new());
+        self.read(executor, key, &READ_WITH_TIME, nothing, deadline)
+            .await
+    }
+
+    async fn read<R: Executor>(
+        &self,
+        executor: &R,
+        key: &Bytes,
+        script: &'static Script,
+        arg: Arg,
+        deadline: Instant,
+    ) -> Result<Read, Error> {
+        let call = Call {
+            script,
+            key: key.clone(),
+            args: vec![arg],
+            deadline,
+        };
+        match executor.run(call).await {
+            Ok(reply) => {
+                if let Some(read) = self.decode(reply, script)? {
+                    return Ok(read);
+                }
+            }
+            Err(error) if is_wrong_type(&error) => {}
+            Err(error) => return Err(error),
+        }
+        self.confirm_absence(key, deadline).await
+    }
+
+    /// That there is no session is only believed from a server that may write.
+    async fn confirm_absence(&self, key: &Bytes, deadline: Instant) -> Result<Read, Error> {
+        for _ in 0..ATTEMPTS {
+            match self
+                .run_for_number(&ABSENT, key.clone(), Vec::new(), deadline)
+                .await?
+            {
+                // It has just been created.
+                1 => {}
+                2 => return Ok(Read::Replaced),
+                _ => return Ok(Read::Nothing),
+            }
+            let call = Call {
+                script: &READ_WITH_TIME,
+                key: key.clone(),
+                args: vec![Arg::Bytes(Bytes::new())],
+                deadline,
+            };
+            let reply = self.executor.run(call).await?;
+            if let Some(read) = self.decode(reply, &READ_WITH_TIME)? {
+                return Ok(read);
+            }
+        }
+        Ok(Read::Nothing)
+    }
+
+    /// What `read.lua` says of a key; `None` where there seems to be nothing.
+    fn decode(&self, reply: Reply, script: &Script) -> Result<Option<Read>, Error> {
+        let Reply::List(mut items) = reply else {
+            return Err(unexpected_reply());
+        };
+        let more = match items.len() % 2 {
+            0 => None,
+            _ => items.pop(),
+        };
+        let left = match more {
+            None => Left::NotAsked,
+            Some(Reply::Number(left)) if script.alone == READ_WITH_TIME.alone => match left {
+                -2 => return Ok(None),
+                -1 => Left::NoEnd,
+                left => Left::Known(milliseconds(left)),
+            },
+            Some(Reply::Number(1)) => Left::Refreshed,
+            // It has as long or longer, or no end.
+            Some(Reply::Number(_)) => Left::NotAsked,
+            Some(Reply::Bytes(text)) => {
+                let refused = refused(&String::from_utf8_lossy(&text));
+                // Before version 7 Redis knows no `GT`.
+                if !is_syntax_error(&refused) {
+                    self.events.unavailable(&refused);
+                }
+                Left::NotAsked
+            }
+            Some(_) => return Err(unexpected_reply()),
+        };
+        if items.is_empty() {
+            return Ok(None);
+        }
+        let stored = Stored::decode(&items).ok_or_else(unexpected_reply)?;
+        Ok(Some(Read::Session(stored, left)))
+    }
+
+    /// What a load answers for what was read. The refresh, if one is due and need not be waited for, is left to the caller,
+    /// although the answer is as if it was done.
+    pub(in crate::store::redis) async fn loaded(
+        &self,
+        session: SessionKey,
+        key: Bytes,
+        read: Read,
+        refresh: bool,
+        context: Context,
+    ) -> Result<(Loaded, Option<Due>), Error> {
+        let Context {
+            expiry, deadline, ..
+        } = context;
+        let (stored, left) = match read {
+            Read::Nothing => return Ok((Loaded::NotFound, None)),
+            Read::Replaced => return Ok((Loaded::Replaced, None)),
+            Read::Session(stored, left) => (stored, left),
+        };
+        let full = self.full_time(&key, &stored, expiry);
+        if let Some(old) = &stored.replaces {
+            let longest = whole_milliseconds(full.unwrap_or(expiry.idle_timeout()));
+            // Boxed: it is rare.
+            let ended = self.end_renewal(old.clone(), key.clone(), longest, deadline);
+            if !Box::pin(ended).await? {
+                return Ok((Loaded::NotFound, None));
+            }
+        }
+        let time_to_live = match left {
+            Left::Known(left) => left,
+            Left::NotAsked | Left::Refreshed | Left::NoEnd => full.unwrap_or_default(),
+        };
+        let mut record = Record::new(stored.fields.clone(), time_to_live);
+        record.idle_timeout = stored.idle_timeout;
+        let mut due = None;
+        if left == Left::Refreshed {
+            record.refreshed = true;
+            return Ok((Loaded::Found(record), None));
+        }
+        match how(&stored, full, left, refresh, expiry) {
+            None => {}
+            Some(Refresh::Await) => {
+                match Box::pin(self.set_time_to_live(key.clone(), context)).await {
+                    Ok(left @ 1..) => {
+                        record.refreshed = true;
+                        record.time_to_live = milliseconds(left);
+                    }
+                    Ok(answer::EXPIRED) => {
+                        self.events.expired(session);
+                        return Ok((Loaded::NotFound, None));
+                    }
+                    Ok(answer::GONE) => return Ok((Loaded::NotFound, None)),
+                    Ok(answer::REPLACED) => return Ok((Loaded::Replaced, None)),
+                    // It is being renewed.
+                    Ok(_) => {}
+                    // A session that can be read is served, unless it is known that its absolute end has come.
+                    Err(error) => {
+                        self.events.unavailable(&error);
+                        let is_known = self.executor.now(&key).is_some();
+                        if is_known && self.full_time(&key, &stored, expiry).is_none() {
+                            self.events.expired(session);
+                            return Ok((Loaded::NotFound, None));
+                        }
+                    }
+                }
+            }
+            Some(behind) => {
+                if let Some(full) = full {
+                    record.refreshed = true;
+                    record.time_to_live = full;
+                    due = Some(Due {
+                        key,
+                        how: behind,
+                        full,
+                        expiry,
+                    });
+                }
+            }
+        }
+        Ok((Loaded::Found(record), due))
+    }
+
+    /// What was read, as it is: nothing follows from it.
+    #[cfg(feature = "near-cache")]
+    pub(in crate::store::redis) fn record(
+        &self,
+        key: &Bytes,
+        read: Read,
+        expiry: Expiry,
+    ) -> Option<Record> {
+        if !read.may_be_kept() {
+            return None;
+        }
+        let Read::Session(stored, Left::Known(left)) = read else {
+            return None;
+        };
+        self.full_time(key, &stored, expiry)?;
+        let mut record = Record::new(stored.fields, left);
+        record.idle_timeout = stored.idle_timeout;
+        Some(record)
+    }
+
+    /// The full time to live; `None` where the absolute end has come, or may have.
+    fn full_time(&self, key: &Bytes, stored: &Stored, expiry: Expiry) -> Option<Duration> {
+        let age = match expiry.absolute_timeout() {
+            None => Duration::ZERO,
+            Some(_) => stored.age(self.executor.now(key)?),
+        };
+        expiry.time_to_live(stored.idle_timeout, age)
+    }
+
+    /// Whether it was refreshed, as far as is known.
+    pub(in crate::store::redis) async fn refresh(&self, due: Due) -> bool {
+        let Due {
+            key,
+            how,
+            full,
+            expiry,
+        } = due;
+        let deadline = Instant::now() + REFRESH_TIMEOUT;
+        let refreshed = match how {
+            Refresh::Extend => self.extend(key, full, expiry, deadline).await,
+            Refresh::Check | Refresh::Await => {
+                let context = Context::new(expiry, deadline);
+                self.set_time_to_live(key, context).await.map(drop)
+            }
+        };
+        if let Err(error) = &refreshed {
+            self.events.unavailable(error);
+        }
+        refreshed.is_ok()
+    }
+
+    async fn extend(
+        &self,
+        key: Bytes,
+        full: Duration,
+        expiry: Expiry,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let ask = |command| self.executor.command(key.clone(), command, deadline);
+        let full = whole_milliseconds(full);
+        match ask(Command::Extend(full)).await {
+            Ok(Reply::Number(1)) => return Ok(()),
+            // It has as long, or longer, or no end; or it has ended.
+            Ok(_) => match ask(Command::TimeToLive).await? {
+                Reply::Number(left) if left != -1 && left <= full => return Ok(()),
+                _ => {}
+            },
+            // Before version 7 Redis knows no `GT`.
+            Err(error) if is_syntax_error(&error) => {}
+            Err(error) => return Err(error),
+        }
+        let context = Context::new(expiry, deadline);
+        self.set_time_to_live(key, context).await.map(drop)
+    }
+
+    /// What `update.lua` answers where nothing else is changed.
+    async fn set_time_to_live(&self, key: Bytes, context: Context) -> Result<i64, Error> {
+        let call = self.set_time_to_live_call(key, context);
+        match self.executor.run(call).await? {
+            Reply::Number(answer) => Ok(answer),
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    fn set_time_to_live_call(&self, key: Bytes, context: Context) -> Call {
+        let (script, args) = update_args(&Changes::new(), context.expiry);
+        Call {
+            script,
+            key,
+            args,
+            deadline: context.deadline,
+        }
+    }
+}
+
+/// How the time to live is set anew, if it is due. `full`: what it should be.
+fn how(
+    stored: &Stored,
+    full: Option<Duration>,
+    left: Left,
+    refresh: bool,
+    expiry: Expiry,
+) -> Option<Refresh> {
+    let Some(full) = full else {
+        // A script decides: it has the server's time.
+        return Some(Refresh::Await);
+    };
+    if !refresh {
+        return None;
+    }
+    let is_too_long = match left {
+        Left::Known(left) if !expiry.is_due(stored.idle_timeout, full, left) => return None,
+        Left::Known(left) => left > full,
+        Left::NotAsked | Left::Refreshed => false,
+        Left::NoEnd => true,
+    };
+    // Without a time of creation it is written down now.
+    if is_too_long || (expiry.absolute_timeout().is_some() && stored.created.is_none()) {
+        Some(Refresh::Await)
+    } else if stored.is_plain(expiry) {
+        Some(Refresh::Extend)
+    } else {
+        Some(Refresh::Check)
+    }
+}

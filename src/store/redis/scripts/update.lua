@@ -1,0 +1,122 @@
+-- What `set.lua` and `add.lua` do, and all that is rarer.
+-- KEYS: 1 a session. A: its deadline; the idle timeout, the refresh interval and the absolute timeout
+-- (0: none) in milliseconds; the session's new own idle timeout or nothing; how many arguments are names and texts to set,
+-- names to remove, names and numbers to add; these.
+-- Answers the time to live in milliseconds, -1 where there is no session, -2 where no field was left and the session is
+-- deleted, -4 where it is too late, -5 where the absolute end has come, -6 where the session is being renewed, -7 where it
+-- was replaced, or the text of an error; then the time.
+local key, own = KEYS[1], A[5]
+local first_set = 9
+local first_removed = first_set + A[6]
+local first_added = first_removed + A[7]
+local last = first_added + A[8] - 1
+
+if A[1] - now < 0 then
+  return { -4, now }
+end
+local stored = redis.pcall('HMGET', key, '@idle', '@created', '@replaced')
+if stored.err then
+  if string.find(stored.err, '^WRONGTYPE') then
+    return { redis.call('TYPE', key).ok == 'string' and -7 or -1, now }
+  end
+  return { stored.err, now }
+end
+if redis.call('EXISTS', key) == 0 then
+  -- A replica may not have heard of the session yet. It refuses this, which changes nothing.
+  local refused = redis.pcall('UNLINK', key)
+  return { type(refused) == 'table' and refused.err or -1, now }
+end
+if stored[3] and now <= (tonumber(string.match(stored[3], '%d+$')) or 0) then
+  return { -6, now }
+end
+
+-- The full time to live.
+local idle = own ~= '' and own or stored[1]
+local full = A[2] + A[3]
+if idle and string.find(idle, '^%d+$') then
+  local number = tonumber(idle)
+  if number >= 1 and number <= 3153600000000 then -- 100 years, as in expiry.rs
+    full = number + A[3]
+  end
+end
+local created
+if A[4] ~= '0' then
+  local since = tonumber(stored[2])
+  if not (since and since >= 0 and since <= now) then
+    -- Another program made it: counted from now.
+    since, created = now, math.floor(now)
+  end
+  full = math.floor(math.min(full, since + A[4] - now))
+  if full < 1 then
+    redis.call('UNLINK', key)
+    return { -5, now }
+  end
+end
+
+-- A script is not rolled back, so what can fail comes first, and is taken back.
+local before = {}
+for at = first_added, last, 2 do
+  local name = A[at]
+  local old = redis.call('HGET', key, name)
+  local sum = redis.pcall('HINCRBY', key, name, A[at + 1])
+  if type(sum) == 'table' then
+    for _, field in ipairs(before) do
+      if field[2] then
+        redis.call('HSET', key, field[1], field[2])
+      else
+        redis.call('HDEL', key, field[1])
+      end
+    end
+    if string.find(sum.err, 'not an integer') or string.find(sum.err, 'overflow') then
+      return { 'INCREMENT ' .. sum.err, now }
+    end
+    return { sum.err, now }
+  end
+  before[#before + 1] = { name, old }
+end
+
+-- Lua's stack bounds how many arguments one call takes.
+local function in_parts(command, first, past)
+  for from = first, past - 1, 1000 do
+    local refused = redis.pcall(command, key, unpack(A, from, math.min(from + 999, past - 1)))
+    if type(refused) == 'table' then
+      return refused.err
+    end
+  end
+end
+local refused = in_parts('HSET', first_set, first_removed)
+local function set_own(name, value)
+  local set = redis.pcall('HSET', key, name, value)
+  return type(set) == 'table' and set.err or nil
+end
+if own ~= '' then
+  refused = refused or set_own('@idle', own)
+end
+if created then
+  refused = refused or set_own('@created', created)
+end
+refused = refused or in_parts('HDEL', first_removed, first_added)
+if refused then
+  if created and last < first_set then
+    -- Only its beginning cannot be written down: it lives on all the same.
+    redis.pcall('PEXPIRE', key, full)
+  end
+  return { refused, now }
+end
+if first_added > first_removed then
+  local left = false
+  -- While a slot moves, a script may not even look for a key that is not there any more.
+  local names = redis.pcall('HKEYS', key)
+  for _, name in ipairs(names.err and {} or names) do
+    if string.byte(name) ~= 64 then -- '@'
+      left = true
+      break
+    end
+  end
+  if not left then
+    local deleted = redis.pcall('UNLINK', key)
+    return { type(deleted) == 'table' and not names.err and deleted.err or -2, now }
+  end
+end
+local extended = redis.pcall('PEXPIRE', key, full)
+return { type(extended) == 'table' and extended.err or full, now }

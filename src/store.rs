@@ -274,8 +274,9 @@ pub trait SessionStore: Send + Sync + 'static {
         context: Context,
     ) -> impl Future<Output = Result<Written, Error>> + Send;
 
-    /// Moves a session to the key `new` and changes it as `update` does; its age goes with it. `old` is then no session
-    /// any more: where the answer is [`Written::Kept`], it is a replacement record. Any [`Written`] may be the answer.
+    /// Moves a session to the key `new` and changes it as `update` does; its age goes with it. Where the answer is
+    /// [`Written::Kept`], `old` is a replacement record: soon, and at the latest when `new` is first loaded. Until then
+    /// `old` may still be read, but not changed. Any [`Written`] may be the answer.
     ///
     /// # Errors
     ///

@@ -26,6 +26,8 @@ pub(super) async fn a_renewal_leaves_a_replacement_record(
     let (old, new, newer) = (created(it).await?, key(), key());
     let renewed = changes([set("a", "2")]);
     it.kept(Write::Renew(old, new), &renewed, minute()).await?;
+    // The first use of the new key at the latest.
+    it.holds(new, &made(&renewed)?).await?;
     it.replaced(old).await?;
     for changes in [&some(), &Changes::new()] {
         for write in [Write::Update(old), Write::Renew(old, newer)] {
@@ -54,6 +56,7 @@ pub(super) async fn a_deletion_follows_replacement_records(
                 .await?;
             last = new;
         }
+        it.holds(last, &made(&some())?).await?;
         it.delete(first).await?;
         it.absent(last, minute()).await?;
         it.holds(other, &made(&some())?).await?;

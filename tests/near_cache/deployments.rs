@@ -208,9 +208,9 @@ async fn rights() {
     let mut monitor = Monitor::start(&server);
     let mut admin = server.client();
     let commands = "+hgetall +pexpire +unlink +evalsha +eval +type +exists +hmget +hget +hset +hdel +hincrby \
-                    +hkeys +pttl +rename +ping +time +script|load +info";
+                    +hkeys +pttl +get +set +ping +time +script|load +info";
     for (user, more) in [
-        ("near", "+hello +client|tracking +client|id +get +set"),
+        ("near", "+hello +client|tracking +client|id"),
         ("far", "+hello"),
     ] {
         let mut rule = vec![

@@ -24,9 +24,14 @@ async fn reads_for(here: &Node, client: &mut Resp, id: SessionId, time: Duration
         let record = here.load(id).await.unwrap();
         let record = record.unwrap_or_else(|| panic!("gone after {:?}", began.elapsed()));
         assert_eq!(text(&record), "1");
-        let left = left(client, id) + asked.elapsed();
-        // Redis counts in milliseconds, from one to the next.
-        assert!(left + 2 * STEP >= idle, "{left:?} of {idle:?}");
+        // Redis counts in milliseconds, from one to the next. A refresh is not waited for.
+        let mut whole = || left(client, id) + asked.elapsed() + 2 * STEP;
+        let mut now = whole();
+        while now < idle {
+            assert!(asked.elapsed() < 500 * STEP, "{now:?} of {idle:?}");
+            tokio::time::sleep(STEP).await;
+            now = whole();
+        }
         tokio::time::sleep(5 * STEP).await;
     }
 }
@@ -43,7 +48,7 @@ async fn a_session_never_ends_before_its_idle_timeout_after_its_last_request() {
     // It was asked for about once a second.
     let asked = cost(&mut monitor)
         .iter()
-        .filter(|it| *it == "EVALSHA")
+        .filter(|it| *it == "HGETALL")
         .count();
     assert!((1..50).contains(&asked), "{asked}");
     // And at most half of that later.
@@ -115,7 +120,7 @@ async fn nothing_is_served_beyond_its_absolute_end() {
     assert!(end < created + absolute + secs(2), "{:?}", end - created);
     let loads = cost(&mut monitor)
         .iter()
-        .filter(|it| *it == "EVALSHA")
+        .filter(|it| *it == "HGETALL")
         .count();
     assert!(loads < 100, "{loads}");
 }

@@ -15,4 +15,5 @@ mod random;
 mod reshard;
 mod sockets;
 mod split;
+mod table;
 mod world;

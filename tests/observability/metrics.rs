@@ -268,7 +268,7 @@ async fn every_metric_has_a_help_text_and_every_event_a_counter_from_the_beginni
         names.insert(name);
     }
     assert_eq!(names.len(), 3, "{names:?}");
-    let expected = 12 + usize::from(cfg!(feature = "near-cache"));
+    let expected = 13 + usize::from(cfg!(feature = "near-cache"));
     assert_eq!(events.len(), expected, "{events:?}");
     // What the documentation says.
     let docs = include_str!("../../docs/observability.md");

@@ -1,20 +1,17 @@
 //! What is asked at the same moment is asked together, and everybody gets his own answer.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use harness::command_wire::{Fate, Wire};
 use harness::through::within;
 use harness::{Gate, HANG, Monitor, RedisServer, bounded, names};
-use http::{Request, Response};
 use tokio::runtime::Builder;
-use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::store::{Change, Changes, Expiry, Loaded, Record, SessionStore, Written};
-use tower_redis_session::{Error, ErrorKind, RedisStore, Session, SessionId, SessionLayer};
+use tower_redis_session::{Error, ErrorKind, RedisStore, SessionId};
 
 const EXPIRY: fn() -> Expiry = || Expiry::new(Duration::from_secs(900));
 
@@ -101,22 +98,53 @@ async fn start() -> (RedisServer, RedisStore) {
     (server, store)
 }
 
+/// The names of the commands, without the refreshes that no request waits for.
+fn asked(monitor: &mut Monitor) -> Vec<String> {
+    let mut names = names(&monitor.commands());
+    names.retain(|name| name != "PEXPIRE");
+    names
+}
+
+/// Waits until a session has more time to live than that.
+async fn refreshed(server: &RedisServer, id: SessionId, more_than: i64) {
+    let (mut admin, key) = (server.client(), format!("session:{id}"));
+    let began = Instant::now();
+    while admin.cmd(&["PTTL", &key]).int() <= more_than {
+        assert!(began.elapsed() < HANG, "{id} is not refreshed");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
-async fn a_page_of_twelve_requests_is_one_load() {
+async fn a_page_of_twelve_requests_is_two_loads() {
     let (server, store) = start().await;
     let ids = sessions(&store, 1).await;
+    let key = format!("session:{}", ids[0]);
+    assert_eq!(server.client().cmd(&["PEXPIRE", &key, "500000"]).int(), 1);
     let mut monitor = Monitor::start(&server);
     for loaded in all((0..12).map(|_| load(&store, ids[0]))).await {
         assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "0");
     }
-    let commands = monitor.all();
-    assert_eq!(names(&commands), ["EVALSHA", "HGETALL", "PEXPIRE"]);
+    // The first at once, and all others together.
+    refreshed(&server, ids[0], 500_000).await;
+    let all = names(&monitor.commands());
+    let count = |name: &str| all.iter().filter(|it| *it == name).count();
+    assert_eq!(count("HGETALL"), 2, "{all:?}");
+    // And that of the test.
+    let refreshes = count("PEXPIRE");
+    assert!((1..=2).contains(&refreshes), "{all:?}");
+    assert_eq!(all.len(), 2 + refreshes + count("PTTL"), "{all:?}");
 }
 
 #[tokio::test]
-async fn what_comes_together_is_one_command_and_each_gets_his_own() {
+async fn what_comes_together_is_two_commands_and_each_gets_his_own() {
     let (server, store) = start().await;
-    let mut ids = sessions(&store, 64).await;
+    let mut ids = sessions(&store, 65).await;
+    let mut admin = server.client();
+    for id in &ids {
+        let key = format!("session:{id}");
+        assert_eq!(admin.cmd(&["PEXPIRE", &key, "500000"]).int(), 1);
+    }
     let mut monitor = Monitor::start(&server);
     for (n, loaded) in all(ids.iter().map(|id| load(&store, *id)))
         .await
@@ -125,26 +153,34 @@ async fn what_comes_together_is_one_command_and_each_gets_his_own() {
     {
         assert_eq!(field(&loaded.unwrap().unwrap(), "n"), n.to_string());
     }
-    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+    assert_eq!(asked(&mut monitor), ["HGETALL", "EVALSHA"]);
+    for id in &ids {
+        refreshed(&server, *id, 500_000).await;
+    }
+    monitor.all();
     let writes = ids
         .iter()
         .map(|id| update(&store, *id, changes("n", Change::Increment(100))));
     for written in all(writes).await {
         assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
     }
-    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+    assert_eq!(asked(&mut monitor), ["EVALSHA", "EVALSHA"]);
 
     // One that is not there, one of another type, one that is asked for twice, and more than one command takes.
     ids.extend([SessionId::random(), SessionId::random(), ids[3]]);
-    let key = format!("session:{}", ids[65]);
-    server.client().cmd(&["SET", &key, "theirs"]);
+    let key = format!("session:{}", ids[66]);
+    server.client().cmd(&["RPUSH", &key, "theirs"]);
     monitor.all();
     let loaded = all(ids.iter().map(|id| load(&store, *id))).await;
-    assert_eq!(names(&monitor.commands()), ["EVALSHA", "EVALSHA"]);
+    // One alone, the others in two, and whether the two are absent.
+    let asked = asked(&mut monitor);
+    assert_eq!(asked[0], "HGETALL");
+    assert!((4..=5).contains(&asked.len()), "{asked:?}");
+    assert!(asked[1..].iter().all(|name| name == "EVALSHA"), "{asked:?}");
     for (n, loaded) in loaded.into_iter().enumerate() {
         match n {
-            64 | 65 => assert!(loaded.unwrap().is_none()),
-            66 => assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "103"),
+            65 | 66 => assert!(loaded.unwrap().is_none()),
+            67 => assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "103"),
             n => assert_eq!(field(&loaded.unwrap().unwrap(), "n"), (n + 100).to_string()),
         }
     }
@@ -153,17 +189,18 @@ async fn what_comes_together_is_one_command_and_each_gets_his_own() {
 #[tokio::test]
 async fn a_write_that_fails_fails_alone() {
     let (server, store) = start().await;
-    let ids = sessions(&store, 3).await;
+    let ids = sessions(&store, 4).await;
     let gone = SessionId::random();
     let number = || changes("n", Change::Increment(1));
     server
         .client()
         .cmd(&["HSET", &format!("session:{}", ids[1]), "n", "no number"]);
     let mut monitor = Monitor::start(&server);
-    let writes = [ids[0], ids[1], gone, ids[2], ids[0]];
+    // The first is sent by itself.
+    let writes = [ids[3], ids[0], ids[1], gone, ids[2], ids[0]];
     let written = all(writes.map(|id| update(&store, id, number()))).await;
-    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
-    let kinds: Vec<_> = written
+    assert_eq!(asked(&mut monitor), ["EVALSHA"; 2]);
+    let kinds: Vec<_> = written[1..]
         .iter()
         .map(|written| written.as_ref().map_err(Error::kind))
         .collect();
@@ -210,12 +247,15 @@ async fn refused_alone(
 ) {
     let mut monitor = Monitor::start(server);
     for ids in [[live, other], [other, live]] {
-        let loads = ids.map(|id| {
+        // Behind one that is on its way alone.
+        let loads = [live, ids[0], ids[1]].map(|id| {
             let store = store.clone();
             async move { (id, store.load(id.key(), true, context(expiry)).await) }
         });
         let loaded = all(loads).await;
-        assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
+        // Those two, and whether the other is absent.
+        let asked = asked(&mut monitor);
+        assert_eq!(asked, ["HGETALL", "PTTL", "EVALSHA", "EVALSHA"]);
         for (id, loaded) in loaded {
             if id == live {
                 let record = loaded
@@ -230,7 +270,7 @@ async fn refused_alone(
     }
 }
 
-/// Where there is nothing, a server that must not write cannot say so: see `is_absent` in `common.lua`.
+/// Where there is nothing, a server that must not write cannot say so: see `absent.lua`.
 #[tokio::test]
 async fn a_load_that_there_are_no_replicas_for_is_refused_alone() {
     let (server, store) = start().await;
@@ -276,14 +316,17 @@ async fn each_load_that_can_be_answered_is_where_nothing_is_written() {
     let always = expiry.with_refresh_interval(Duration::ZERO);
     for turn in 0..2 * ids.len() {
         ids.rotate_left(1);
-        let expiry = [expiry, always][turn % 2];
-        let loads = ids.map(|id| {
+        let is_always_due = turn % 2 == 1;
+        let expiry = if is_always_due { always } else { expiry };
+        // Behind one that is on its way alone.
+        let loads = [&[fresh][..], &ids].concat().into_iter().map(|id| {
             let store = store.clone();
             async move { (id, store.load(id.key(), true, context(expiry)).await) }
         });
         let loaded = all(loads).await;
-        assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
-        for (id, loaded) in loaded {
+        // Those, and scripts for some of them.
+        assert_eq!(asked(&mut monitor)[..3], ["HGETALL", "PTTL", "EVALSHA"]);
+        for (id, loaded) in loaded.into_iter().skip(1) {
             if id == absent {
                 let kind = loaded.expect_err("it may be elsewhere").kind();
                 assert_eq!(kind, ErrorKind::NoReplicas);
@@ -295,13 +338,16 @@ async fn each_load_that_can_be_answered_is_where_nothing_is_written() {
                 continue;
             }
             let record = record.found().expect("a session");
-            let (n, left) = match id {
-                _ if id == due => ("due", 500),
-                _ if id == fresh => ("fresh", 959),
-                _ => ("foreign", 959),
+            // Nobody waits for the refresh of those that have a time of creation.
+            let (n, left, refreshed) = match id {
+                _ if id == due && is_always_due => ("due", 900, true),
+                _ if id == due => ("due", 960, true),
+                // Too long is as another program made it.
+                _ if id == fresh => ("fresh", 959, false),
+                _ => ("foreign", 959, false),
             };
             assert_eq!(field(&record, "n"), n);
-            assert!(!record.refreshed, "{n}");
+            assert_eq!(record.refreshed, refreshed, "{n}");
             let left = Duration::from_secs(left);
             let least = left.saturating_sub(Duration::from_secs(60));
             assert!((least..=left).contains(&record.time_to_live), "{record:?}");
@@ -319,7 +365,8 @@ async fn large_writes_are_not_all_in_one_command() {
         .iter()
         .map(|id| update(&store, *id, set("large", &large)));
     assert!(all(writes).await.iter().all(Result::is_ok));
-    assert_eq!(names(&monitor.commands()), ["EVALSHA"; 4]);
+    // The first, two, two, two and one.
+    assert_eq!(asked(&mut monitor), ["EVALSHA"; 5]);
 }
 
 /// A load that begins when another one is under way asks for itself: there may have been a write in between.
@@ -357,14 +404,16 @@ async fn a_load_sees_what_was_written_before_it_began() {
 #[tokio::test]
 async fn who_asked_first_may_leave() {
     let (_server, store) = start().await;
-    let ids = sessions(&store, 2).await;
-    let first = tokio::spawn(load(&store, ids[0]));
-    let second = tokio::spawn(load(&store, ids[1]));
-    // Both have asked, and nothing is sent yet.
+    let ids = sessions(&store, 3).await;
+    // One that is on its way alone, one that is the first of those that gather, and one more.
+    let loads = [0, 1, 2].map(|n| tokio::spawn(load(&store, ids[n])));
+    // All have asked, and no answer has come.
     tokio::task::yield_now().await;
+    let [first, second, third] = loads;
     first.abort();
-    let second = bounded("an answer", second).await.unwrap();
-    assert_eq!(field(&second.unwrap().unwrap(), "n"), "1");
+    second.abort();
+    let third = bounded("an answer", third).await.unwrap();
+    assert_eq!(field(&third.unwrap().unwrap(), "n"), "2");
 }
 
 #[test]
@@ -379,15 +428,23 @@ fn a_runtime_that_has_stopped_holds_up_no_other() {
         Builder::new_multi_thread().enable_all().build().unwrap(),
         runtime(),
     );
-    let (_server, store, ids) = keeps.block_on(async {
+    let (server, store, ids) = keeps.block_on(async {
         let (server, store) = start().await;
         let ids = sessions(&store, 1).await;
         (server, store, ids)
     });
-    let mut left = pin!(load(&store, ids[0]));
-    stops.block_on(async { assert!(is_pending(left.as_mut())) });
-    let loaded = keeps.block_on(bounded("an answer", load(&store, ids[0])));
-    assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "0");
+    // One that is on its way, and one that waits for others.
+    let (mut left, mut behind) = (pin!(load(&store, ids[0])), pin!(load(&store, ids[0])));
+    server.stop();
+    stops.block_on(async {
+        assert!(is_pending(left.as_mut()));
+        assert!(is_pending(behind.as_mut()));
+    });
+    server.cont();
+    for _ in 0..2 {
+        let loaded = keeps.block_on(bounded("an answer", load(&store, ids[0])));
+        assert_eq!(field(&loaded.unwrap().unwrap(), "n"), "0");
+    }
 }
 
 /// Redis refuses a script that would use memory only before the script has written.
@@ -413,158 +470,4 @@ async fn sessions_that_are_created_together_are_refused_together_where_memory_is
         assert_eq!(kind, ErrorKind::OutOfMemory);
     }
     assert_eq!(client.cmd(&["DBSIZE"]).int(), 64);
-}
-
-/// Redis answers a session of 10 MB, and its answer is on its way until the gate opens.
-async fn with_large_ones(large: usize, fields: usize, bytes: usize) {
-    let (server, _) = start().await;
-    let wire = Wire::to(server.addr()).await;
-    let store = RedisStore::connect(&wire.url())
-        .await
-        .expect("a connection");
-    let ids = sessions(&store, 64 - large).await;
-    let large: Vec<_> = (0..large).map(|_| SessionId::random()).collect();
-    let mut admin = server.client();
-    for id in &large {
-        let (key, text) = (format!("session:{id}"), "x".repeat(bytes));
-        let names: Vec<_> = (0..fields).map(|n| format!("field-{n}")).collect();
-        for names in names.chunks(1000) {
-            let mut set = vec!["HSET", &key];
-            set.extend(names.iter().flat_map(|name| [name.as_str(), &text]));
-            admin.cmd(&set);
-        }
-        assert_eq!(admin.cmd(&["PEXPIRE", &key, "500000"]).int(), 1);
-    }
-    let gate = Gate::new();
-    let holding = gate.clone();
-    wire.decide(move |_| Fate::HoldLargeAnswer(holding.clone()));
-    let mut monitor = Monitor::start(&server);
-    let patient = |id: SessionId| {
-        let layer = SessionLayer::builder(store.clone()).store_timeout(HANG);
-        let handler = service_fn(async |request: Request<()>| {
-            let session = request.extensions().get::<Session>().expect("a session");
-            Ok::<_, Infallible>(Response::new(session.entries()))
-        });
-        let request = Request::get("/").header("cookie", format!("session_id={id}"));
-        let service = layer.build().unwrap().layer(handler);
-        service.oneshot(request.body(()).unwrap())
-    };
-    let slow: Vec<_> = large.iter().map(|id| tokio::spawn(patient(*id))).collect();
-    // Somebody else who asks for one of them, too.
-    let twin = tokio::spawn(patient(large[0]));
-    let quick = all(ids.iter().map(|id| patient(*id))).await;
-    for (n, answer) in quick.into_iter().enumerate() {
-        let answer = answer.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.body()["n"], n.to_string());
-    }
-    bounded("a large answer", gate.arrived()).await;
-    assert!(slow.iter().all(|load| !load.is_finished()));
-    gate.open();
-    for load in slow.into_iter().chain([twin]) {
-        let answer = bounded("a large one", load).await.unwrap().unwrap();
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.body().len(), fields);
-        assert_eq!(answer.body()["field-0"].len(), bytes);
-    }
-    // One for all, and one for each of those; each refreshed once.
-    let commands = monitor.all();
-    let count = |name: &str| names(&commands).iter().filter(|it| *it == name).count();
-    assert_eq!(count("EVALSHA"), 1 + large.len());
-    assert_eq!(count("PEXPIRE"), 64);
-    for id in &large {
-        let left = admin.cmd(&["PTTL", &format!("session:{id}")]).int();
-        assert!(left > 500_000, "{left}");
-    }
-}
-
-#[tokio::test]
-async fn a_large_session_holds_up_none_that_are_asked_for_with_it() {
-    with_large_ones(1, 1, 10_000_000).await;
-}
-
-#[tokio::test]
-async fn a_session_of_many_fields_holds_up_none_that_are_asked_for_with_it() {
-    with_large_ones(1, 100_000, 10).await;
-}
-
-#[tokio::test]
-async fn several_large_sessions_hold_up_none_that_are_asked_for_with_them() {
-    with_large_ones(5, 1, 2_000_000).await;
-}
-
-/// It would be read twice.
-#[tokio::test]
-async fn a_large_session_that_is_alone_is_asked_for_once() {
-    let (server, store) = start().await;
-    let id = SessionId::random();
-    let large = "x".repeat(10_000_000);
-    server
-        .client()
-        .cmd(&["HSET", &format!("session:{id}"), "n", &large]);
-    let mut monitor = Monitor::start(&server);
-    // Of a page's requests, too.
-    for loaded in all((0..12).map(|_| load(&store, id))).await {
-        assert_eq!(field(&loaded.unwrap().unwrap(), "n").len(), large.len());
-    }
-    let commands = monitor.all();
-    assert_eq!(names(&commands), ["EVALSHA", "HGETALL", "PEXPIRE"]);
-}
-
-/// As large as a layer lets a session become by default, and the layer's own fields.
-#[tokio::test]
-async fn a_session_of_the_usual_size_is_answered_with_the_others() {
-    let (server, store) = start().await;
-    let ids = sessions(&store, 2).await;
-    let key = format!("session:{}", ids[0]);
-    let mut admin = server.client();
-    // With its name, and the field that it has.
-    let most = 65 * 1024 - "ntext0".len();
-    admin.cmd(&["HSET", &key, "text", &"x".repeat(most)]);
-    let mut monitor = Monitor::start(&server);
-    assert!(
-        all(ids.iter().map(|id| load(&store, *id)))
-            .await
-            .iter()
-            .all(|it| matches!(it, Ok(Some(_))))
-    );
-    assert_eq!(names(&monitor.commands()), ["EVALSHA"]);
-    admin.cmd(&["HSET", &key, "text", &"x".repeat(most + 1)]);
-    monitor.all();
-    let loaded = all(ids.iter().map(|id| load(&store, *id))).await;
-    let record = loaded[0].as_ref().unwrap().as_ref().expect("a session");
-    assert_eq!(field(record, "text").len(), most + 1);
-    assert_eq!(names(&monitor.commands()), ["EVALSHA"; 2]);
-}
-
-/// A write that comes while one of a batch is asked for by itself is seen by whoever asks after it.
-#[tokio::test]
-async fn a_large_session_that_has_gone_meanwhile_is_gone() {
-    let (server, store) = start().await;
-    let ids = sessions(&store, 2).await;
-    let key = format!("session:{}", ids[0]);
-    let mut admin = server.client();
-    admin.cmd(&["HSET", &key, "text", &"x".repeat(100_000)]);
-    let wire = Wire::to(server.addr()).await;
-    let store = RedisStore::connect(&wire.url())
-        .await
-        .expect("a connection");
-    let gate = Gate::new();
-    let (holding, mut loads) = (gate.clone(), 0);
-    wire.decide(move |sent| {
-        loads += usize::from(sent.is_load());
-        match sent.is_load() && loads == 2 {
-            true => Fate::Hold(holding.clone()),
-            false => Fate::Pass,
-        }
-    });
-    let both = tokio::spawn({
-        let loads = [load(&store, ids[0]), load(&store, ids[1])];
-        all(loads)
-    });
-    bounded("the second command", gate.arrived()).await;
-    admin.cmd(&["DEL", &key]);
-    gate.open();
-    let loaded = bounded("both", both).await.unwrap();
-    assert!(matches!(loaded[..], [Ok(None), Ok(Some(_))]), "{loaded:?}");
 }

@@ -2,7 +2,7 @@
 
 mod acl;
 mod expiries;
-mod watched;
+pub(crate) mod watched;
 
 use std::time::Duration;
 
@@ -12,7 +12,15 @@ use watched::Watched;
 
 const UNKNOWN: &str = "0b8f8b0e-6f5c-4d52-9d7a-2f5f3f0d9c11";
 /// What every request with a live session costs.
-const LOAD: [&str; 1] = ["load A"];
+const LOAD: [&str; 1] = ["HGETALL A"];
+/// A renewal, and what goes on behind its answer.
+const RENEWAL: [&str; 5] = [
+    "mark A",
+    "put B",
+    "turn A",
+    "HDEL B @replaces",
+    "PEXPIRE A 60000 LT",
+];
 
 #[tokio::test]
 async fn a_request_without_a_cookie_costs_nothing() {
@@ -50,16 +58,22 @@ async fn a_malformed_id_costs_nothing() {
 }
 
 #[tokio::test]
-async fn an_unknown_id_costs_a_load_and_brings_nothing_to_life() {
+async fn an_unknown_id_is_looked_for_twice_and_brings_nothing_to_life() {
     let mut watched = Watched::new(|it| it).await;
     let browser = watched.app.browser();
     browser.set_cookie("session_id", UNKNOWN);
-    assert_eq!(watched.cost(&browser, "").await, LOAD);
+    let absent = ["HGETALL A", "absent A"];
+    assert_eq!(watched.cost(&browser, "").await, absent);
+    assert_eq!(watched.inside(), ["HDEL", "EXISTS"]);
     assert_eq!(browser.cookie("session_id").as_deref(), Some(UNKNOWN));
     let cost = watched.cost(&browser, "set a 1").await;
-    assert_eq!(cost, [&LOAD[..], &["create B"]].concat());
+    assert_eq!(cost, [&absent[..], &["create B", "replace A"]].concat());
+    // The unknown one is no session, but a record of what has taken its place.
+    let new = format!("session:{}", id(&browser));
+    let record = watched.redis(&format!("GET session:{UNKNOWN}")).text();
+    assert_eq!(record, new);
     assert_ne!(id(&browser), UNKNOWN);
-    assert_eq!(watched.redis("DBSIZE").int(), 1);
+    assert_eq!(watched.redis("DBSIZE").int(), 2);
 }
 
 #[tokio::test]
@@ -78,19 +92,60 @@ async fn a_live_session_that_is_read_or_ignored_costs_a_load() {
         "status 500; renew",
     ] {
         assert_eq!(watched.cost(&browser, steps).await, LOAD, "{steps}");
+        assert_eq!(watched.refreshes().await, ["A 900000"], "{steps}");
     }
 }
 
 #[tokio::test]
-async fn a_load_asks_redis_for_no_more_than_it_needs() {
-    let mut watched = Watched::new(|it| it).await;
-    let browser = watched.logged_in().await;
-    watched.cost(&browser, "").await;
-    assert_eq!(watched.inside(), ["HGETALL", "PEXPIRE"]);
+async fn a_load_asks_for_the_time_to_live_only_where_it_needs_it() {
     let mut watched = Watched::new(|it| it.refresh_interval(Duration::from_secs(60))).await;
     let browser = watched.logged_in().await;
-    watched.cost(&browser, "").await;
-    assert_eq!(watched.inside(), ["HGETALL", "PTTL"]);
+    let cost = watched.cost(&browser, "").await;
+    assert_eq!(cost, ["HGETALL A", "PTTL A"]);
+    assert_eq!(watched.inside(), [""; 0]);
+}
+
+/// It goes out with the next load, else by itself.
+#[tokio::test]
+async fn a_refresh_is_not_waited_for_and_comes_at_the_latest_soon_after() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.logged_in().await;
+    let key = format!("session:{}", id(&browser));
+    for _ in 0..3 {
+        watched.redis(&format!("PEXPIRE {key} 100000"));
+        run(&browser, "").await;
+        // Nothing else is asked of the store.
+        let began = std::time::Instant::now();
+        while watched.redis(&format!("PTTL {key}")).int() <= 100_000 {
+            assert!(began.elapsed() < harness::HANG, "no refresh");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    // Three loads that follow each other, and the refreshes of the first two with them.
+    let mut least = i64::MAX;
+    for _ in 0..10 {
+        let mut reads = watched.reads(&browser, "").await;
+        reads += watched.reads(&browser, "").await + watched.reads(&browser, "").await;
+        least = least.min(reads);
+    }
+    assert_eq!(least, 3);
+}
+
+/// A write sets the time to live itself.
+#[tokio::test]
+async fn a_write_that_comes_at_once_makes_the_refresh_unnecessary() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.logged_in().await;
+    for steps in ["set a 1", "add n 1", "remove a", "renew"] {
+        // A machine that is busy lets so much time pass that the refresh has gone out.
+        let mut never = false;
+        for _ in 0..10 {
+            run(&browser, "set a 2").await;
+            watched.cost(&browser, steps).await;
+            never |= watched.refreshes().await.is_empty();
+        }
+        assert!(never, "{steps}");
+    }
 }
 
 /// As often as this Redis has to read from a socket.
@@ -102,8 +157,6 @@ async fn a_request_waits_for_redis_once_before_the_handler_and_once_after_it() {
         ("set n 1; set m 2; remove user", 2),
         ("add n 1; add m 2; idle 1000000ms", 2),
         ("destroy", 2),
-        // Two steps, for a lost answer not to log anybody out.
-        ("renew", 3),
         ("destroy; set user bo", 3),
     ] {
         // Something else may be asked meanwhile, to keep a connection.
@@ -140,15 +193,17 @@ async fn a_login_costs_one_script_and_so_does_each_change() {
         .collect();
     assert_eq!(pairs, [("status", "active"), ("user", "ada")]);
     assert_eq!(watched.redis(&format!("TTL {key}")).int(), 900);
-    for steps in [
-        "set a 1",
-        "set a 2; add n 1; remove status",
-        "add n 1",
-        "remove a",
-        "idle 900000ms",
+    for (steps, script) in [
+        ("set a 1", "set A"),
+        ("set a 2; set b 3", "set A"),
+        ("set a 3; add n 1; remove status", "update A"),
+        ("add n 1", "add A"),
+        ("add n 1; add m 1", "update A"),
+        ("remove a", "update A"),
+        ("idle 900000ms", "update A"),
     ] {
         let cost = watched.cost(&browser, steps).await;
-        assert_eq!(cost, [&LOAD[..], &["update A"]].concat(), "{steps}");
+        assert_eq!(cost, [&LOAD[..], &[script]].concat(), "{steps}");
     }
 }
 
@@ -160,12 +215,15 @@ async fn a_write_refreshes_the_time_to_live_once_more() {
     let gate = watched.app.gate("slow");
     let slow = harness::app::start(&browser, "set a 1; wait slow");
     gate.arrived().await;
+    // The refresh of the load is done.
+    watched.forget().await;
     watched.redis(&format!("EXPIRE {key} 5"));
     gate.open();
     assert_eq!(slow.await.unwrap().status, 200);
     assert_eq!(watched.redis(&format!("TTL {key}")).int(), 900);
     watched.redis(&format!("EXPIRE {key} 5"));
     run(&browser, "ignore").await;
+    watched.forget().await;
     assert_eq!(watched.redis(&format!("TTL {key}")).int(), 900);
 }
 
@@ -174,9 +232,9 @@ async fn a_write_sends_only_what_changed() {
     let mut watched = Watched::new(|it| it).await;
     let browser = watched.app.browser();
     run(&browser, "set user ada; set big text; add n 5; set old 1").await;
-    watched.monitor.all();
+    watched.forget().await;
     run(&browser, "set user bo; add n 2; remove old; set big text").await;
-    let asked = watched.monitor.all();
+    let asked = watched.asked().await;
     let inside: Vec<_> = asked.iter().filter(|command| command.lua).collect();
     let key = format!("session:{}", id(&browser));
     let writes: Vec<_> = (inside.iter())
@@ -202,43 +260,68 @@ async fn a_write_sends_only_what_changed() {
 }
 
 #[tokio::test]
-async fn a_renewal_costs_two_scripts() {
+async fn a_renewal_costs_two_scripts_and_what_nobody_waits_for() {
     let mut watched = Watched::new(|it| it).await;
     let browser = watched.logged_in().await;
     for steps in ["renew", "renew; set a 1; add n 1"] {
-        let cost = watched.cost(&browser, steps).await;
-        assert_eq!(cost, [&LOAD[..], &["prepare A B", "renew A B"]].concat());
+        let old = format!("session:{}", id(&browser));
+        let cost = [&LOAD[..], &RENEWAL].concat();
+        watched.costs(&browser, steps, &cost).await;
+        let new = format!("session:{}", id(&browser));
+        assert_eq!(watched.redis(&format!("GET {old}")).text(), new);
+        let left = watched.redis(&format!("PTTL {old}")).int();
+        assert!((1..=60_000).contains(&left), "{left}");
     }
-    assert_eq!(watched.redis("DBSIZE").int(), 1);
+    // And a record of each old one.
+    assert_eq!(watched.redis("DBSIZE").int(), 3);
 }
 
 #[tokio::test]
-async fn a_logout_costs_one_unlink() {
+async fn a_logout_costs_one_script() {
+    let mut watched = Watched::new(|it| it).await;
+    for steps in ["set a 1; destroy", "destroy; status 500"] {
+        let browser = watched.logged_in().await;
+        let cost = watched.cost(&browser, steps).await;
+        assert_eq!(cost, [&LOAD[..], &["delete A"]].concat());
+        assert_eq!(watched.inside(), ["TYPE", "UNLINK"]);
+        assert_eq!(watched.redis("DBSIZE").int(), 0);
+    }
+    let browser = watched.logged_in().await;
+    let old = format!("session:{}", id(&browser));
+    let cost = watched.cost(&browser, "destroy; set user bo").await;
+    assert_eq!(cost, [&LOAD[..], &["create B", "replace A"]].concat());
+    let new = format!("session:{}", id(&browser));
+    assert_eq!(watched.redis(&format!("GET {old}")).text(), new);
+    assert_eq!(watched.redis(&format!("HLEN {new}")).int(), 1);
+    assert_eq!(watched.redis("DBSIZE").int(), 2);
+}
+
+/// A logout with the old id, which was sent before the renewal, say.
+#[tokio::test]
+async fn a_logout_follows_the_record_of_a_renewal() {
     let mut watched = Watched::new(|it| it).await;
     let browser = watched.logged_in().await;
-    let cost = watched.cost(&browser, "set a 1; destroy").await;
-    assert_eq!(cost, [&LOAD[..], &["UNLINK A"]].concat());
-    let browser = watched.logged_in().await;
-    let cost = watched.cost(&browser, "destroy; status 500").await;
-    assert_eq!(cost, [&LOAD[..], &["UNLINK A"]].concat());
-    let browser = watched.logged_in().await;
-    let cost = watched.cost(&browser, "destroy; set user bo").await;
-    assert_eq!(cost, [&LOAD[..], &["create B", "UNLINK A"]].concat());
-    assert_eq!(watched.redis("DBSIZE").int(), 1);
+    let late = watched.app.browser_of(&browser);
+    watched
+        .costs(&browser, "renew", &[&LOAD[..], &RENEWAL].concat())
+        .await;
+    let cost = watched.cost(&late, "destroy").await;
+    let looked_for = ["HGETALL A", "absent A"];
+    assert_eq!(cost, [&looked_for[..], &["delete A", "delete B"]].concat());
+    assert_eq!(run(&browser, "").await.json()["lookup"], "NotFound");
 }
 
 #[tokio::test]
 async fn the_last_field_costs_one_script_that_deletes_the_session() {
     let mut watched = Watched::new(|it| it).await;
-    for steps in ["remove user", "clear", "clear; renew"] {
+    for (steps, scripts) in [
+        ("remove user", &["update A"][..]),
+        ("clear", &["update A"]),
+        ("clear; renew", &["mark A", "delete A"]),
+    ] {
         let browser = watched.logged_in().await;
-        let script = if steps.ends_with("renew") {
-            "prepare A B"
-        } else {
-            "update A"
-        };
         let cost = watched.cost(&browser, steps).await;
-        assert_eq!(cost, [&LOAD[..], &[script]].concat(), "{steps}");
+        assert_eq!(cost, [&LOAD[..], scripts].concat(), "{steps}");
         assert_eq!(watched.redis("DBSIZE").int(), 0, "{steps}");
         assert_eq!(browser.cookie("session_id"), None, "{steps}");
     }
@@ -257,15 +340,18 @@ async fn several_ids_are_looked_at_before_one_is_refreshed() {
     };
     let (one, two) = (id(&one), id(&two));
     let browser = watched.app.browser();
-    watched.monitor.all();
+    watched.forget().await;
     browser.request(several(&[UNKNOWN, &one])).await;
-    assert_eq!(watched.seen(), ["load A B", "load B"]);
-    // Of the unknown one nothing but that it is not there.
-    let inside = watched.inside();
-    let look = ["HGETALL", "UNLINK", "HGETALL", "PTTL"];
-    assert_eq!(inside, [&look[..], &["HGETALL", "PEXPIRE"]].concat());
-    browser.request(several(&[&two, &one])).await;
-    assert_eq!(watched.seen(), ["load A B"]);
+    let mut seen = watched.seen().await;
+    // Where there is nothing is asked once more meanwhile.
+    seen.retain(|command| command != "absent A");
+    let both = ["HGETALL A", "PTTL A", "HGETALL B", "PTTL B"];
+    assert_eq!(seen, [&both[..], &["HGETALL B"]].concat());
+    assert_eq!(watched.refreshes().await, ["B 900000"]);
+    watched.forget().await;
+    let answer = browser.request(several(&[&two, &one])).await;
+    assert_eq!(answer.json()["lookup"], "NotFound");
+    assert_eq!(watched.refreshes().await, [""; 0]);
     let inside = watched.inside();
     assert!(
         !inside.iter().any(|c| c.contains("EXPIRE") || c == "HSET"),
@@ -287,18 +373,21 @@ async fn scripts_that_the_server_has_lost_are_sent_again() {
         ["create A"]
     );
     watched.redis("SCRIPT FLUSH");
-    assert_eq!(
-        watched.cost(&browser, "set a 1").await,
-        ["load A", "EVAL load A", "update A", "EVAL update A"]
-    );
-    let cost = watched.cost(&browser, "renew").await;
+    let cost = watched.cost(&browser, "set a 1").await;
+    assert_eq!(cost, ["HGETALL A", "set A", "EVAL set A"]);
+    watched.redis("SCRIPT FLUSH");
     let renewal = [
-        "prepare A B",
-        "EVAL prepare A B",
-        "renew A B",
-        "EVAL renew A B",
+        "HGETALL A",
+        "mark A",
+        "EVAL mark A",
+        "put B",
+        "EVAL put B",
+        "turn A",
+        "EVAL turn A",
+        "HDEL B @replaces",
+        "PEXPIRE A 60000 LT",
     ];
-    assert_eq!(cost, [&LOAD[..], &renewal].concat());
+    watched.costs(&browser, "renew", &renewal).await;
     let all = serde_json::json!({"a": "1", "user": "ada"});
     assert_eq!(run(&browser, "").await.json()["fields"], all);
 }
@@ -308,34 +397,57 @@ async fn a_key_of_another_type_is_left_alone() {
     let hour = std::time::Duration::from_secs(3600);
     let mut watched = Watched::new(|it| it).await;
     let second = watched.process(|it| it.absolute_timeout(hour)).await;
-    watched.redis(&format!("SETEX session:{UNKNOWN} 100 text"));
+    watched.redis(&format!("RPUSH session:{UNKNOWN} text"));
+    watched.redis(&format!("EXPIRE session:{UNKNOWN} 100"));
     for browser in [watched.app.browser(), second.browser()] {
         browser.set_cookie("session_id", UNKNOWN);
         let answer = run(&browser, "set a 1").await;
         assert_eq!(answer.json()["lookup"], "NotFound");
         assert_ne!(id(&browser), UNKNOWN);
     }
-    let text = watched.redis(&format!("GET session:{UNKNOWN}")).text();
+    let text = watched.redis(&format!("LINDEX session:{UNKNOWN} 0")).text();
     assert_eq!(text, "text");
+}
+
+/// A text of another program is as good as a replacement record: nothing takes the place of its session, and it stays.
+#[tokio::test]
+async fn a_text_is_left_alone() {
+    let mut watched = Watched::new(|it| it).await;
+    watched.redis(&format!("SETEX session:{UNKNOWN} 100 text"));
+    let browser = watched.app.browser();
+    browser.set_cookie("session_id", UNKNOWN);
+    for steps in ["", "set a 1", "set a 1; destroy", "renew", "ignore"] {
+        let answer = run(&browser, steps).await;
+        assert_eq!(answer.status, 200, "{steps}");
+        browser.set_cookie("session_id", UNKNOWN);
+        let text = watched.redis(&format!("GET session:{UNKNOWN}")).text();
+        assert_eq!(text, "text", "{steps}");
+    }
+    let left = watched.redis(&format!("TTL session:{UNKNOWN}")).int();
+    assert!((1..=100).contains(&left), "{left}");
+    assert_eq!(watched.redis("DBSIZE").int(), 1);
 }
 
 #[tokio::test]
 async fn a_key_of_another_type_keeps_its_end() {
-    for (set, left) in [
-        ("SETEX {key} 100 text", 90..=100),
-        ("SET {key} text", -1..=-1),
+    for (set, kind, left) in [
+        ("SETEX {key} 100 text", "string", 90..=100),
+        ("SET {key} text", "string", -1..=-1),
+        ("RPUSH {key} text", "list", -1..=-1),
     ] {
         let mut watched = Watched::new(|it| it).await;
         let key = format!("session:{UNKNOWN}");
         watched.redis(&set.replace("{key}", &key));
         let browser = watched.app.browser();
-        for steps in ["", "set a 1; destroy", "ignore"] {
+        for steps in ["", "ignore"] {
             browser.set_cookie("session_id", UNKNOWN);
-            assert_eq!(watched.cost(&browser, steps).await, LOAD, "{steps}");
-            assert_eq!(watched.inside(), ["HGETALL"], "{steps}");
+            let cost = watched.cost(&browser, steps).await;
+            assert_eq!(cost, ["HGETALL A", "absent A"], "{steps}");
+            assert_eq!(watched.inside(), ["HDEL", "TYPE"], "{steps}");
         }
+        run(&browser, "set a 1; destroy").await;
         assert!(left.contains(&watched.redis(&format!("TTL {key}")).int()));
-        assert_eq!(watched.redis(&format!("GET {key}")).text(), "text");
+        assert_eq!(watched.redis(&format!("TYPE {key}")).text(), kind);
     }
 }
 
@@ -353,6 +465,8 @@ async fn fields_are_stored_in_the_order_in_which_they_were_set() {
     run(&browser, "set z 1; set user ann; set b 2; set a 3; set z 4").await;
     assert_eq!(order(&browser), "user ann status active z 4 b 2 a 3");
     run(&browser, "renew; set y 5; set c 6").await;
+    // A request with the new id ends the renewal.
+    run(&browser, "").await;
     let all = "user ann status active z 4 b 2 a 3 y 5 c 6";
     assert_eq!(order(&browser), all);
     run(&browser, "clear; set x 1; set w 2; save; set v 3; set d 4").await;

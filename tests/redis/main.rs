@@ -12,6 +12,7 @@ mod load;
 mod one_node;
 mod renewal;
 mod reshard;
+mod scripts;
 mod sentinel;
 mod steps;
 #[cfg(feature = "rustls")]

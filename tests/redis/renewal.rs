@@ -1,72 +1,315 @@
-//! The two halves of a renewal, and what comes between them: one of the ids works, whatever happens.
+//! The steps of a renewal, and what comes between them: one of the ids works, whatever happens.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use harness::RedisServer;
 use harness::command_wire::{Fate, Wire};
-use harness::through::context;
-use tower_redis_session::store::{Change, Changes, Expiry, SessionStore, Written};
+use harness::through::{context, within};
+use harness::{Gate, HANG, RedisServer, Reply, Resp, bounded};
+use tower_redis_session::store::{Change, Changes, Expiry, Loaded, SessionStore, Written};
 use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
-/// What becomes of the second half when it is sent first.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum First {
-    Arrives,
-    IsLost,
-    AnswerIsLost,
+const MARK: &str = "mark";
+const PUT: &str = "put";
+const TURN: &str = "turn";
+
+fn expiry() -> Expiry {
+    Expiry::new(Duration::from_secs(900))
 }
 
-/// Between the halves, a parallel request makes text of the number that the renewal adds to.
-#[tokio::test]
-async fn a_field_that_cannot_be_added_to_any_more_ends_no_session() {
-    for first in [First::Arrives, First::IsLost, First::AnswerIsLost] {
+fn set(name: &'static str, text: &'static str) -> (Bytes, Change) {
+    let text = Change::Set(Bytes::from_static(text.as_bytes()));
+    (Bytes::from_static(name.as_bytes()), text)
+}
+
+fn add(name: &'static str, by: i64) -> (Bytes, Change) {
+    (Bytes::from_static(name.as_bytes()), Change::Increment(by))
+}
+
+fn changes<const N: usize>(all: [(Bytes, Change); N]) -> Changes {
+    all.into_iter().collect()
+}
+
+/// A server, a wire to it with a store, and a session with user `ann` and 1 login.
+struct Scene {
+    server: RedisServer,
+    admin: Resp,
+    wire: Wire,
+    store: RedisStore,
+    old: SessionId,
+    new: SessionId,
+}
+
+impl Scene {
+    async fn start() -> Self {
         let server = RedisServer::start();
         let wire = Wire::to(server.addr()).await;
         let store = RedisStore::connect(&wire.url())
             .await
             .expect("a connection");
-        let expiry = Expiry::new(Duration::from_secs(900));
-        let (old, new) = (SessionId::random(), SessionId::random());
-        let change = |name: &'static str, change| (Bytes::from_static(name.as_bytes()), change);
-        let set = |text: &'static str| Change::Set(Bytes::from_static(text.as_bytes()));
-        let fields = [change("user", set("ann")), change("logins", set("1"))];
-        let fields: Changes = fields.into_iter().collect();
-        let created = store.create(old.key(), &fields, context(expiry)).await;
+        let old = SessionId::random();
+        let fields = changes([set("user", "ann"), set("logins", "1")]);
+        let created = store.create(old.key(), &fields, context(expiry())).await;
         assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
-
-        let (mut admin, key) = (server.client(), format!("session:{old}"));
-        let mut sent_before = 0;
-        wire.decide(move |sent| {
-            sent_before += i32::from(sent.is_write());
-            if !sent.is_write() || sent_before != 2 {
-                return Fate::Pass;
-            }
-            admin.cmd(&["HSET", &key, "logins", "many"]);
-            match first {
-                First::Arrives => Fate::Pass,
-                First::IsLost => Fate::Cut,
-                First::AnswerIsLost => Fate::CutAnswer,
-            }
-        });
-        let add: Changes = [change("logins", Change::Increment(1))]
-            .into_iter()
-            .collect();
-        let renewed = store
-            .renew(old.key(), new.key(), &add, context(expiry))
-            .await;
-        let refusal = renewed.expect_err("it cannot be added to");
-        assert_eq!(refusal.kind(), ErrorKind::NotAnInteger, "{first:?}");
-        let mut client = server.client();
-        for id in [old, new] {
-            let key = format!("session:{id}");
-            assert_eq!(
-                client.cmd(&["HGET", &key, "user"]).text(),
-                "ann",
-                "{first:?}"
-            );
-            assert!(client.cmd(&["PTTL", &key]).int() > 0, "{first:?}");
+        Self {
+            admin: server.client(),
+            server,
+            wire,
+            store,
+            old,
+            new: SessionId::random(),
         }
-        assert_eq!(client.cmd(&["DBSIZE"]).int(), 2, "nothing else is left");
     }
+
+    /// Another process.
+    async fn another(&self) -> RedisStore {
+        let store = RedisStore::connect(&self.server.url()).await;
+        store.expect("a connection")
+    }
+
+    /// This becomes of the first command that runs the script.
+    fn once(&mut self, script: &str, fate: Fate) {
+        let (script, mut fate) = (script.to_owned(), Some(fate));
+        (self.wire).decide(move |sent| match sent.script() == Some(&*script) {
+            true => fate.take().unwrap_or(Fate::Pass),
+            false => Fate::Pass,
+        });
+    }
+
+    /// Renews, and counts a login.
+    fn renew(&self) -> tokio::task::JoinHandle<Result<Written, tower_redis_session::Error>> {
+        let (store, old, new) = (self.store.clone(), self.old.key(), self.new.key());
+        let add = changes([add("logins", 1)]);
+        tokio::spawn(async move { store.renew(old, new, &add, context(expiry())).await })
+    }
+
+    fn hash(&mut self, id: SessionId) -> Vec<(String, String)> {
+        let hash = self.admin.cmd(&["HGETALL", &format!("session:{id}")]);
+        hash.map().into_iter().collect()
+    }
+
+    fn kind(&mut self, id: SessionId) -> String {
+        self.admin.cmd(&["TYPE", &format!("session:{id}")]).text()
+    }
+
+    /// Waits until the old key is the record, and the new session is no more than one.
+    async fn is_over(&mut self) {
+        let began = Instant::now();
+        loop {
+            let new = self.hash(self.new);
+            if self.kind(self.old) == "string" && !new.iter().any(|(name, _)| name == "@replaces") {
+                let record = self.admin.cmd(&["GET", &format!("session:{}", self.old)]);
+                assert_eq!(record.text(), format!("session:{}", self.new));
+                assert_eq!(
+                    new,
+                    [("logins", "2"), ("user", "ann")].map(|(k, v)| (k.to_owned(), v.to_owned()))
+                );
+                return;
+            }
+            assert!(began.elapsed() < HANG, "the renewal does not end");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Before it is marked, a parallel request makes text of the number that the renewal adds to.
+#[tokio::test]
+async fn a_field_that_cannot_be_added_to_any_more_ends_no_session() {
+    for first in [Fate::Pass, Fate::Cut, Fate::CutAnswer] {
+        let mut scene = Scene::start().await;
+        let key = format!("session:{}", scene.old);
+        scene.admin.cmd(&["HSET", &key, "logins", "many"]);
+        scene.once(MARK, first.clone());
+        let refusal = scene.renew().await.unwrap();
+        let refusal = refusal.expect_err("it cannot be added to");
+        assert_eq!(refusal.kind(), ErrorKind::NotAnInteger, "{first:?}");
+        assert_eq!(scene.admin.cmd(&["HGET", &key, "user"]).text(), "ann");
+        assert!(scene.admin.cmd(&["PTTL", &key]).int() > 0, "{first:?}");
+        let size = scene.admin.cmd(&["DBSIZE"]).int();
+        assert_eq!(size, 1, "{first:?}: nothing else is left");
+        // Writes do not wait for what does not happen.
+        let began = Instant::now();
+        let written = (scene.store)
+            .update(
+                scene.old.key(),
+                &changes([set("a", "1")]),
+                within(HANG, expiry()),
+            )
+            .await;
+        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+        assert!(began.elapsed() < Duration::from_millis(500), "{first:?}");
+    }
+}
+
+/// Whichever answer is lost, the step is done again, and counts once.
+#[tokio::test]
+async fn a_lost_answer_costs_no_session() {
+    for (name, script) in [("mark", MARK), ("put", PUT), ("turn", TURN)] {
+        for fate in [Fate::Cut, Fate::CutAnswer] {
+            let mut scene = Scene::start().await;
+            scene.once(script, fate.clone());
+            let renewed = scene.renew().await.unwrap();
+            assert!(
+                matches!(renewed, Ok(Written::Kept(_))),
+                "{name}, {fate:?}: {renewed:?}"
+            );
+            // The last step may have been given up with the connection: whoever comes with the new id does it.
+            let another = scene.another().await;
+            let loaded = another
+                .load(scene.new.key(), true, context(expiry()))
+                .await
+                .unwrap();
+            assert!(loaded.found().is_some(), "{name}, {fate:?}");
+            scene.is_over().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_does_not_wait_for_its_last_step() {
+    let mut scene = Scene::start().await;
+    let gate = Gate::new();
+    scene.once(TURN, Fate::Hold(gate.clone()));
+    let renewed = bounded("the renewal", scene.renew()).await.unwrap();
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    bounded("the last step", gate.arrived()).await;
+    // Until then, the old id is read as before.
+    let another = scene.another().await;
+    let loaded = another
+        .load(scene.old.key(), true, context(expiry()))
+        .await
+        .unwrap();
+    assert_eq!(loaded.found().unwrap().fields.len(), 2);
+    gate.open();
+    scene.is_over().await;
+}
+
+/// The process ends before the last step.
+#[tokio::test]
+async fn the_first_request_with_the_new_id_does_the_last_step() {
+    let mut scene = Scene::start().await;
+    let gate = Gate::new();
+    scene.once(TURN, Fate::Hold(gate.clone()));
+    let renewed = bounded("the renewal", scene.renew()).await.unwrap();
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    bounded("the last step", gate.arrived()).await;
+    let another = scene.another().await;
+    let loaded = another
+        .load(scene.new.key(), true, context(expiry()))
+        .await
+        .unwrap();
+    let record = loaded.found().expect("a session");
+    assert_eq!(record.fields.len(), 2, "no field of the layer's own");
+    // The load has waited for it.
+    assert_eq!(scene.kind(scene.old), "string");
+    scene.is_over().await;
+    let old = another
+        .load(scene.old.key(), true, context(expiry()))
+        .await
+        .unwrap();
+    assert!(matches!(old, Loaded::Replaced), "{old:?}");
+    let left = scene
+        .admin
+        .cmd(&["PTTL", &format!("session:{}", scene.old)])
+        .int();
+    assert!((1..=60_000).contains(&left), "{left}");
+}
+
+/// Whoever logs out with the old id ends the session that is about to take its place.
+#[tokio::test]
+async fn a_logout_with_the_old_id_ends_the_new_one() {
+    for script in [PUT, TURN] {
+        let mut scene = Scene::start().await;
+        let gate = Gate::new();
+        scene.once(script, Fate::Hold(gate.clone()));
+        let renewal = scene.renew();
+        bounded("the step", gate.arrived()).await;
+        let another = scene.another().await;
+        let context = || context(expiry());
+        another.delete(scene.old.key(), context()).await.unwrap();
+        gate.open();
+        renewal.await.unwrap().unwrap();
+        let loaded = another
+            .load(scene.new.key(), true, context())
+            .await
+            .unwrap();
+        assert!(matches!(loaded, Loaded::NotFound), "{loaded:?}");
+        let began = Instant::now();
+        while scene.admin.cmd(&["DBSIZE"]).int() > 0 {
+            assert!(began.elapsed() < HANG, "something is left");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// The process ends after the first step: writes wait until the mark is over, and then the old id works as before.
+#[tokio::test]
+async fn a_mark_of_a_process_that_is_gone_holds_until_its_end() {
+    let mut scene = Scene::start().await;
+    let gate = Gate::new();
+    scene.once(PUT, Fate::Hold(gate.clone()));
+    let began = Instant::now();
+    let renewal = scene.renew();
+    bounded("the second step", gate.arrived()).await;
+    let another = scene.another().await;
+    let key = scene.old.key();
+    let other = SessionId::random();
+    // Nobody knows yet which of the two there will be.
+    let soon = within(Duration::from_millis(200), expiry());
+    let second = another.renew(key, other.key(), &Changes::new(), soon).await;
+    let refusal = second.expect_err("the first one is under way").kind();
+    assert_eq!(refusal, ErrorKind::Timeout);
+    let write = changes([set("late", "1")]);
+    let written = another.update(key, &write, within(HANG, expiry())).await;
+    assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "the renewal had so long"
+    );
+    let kind = renewal.await.unwrap().expect_err("no answer").kind();
+    assert_eq!(kind, ErrorKind::Timeout);
+    gate.open();
+    // It comes too late.
+    let renewed = another
+        .renew(key, other.key(), &Changes::new(), context(expiry()))
+        .await;
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    scene.new = other;
+    let began = Instant::now();
+    while scene.kind(scene.old) != "string" {
+        assert!(began.elapsed() < HANG, "the renewal does not end");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let late = scene
+        .admin
+        .cmd(&["HGET", &format!("session:{other}"), "late"]);
+    assert_eq!(late, Reply::Bulk(b"1".to_vec()));
+    assert_eq!(scene.admin.cmd(&["DBSIZE"]).int(), 2);
+}
+
+/// The second step never comes through: the client keeps the old id, and nobody waits for a renewal that is not.
+#[tokio::test]
+async fn a_renewal_that_fails_leaves_no_mark() {
+    let mut scene = Scene::start().await;
+    (scene.wire).decide(move |sent| match sent.script() == Some(PUT) {
+        true => Fate::Cut,
+        false => Fate::Pass,
+    });
+    let failed = scene.renew().await.unwrap().expect_err("no second step");
+    assert!(failed.is_unavailable(), "{failed:?}");
+    let before = [("logins", "1"), ("user", "ann")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let began = Instant::now();
+    while scene.hash(scene.old) != before {
+        assert!(began.elapsed() < HANG, "{:?}", scene.hash(scene.old));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(scene.admin.cmd(&["DBSIZE"]).int(), 1);
+    scene.wire.heal();
+    // Once there is a connection again.
+    let began = Instant::now();
+    while !matches!(scene.renew().await.unwrap(), Ok(Written::Kept(_))) {
+        assert!(began.elapsed() < HANG, "it is not renewed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    scene.is_over().await;
 }

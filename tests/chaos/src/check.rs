@@ -28,6 +28,11 @@ const REFUSED: &str = "a request is refused although all is well";
 /// The longest that a session may live: the shop's idle timeout, in milliseconds.
 const IDLE: i64 = 900_000;
 
+/// Replacement records are none.
+fn is_session(redis: &mut Resp, key: &str) -> bool {
+    redis.cmd(&["TYPE", key]).text() == "hash"
+}
+
 /// Every session is as the ledger says, seen by its customer and in the store.
 pub(crate) async fn customers(customers: &mut [Customer], redis: &mut Resp, report: &Report) {
     for customer in customers {
@@ -81,7 +86,7 @@ pub(crate) async fn store(
         (&renewed, "the old id of a renewed session is alive"),
     ] {
         for id in ids {
-            if redis.cmd(&["EXISTS", &format!("session:{id}")]).int() == 1 {
+            if is_session(redis, &format!("session:{id}")) {
                 report.violation(&violation(what, format!("{id}, in the store")));
             }
         }
@@ -115,7 +120,8 @@ pub(crate) async fn store(
         .filter_map(|customer| id(&customer.jar))
         .collect();
     let keys = redis.cmd(&["KEYS", "*"]);
-    let keys: BTreeSet<_> = keys.list().iter().map(|key| key.text()).collect();
+    let keys = keys.list().iter().map(|key| key.text());
+    let keys: BTreeSet<_> = keys.filter(|key| is_session(redis, key)).collect();
     let known = |key: &String| {
         key.strip_prefix("session:")
             .is_some_and(|id| held.contains(id))

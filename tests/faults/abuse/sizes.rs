@@ -76,7 +76,8 @@ impl<W: Backend> Scene<W> {
     /// What the handler says in a request of the session.
     async fn ask(&self, handler: fn(&Session) -> Value) -> Value {
         let Ok(answer) = self.service(handler).oneshot(self.request()).await;
-        assert_eq!(answer.status(), 200);
+        let error = answer.extensions().get::<tower_redis_session::Error>();
+        assert_eq!(answer.status(), 200, "{error:?}");
         serde_json::from_str(answer.body()).unwrap()
     }
 

@@ -89,7 +89,7 @@ async fn out_of_memory() {
     assert_eq!(server.fields(&browser.id()), before);
     // A logout needs no memory.
     browser.copy().ask("destroy").await.done();
-    assert!(!server.exists(&browser.id()));
+    assert!(!server.is_session(&browser.id()));
     server.set("maxmemory", "0");
     let front = Front::on(&store(&server.url()).await, same);
     let browser = front.logged_in("set user ada; add n 1").await;
@@ -171,7 +171,7 @@ async fn no_replicas() {
     reads(&reader).await;
     server.set("min-replicas-to-write", "0");
     works(&browser).await;
-    assert_eq!(server.keys(), 2);
+    assert_eq!(server.count(), 2);
 }
 
 /// Somebody's script does not end. Redis says so to all others, from some time on.
@@ -220,5 +220,5 @@ async fn busy() {
     assert!(matches!(ended, Reply::Error(_)), "{ended:?}");
     assert_eq!(server.fields(&browser.id()), before);
     works(&browser).await;
-    assert_eq!(server.keys(), 1);
+    assert_eq!(server.count(), 1);
 }

@@ -9,8 +9,7 @@ use tower_redis_session::{Lookup, OnStoreError};
 
 use crate::redis::front::{Browser, Front, Told, ms};
 use crate::redis::scene::{
-    Admin, FRESH, blocking, durable_server, eventually, scenario, server, store, together,
-    until_back,
+    Admin, FRESH, blocking, durable_server, scenario, server, store, together, until_back,
 };
 
 const POLICIES: [OnStoreError; 2] = [OnStoreError::Reject, OnStoreError::Continue];
@@ -100,7 +99,6 @@ async fn at_the_load(how: &'static str, policy: OnStoreError) {
         "remove n",
     ] {
         until_back(&scene.browser).await;
-        let is_load = |sent: &harness::command_wire::Sent| sent.is_load();
         let fate = match how {
             "lost" => Some(Fate::Lose),
             "unanswered" => Some(Fate::LoseAnswer),
@@ -114,7 +112,7 @@ async fn at_the_load(how: &'static str, policy: OnStoreError) {
             _ => {}
         }
         if let Some(fate) = fate {
-            scene.wire.decide(move |sent| match is_load(sent) {
+            scene.wire.decide(move |sent| match sent.is_load() {
                 true => fate.clone(),
                 false => Fate::Pass,
             });
@@ -140,7 +138,7 @@ async fn at_the_load(how: &'static str, policy: OnStoreError) {
             _ => {}
         }
         scene.is_as_before().await;
-        assert_eq!(scene.server.keys(), 1);
+        assert_eq!(scene.server.count(), 1);
     }
     let stranger = scene.browser.copy();
     stranger.hold(&tower_redis_session::SessionId::random().to_string());
@@ -174,17 +172,15 @@ async fn at_the_write(fate: Fate, done: bool, policy: OnStoreError) {
     ] {
         let scene = Scene::new(policy).await;
         let fate = fate.clone();
-        scene
-            .wire
-            .decide(move |sent| match sent.is_write() || sent.is("UNLINK") {
-                true => fate.clone(),
-                false => Fate::Pass,
-            });
+        scene.wire.decide(move |sent| match sent.is_write() {
+            true => fate.clone(),
+            false => Fate::Pass,
+        });
         scene.browser.ask(steps).await.unavailable();
         scene.wire.heal();
         if !done {
             scene.is_as_before().await;
-            assert_eq!(scene.server.keys(), 1);
+            assert_eq!(scene.server.count(), 1);
             continue;
         }
         let fields = scene.server.fields(&scene.id);
@@ -199,100 +195,29 @@ async fn at_the_write(fate: Fate, done: bool, policy: OnStoreError) {
     }
 }
 
-/// What becomes of a renewal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The client keeps the old id; the new one, which nobody knows, ends by itself.
-    Old,
-    /// The client gets the new id, and the old one goes away.
-    New,
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fault_between_the_steps_of_a_renewal() {
-    use Fate::*;
-    let mut all = Vec::new();
-    for policy in POLICIES {
-        for (name, fates, then, end) in [
-            ("prepare lost", vec![Lose], Pass, End::Old),
-            ("prepare unanswered", vec![LoseAnswer], Pass, End::Old),
-            ("prepare cut", vec![Cut], Pass, End::Old),
-            ("prepare done, cut", vec![CutAnswer], Pass, End::Old),
-            ("renew lost", vec![Pass], Lose, End::New),
-            ("renew lost once", vec![Pass, Lose], Pass, End::New),
-            ("renew unanswered", vec![Pass], LoseAnswer, End::New),
-            ("renew cut", vec![Pass, Cut], Pass, End::New),
-            ("renew cut again and again", vec![Pass], Cut, End::New),
-            ("renew done, cut", vec![Pass, CutAnswer], Pass, End::New),
-            (
-                "renew done, cut again and again",
-                vec![Pass],
-                CutAnswer,
-                End::New,
-            ),
-        ] {
-            let run = renewal(fates, then, end, policy);
-            all.push(scenario(format!("{name}, {policy:?}"), run));
-        }
-    }
-    together(all).await;
-}
-
-async fn renewal(fates: Vec<Fate>, then: Fate, end: End, policy: OnStoreError) {
-    let scene = Scene::new(policy).await;
-    scene.wire.scripts(&fates, then.clone());
-    let told = scene.browser.ask("renew; set user eve; add n 1").await;
-    scene.wire.heal();
-    is_renewed(&scene, &told, end).await;
-    // And again, with what the first one may have left behind.
-    if end == End::New {
-        let id = scene.browser.id();
-        for (fates, then) in [
-            (fates, then),
-            (vec![Fate::Pass, Fate::CutAnswer], Fate::Pass),
-        ] {
-            let before = scene.browser.id();
-            // The renewal before may still be at it.
-            scene.wire.scripts_about(&before, &fates, then);
-            scene.browser.ask("renew; set again 1").await.done();
-            scene.wire.heal();
-            until_back(&scene.browser).await;
-            let seen = scene.browser.ask("").await.fine().clone();
-            assert_eq!((seen.lookup, &*seen.fields["user"]), (Lookup::Found, "eve"));
-            assert_eq!(seen.fields["n"], "2");
-            eventually("the id of before is gone", || !scene.server.exists(&before)).await;
-        }
-        assert_ne!(scene.browser.id(), id);
-        assert_eq!(scene.server.keys(), 1);
+/// Either the client keeps the old id, or it has the new one.
+async fn is_renewed(scene: &Scene, told: &Told) {
+    if told.status != 200 {
+        told.unavailable();
+        scene.is_as_before().await;
+        // What is under the new id has no one who knows it, and an end.
+        assert!(scene.server.count() <= 2);
         scene.server.every_key_ends();
+        return;
     }
-}
-
-async fn is_renewed(scene: &Scene, told: &Told, end: End) {
-    match end {
-        End::Old => {
-            told.unavailable();
-            scene.is_as_before().await;
-            // What is under the new id has no one who knows it, and an end.
-            assert!(scene.server.keys() <= 2);
-        }
-        End::New => {
-            told.done();
-            assert_eq!(told.cookies().len(), 1, "{told:?}");
-            let new = scene.browser.id();
-            assert_ne!(new, scene.id);
-            until_back(&scene.browser).await;
-            let seen = scene.browser.ask("").await.fine().clone();
-            assert_eq!(seen.lookup, Lookup::Found);
-            assert_eq!((&*seen.fields["user"], &*seen.fields["n"]), ("eve", "2"));
-            assert!(scene.server.ttl(&new) > FRESH);
-            let old = scene.browser.copy();
-            eventually("the old id is gone", || !scene.server.exists(&scene.id)).await;
-            old.hold(&scene.id);
-            assert_eq!(old.ask("").await.done().lookup, Lookup::NotFound);
-            assert_eq!(scene.server.keys(), 1);
-        }
-    }
+    told.done();
+    assert_eq!(told.cookies().len(), 1, "{told:?}");
+    let new = scene.browser.id();
+    assert_ne!(new, scene.id);
+    until_back(&scene.browser).await;
+    let seen = scene.browser.ask("").await.fine().clone();
+    assert_eq!(seen.lookup, Lookup::Found);
+    assert_eq!((&*seen.fields["user"], &*seen.fields["n"]), ("eve", "2"));
+    assert!(scene.server.ttl(&new) > FRESH);
+    let old = scene.browser.copy();
+    old.hold(&scene.id);
+    assert_eq!(old.ask("").await.done().lookup, Lookup::NotFound);
+    assert_eq!(scene.server.sessions(), [new]);
     scene.server.every_key_ends();
 }
 
@@ -310,7 +235,7 @@ struct Kill {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_in_a_renewal() {
     let mut all = Vec::new();
-    for script in [0, 1] {
+    for script in [0, 1, 2] {
         for (done, soon) in [(false, false), (false, true), (true, false), (true, true)] {
             let kill = Kill { script, done, soon };
             all.push(scenario(format!("{kill:?}"), killed(kill)));
@@ -344,8 +269,13 @@ async fn killed(kill: Kill) {
             told
         }
     };
-    let end = if kill.script == 0 { End::Old } else { End::New };
-    is_renewed(&scene, &request, end).await;
+    // The client was answered before the third.
+    if kill.script == 2 {
+        request.done();
+    } else if !kill.soon {
+        request.unavailable();
+    }
+    is_renewed(&scene, &request).await;
 }
 
 /// The connection goes away at any moment of many renewals: each leaves the client with an id that works.

@@ -139,7 +139,7 @@ impl Place {
         eventually("one connection", || self.server.connections() == 1).await;
         let stored = self.server.fields(&self.browser.id());
         assert_eq!(stored["n"], self.n.to_string());
-        assert_eq!(self.server.keys(), 1);
+        assert_eq!(self.server.count(), 1);
         self.server.every_key_ends();
     }
 

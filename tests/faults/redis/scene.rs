@@ -160,19 +160,43 @@ pub(crate) trait Admin {
 
     /// What a session holds; empty where there is none.
     fn fields(&self, id: &str) -> std::collections::BTreeMap<String, String> {
-        self.admin().cmd(&["HGETALL", &key(id)]).map()
+        match self.admin().cmd(&["HGETALL", &key(id)]) {
+            // A replacement record.
+            Reply::Error(text) if text.starts_with("WRONGTYPE") => Default::default(),
+            fields => fields.map(),
+        }
     }
 
-    fn exists(&self, id: &str) -> bool {
-        self.admin().cmd(&["EXISTS", &key(id)]).int() == 1
+    /// The same without the fields of the layer's own.
+    fn shown(&self, id: &str) -> std::collections::BTreeMap<String, String> {
+        let mut fields = self.fields(id);
+        fields.retain(|name, _| !name.starts_with('@'));
+        fields
     }
 
     fn ttl(&self, id: &str) -> i64 {
         self.admin().cmd(&["TTL", &key(id)]).int()
     }
 
-    fn keys(&self) -> i64 {
-        self.admin().cmd(&["DBSIZE"]).int()
+    /// How many sessions there are.
+    fn count(&self) -> usize {
+        self.sessions().len()
+    }
+
+    /// The ids of the sessions that are stored.
+    fn sessions(&self) -> Vec<String> {
+        let mut admin = self.admin();
+        let keys = admin.cmd(&["KEYS", "*"]);
+        let keys = keys.list().iter().map(|key| key.text());
+        let hashes: Vec<_> = keys
+            .filter(|key| admin.cmd(&["TYPE", key]).text() == "hash")
+            .collect();
+        let ids = hashes.iter().map(|it| it.trim_start_matches("session:"));
+        ids.map(str::to_owned).collect()
+    }
+
+    fn is_session(&self, id: &str) -> bool {
+        self.admin().cmd(&["TYPE", &key(id)]).text() == "hash"
     }
 
     fn every_key_ends(&self) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use harness::command_wire::{Fate, Wire};
 use harness::{Gate, HANG, Reply};
 use tokio::time::sleep;
-use tower_redis_session::ErrorKind;
+use tower_redis_session::{ErrorKind, SessionId};
 
 use crate::redis::front::{Front, ms, secs};
 use crate::redis::recovery::connection_of_ours;
@@ -98,12 +98,12 @@ async fn an_answer_to_somebody_else() {
         Some(gate) => Fate::HoldAnswer(gate),
         None => Fate::Pass,
     });
-    let before = server.calls("evalsha");
+    let before = server.calls("hgetall");
     let first = first.start("");
     gates[0].arrived().await;
     let hurried = hurried.at(&Front::on(&all, |b| b.store_timeout(secs(2))));
     let hurried = hurried.start("");
-    eventually("both are asked", || server.calls("evalsha") == before + 2).await;
+    eventually("both are asked", || server.calls("hgetall") == before + 2).await;
     let last = last.start("");
     // After the second has asked, the first is answered.
     gates[0].open();
@@ -130,6 +130,8 @@ async fn silence_after_a_single_question() {
             let fate = lose.clone();
             if second {
                 server.must(&["SCRIPT", "FLUSH"]);
+                // That there is no such session is asked by a script.
+                browser.hold(&SessionId::random().to_string());
             }
             let asked = Arc::new(AtomicBool::new(false));
             let is_asked = asked.clone();

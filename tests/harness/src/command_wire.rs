@@ -1,8 +1,9 @@
 //! A wire between a store and its server that knows where a command begins and ends, so that a test decides what
 //! becomes of each one and of its answer.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -30,14 +31,12 @@ pub enum Fate {
     Hold(Gate),
     /// It is done, and its answer waits at the gate, and all that follow behind it.
     HoldAnswer(Gate),
-    /// It is done, and where its answer is larger than a megabyte, that waits at the gate, and all that follow behind it.
-    #[allow(dead_code, reason = "not every binary that includes this uses it")]
-    HoldLargeAnswer(Gate),
 }
 
 /// A command as it goes over the wire.
 pub struct Sent<'a> {
     args: &'a [Vec<u8>],
+    script: Option<&'a str>,
     /// Counts the wire's connections from 0.
     pub connection: usize,
 }
@@ -48,31 +47,81 @@ impl Sent<'_> {
         self.args[0].eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// Whether it runs a script.
-    pub fn is_script(&self) -> bool {
-        self.is("EVALSHA") || self.is("EVAL")
+    /// The script that it runs: the name of its file.
+    pub fn script(&self) -> Option<&str> {
+        self.script
     }
 
-    /// Whether it runs the script that loads, which has just four arguments after its keys.
+    /// Whether it reads a session, alone or several at once.
     pub fn is_load(&self) -> bool {
-        let keys = self
-            .args
-            .get(2)
-            .and_then(|keys| std::str::from_utf8(keys).ok()?.parse().ok());
-        self.is_script() && keys.is_some_and(|keys: usize| self.args.len() == 3 + keys + 4)
+        self.is("HGETALL") || self.script == Some("read")
     }
 
-    fn is_about(&self, text: &str) -> bool {
-        let first_key = self
-            .args
-            .get(3)
-            .and_then(|key| std::str::from_utf8(key).ok());
-        first_key.is_some_and(|key| key.contains(text))
+    /// Whether its first key has this text in it.
+    pub fn is_about(&self, text: &str) -> bool {
+        let at = if self.script.is_some() { 3 } else { 1 };
+        let first_key = self.args.get(at);
+        first_key.is_some_and(|key| String::from_utf8_lossy(key).contains(text))
+    }
+
+    /// Whether this is one of its arguments.
+    pub fn has(&self, arg: &str) -> bool {
+        self.args.iter().any(|own| own == arg.as_bytes())
     }
 
     /// Whether it runs a script that writes.
     pub fn is_write(&self) -> bool {
-        self.is_script() && !self.is_load()
+        self.script
+            .is_some_and(|name| !["read", "absent"].contains(&name))
+    }
+}
+
+/// The scripts that a store has told its server, each by the hash that calls it.
+#[derive(Default)]
+struct Scripts(Mutex<HashMap<Vec<u8>, String>>);
+
+impl Scripts {
+    /// The script that a command runs, or is about to run.
+    fn name(&self, args: &[Vec<u8>]) -> Option<String> {
+        let is = |name: &str| args[0].eq_ignore_ascii_case(name.as_bytes());
+        match args {
+            [_, hash, ..] if is("EVALSHA") => self.0.lock().unwrap().get(hash).cloned(),
+            [_, text, ..] if is("EVAL") => file_of(text),
+            _ => None,
+        }
+    }
+
+    /// A script was told with `SCRIPT LOAD`, and its hash is the answer.
+    fn learn(&self, name: String, answer: &[u8]) {
+        let hash = answer.split(|byte| b"\r\n".contains(byte)).nth(2);
+        if let Some(hash) = hash {
+            self.0.lock().unwrap().insert(hash.to_vec(), name);
+        }
+    }
+}
+
+/// The name of the file that a script comes from.
+fn file_of(text: &[u8]) -> Option<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/store/redis/scripts");
+    for file in std::fs::read_dir(folder).expect("the scripts") {
+        let path = file.expect("a script").path();
+        if text.ends_with(&std::fs::read(&path).expect("a script")) {
+            let name = path.file_stem().expect("a name");
+            return Some(name.to_string_lossy().into_owned());
+        }
+    }
+    None
+}
+
+/// The script that a command tells the server.
+fn told(args: &[Vec<u8>]) -> Option<String> {
+    match args {
+        [script, load, text]
+            if script.eq_ignore_ascii_case(b"SCRIPT") && load.eq_ignore_ascii_case(b"LOAD") =>
+        {
+            file_of(text)
+        }
+        _ => None,
     }
 }
 
@@ -81,6 +130,7 @@ type Decide = Box<dyn FnMut(&Sent) -> Fate + Send>;
 struct Shared {
     upstream: String,
     decide: Mutex<Decide>,
+    scripts: Scripts,
     opened: AtomicUsize,
     open: AtomicUsize,
     /// How often all connections were cut.
@@ -101,6 +151,7 @@ impl Wire {
         let shared = Arc::new(Shared {
             upstream,
             decide: Mutex::new(Box::new(|_| Fate::Pass)),
+            scripts: Scripts::default(),
             opened: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             cuts: watch::Sender::new(0),
@@ -122,7 +173,7 @@ impl Wire {
         *self.shared.decide.lock().unwrap() = Box::new(decide);
     }
 
-    /// This becomes of each script from now on in turn, and of those that follow the last; all else passes.
+    /// This becomes of each script that writes from now on in turn, and of those that follow the last; all else passes.
     pub fn scripts(&self, fates: &[Fate], then: Fate) {
         self.scripts_about("", fates, then);
     }
@@ -181,7 +232,8 @@ enum Piece {
     Wait(Gate),
 }
 
-type Pending = Arc<Mutex<VecDeque<Fate>>>;
+/// What becomes of the answers that are still to come, and which script each of them is the hash of.
+type Pending = Arc<Mutex<VecDeque<(Fate, Option<String>)>>>;
 
 async fn connect(
     near: TcpStream,
@@ -206,7 +258,7 @@ async fn connect(
         biased;
         _ = cuts.changed() => false,
         cut = requests(near_in, queue, &shared, number, &pending) => cut,
-        cut = answers(far_in, near_out, &pending) => cut,
+        cut = answers(far_in, near_out, &shared.scripts, &pending) => cut,
     };
     if cut {
         delivery.abort();
@@ -241,8 +293,10 @@ async fn requests(
             let command;
             (command, rest) = rest.split_at(length);
             let args = args(command);
+            let script = shared.scripts.name(&args);
             let sent = Sent {
                 args: &args,
+                script: script.as_deref(),
                 connection: number,
             };
             let fate = shared.decide.lock().unwrap()(&sent);
@@ -254,7 +308,7 @@ async fn requests(
                 Fate::Hold(gate) => drop(queue.send(Piece::Wait(gate.clone()))),
                 _ => {}
             }
-            pending.lock().unwrap().push_back(fate);
+            pending.lock().unwrap().push_back((fate, told(&args)));
             let _ = queue.send(Piece::Bytes(command.to_vec()));
         }
         bytes.drain(..bytes.len() - rest.len());
@@ -263,7 +317,12 @@ async fn requests(
 }
 
 /// Carries answers until the server hangs up, or until one is to be cut.
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pending: &Pending) -> bool {
+async fn answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    scripts: &Scripts,
+    pending: &Pending,
+) -> bool {
     let (mut bytes, mut lost) = (Vec::new(), false);
     while let Ok(1..) = from.read_buf(&mut bytes).await {
         let mut rest = &bytes[..];
@@ -271,13 +330,16 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pending: &Pend
             let answer;
             (answer, rest) = rest.split_at(length);
             // A server that refuses a client says so unasked.
-            let fate = pending.lock().unwrap().pop_front();
+            let next = pending.lock().unwrap().pop_front();
+            let (fate, told) = next.map_or((None, None), |(fate, told)| (Some(fate), told));
+            if let Some(name) = told {
+                scripts.learn(name, answer);
+            }
             lost |= matches!(fate, Some(Fate::LoseAnswer));
             match fate {
                 _ if lost => continue,
                 Some(Fate::CutAnswer) => return true,
                 Some(Fate::HoldAnswer(gate)) => gate.pass().await,
-                Some(Fate::HoldLargeAnswer(gate)) if answer.len() > 1 << 20 => gate.pass().await,
                 _ => {}
             }
             if to.write_all(answer).await.is_err() {

@@ -330,6 +330,9 @@ impl Backend for Redis {
     }
 
     async fn ttl(&self, id: &str) -> Option<Duration> {
+        // A refresh that no request waits for goes out with the next command, and before it.
+        let unknown = SessionId::random().key();
+        let _ = self.store.store.load(unknown, false, context(any())).await;
         let mut client = self.client();
         if !Self::is_session(&mut client, &key(id)) {
             return None;

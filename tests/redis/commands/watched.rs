@@ -1,33 +1,55 @@
 //! A server, an app in front of it, and what the one asks the other, in short.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::Location;
+use std::time::{Duration, Instant};
 
 use harness::app::{App, run};
+use harness::through::within;
 use harness::{Client, Command, HANG, Monitor, RedisServer, Reply, Resp};
-use tower_redis_session::{RedisStore, SessionLayer, SessionLayerBuilder};
+use tower_redis_session::store::{Expiry, SessionStore};
+use tower_redis_session::{RedisStore, SessionId, SessionLayer, SessionLayerBuilder};
 
 macro_rules! source {
-    ($($file:literal)+) => { concat!($(include_str!(concat!("../../../src/store/redis/", $file, ".lua"))),+) };
+    ($name:literal) => {
+        include_str!(concat!("../../../src/store/redis/scripts/", $name, ".lua"))
+    };
+    ($first:literal $second:literal) => {
+        concat!(source!($first), source!($second))
+    };
 }
 
 /// The scripts as the store sends them.
-pub(crate) const SCRIPTS: [(&str, &str); 5] = [
-    ("load", source!("common" "load")),
-    ("create", source!("common" "deadline" "write" "create")),
-    ("update", source!("common" "deadline" "write" "update")),
-    ("prepare", source!("common" "deadline" "write" "prepare")),
-    ("renew", source!("common" "deadline" "write" "renew")),
+pub(crate) const SCRIPTS: [(&str, &str); 13] = [
+    ("read", source!("read")),
+    ("absent", source!("absent")),
+    ("create", source!("time" "create")),
+    ("set", source!("time" "set")),
+    ("add", source!("time" "add")),
+    ("update", source!("time" "update")),
+    ("put", source!("time" "put")),
+    ("mark", source!("time" "mark")),
+    ("turn", source!("time" "turn")),
+    ("replace", source!("time" "replace")),
+    ("delete", source!("delete")),
+    ("unmark", source!("unmark")),
+    ("discard", source!("discard")),
 ];
 
 pub(crate) struct Watched {
     pub(crate) server: RedisServer,
     pub(crate) app: App,
-    pub(crate) monitor: Monitor,
+    pub(crate) store: RedisStore,
+    monitor: Monitor,
+    /// A connection of the test's own, and its address.
     client: Resp,
+    address: String,
     /// The scripts' names by hash.
     scripts: BTreeMap<String, &'static str>,
-    /// What scripts called, of what was last seen.
-    inside: Vec<String>,
+    /// What was asked since the beginning of what is watched.
+    asked: Vec<Command>,
+    /// The keys that nothing is under, and that only the test asks for.
+    own: Vec<String>,
 }
 
 impl Watched {
@@ -37,7 +59,7 @@ impl Watched {
         let store = RedisStore::connect(&server.url())
             .await
             .expect("a connection");
-        let layer = set(SessionLayer::builder(store).store_timeout(HANG))
+        let layer = set(SessionLayer::builder(store.clone()).store_timeout(HANG))
             .build()
             .expect("a layer");
         let app = App::start(&layer).await;
@@ -52,14 +74,18 @@ impl Watched {
             "loaded on connecting"
         );
         let monitor = Monitor::start(&server);
-        let inside = Vec::new();
+        let about = client.cmd(&["CLIENT", "INFO"]).text();
+        let address = about.split(' ').find_map(|it| it.strip_prefix("addr="));
         Self {
+            address: address.expect("an address").to_owned(),
             server,
             app,
+            store,
             monitor,
             client,
             scripts,
-            inside,
+            asked: Vec::new(),
+            own: Vec::new(),
         }
     }
 
@@ -79,26 +105,65 @@ impl Watched {
         .await
     }
 
-    /// Asks the server, and lets the monitor forget that.
+    /// Asks the server behind the store's back.
     pub(crate) fn redis(&mut self, command: &str) -> Reply {
-        let reply = self.client.cmd(&command.split(' ').collect::<Vec<_>>());
-        self.monitor.all();
-        reply
+        self.client.cmd(&command.split(' ').collect::<Vec<_>>())
     }
 
     pub(crate) async fn logged_in(&mut self) -> Client {
         let browser = self.app.browser();
         assert_eq!(run(&browser, "set user ada").await.status, 200);
-        self.monitor.all();
         browser
     }
 
-    /// What a request costs.
+    /// What a request costs: `HGETALL A`, `update A`, `EVAL create B`, where `A` is the first session asked for, `B` the
+    /// second. The refresh is [elsewhere](Self::refreshes).
     pub(crate) async fn cost(&mut self, browser: &Client, steps: &str) -> Vec<String> {
-        self.monitor.all();
+        self.forget().await;
         let answer = run(browser, steps).await;
         assert_ne!(answer.status, 503, "{steps}");
-        self.seen()
+        self.seen().await
+    }
+
+    /// That a request costs just this, with what goes on behind its answer.
+    #[track_caller]
+    pub(crate) fn costs(
+        &mut self,
+        browser: &Client,
+        steps: &str,
+        expected: &[&str],
+    ) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            let mut cost = self.cost(browser, steps).await;
+            let began = Instant::now();
+            while cost.len() < expected.len() && began.elapsed() < HANG {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                cost = self.seen().await;
+            }
+            assert_eq!(cost, expected, "{steps}, at {caller}");
+        }
+    }
+
+    /// What has been asked until now is not looked at.
+    pub(crate) async fn forget(&mut self) {
+        self.look().await;
+        self.asked.clear();
+    }
+
+    /// Takes note of what was asked. Refreshes that wait go out with what is asked here.
+    async fn look(&mut self) {
+        let nobody = SessionId::random();
+        self.own.push(format!("session:{nobody}"));
+        let expiry = Expiry::new(Duration::from_secs(900));
+        let asked = (self.store).load(nobody.key(), false, within(HANG, expiry));
+        assert!(asked.await.expect("an answer").found().is_none());
+        let own = |command: &Command| {
+            command.client == self.address || command.args.iter().any(|arg| self.own.contains(arg))
+        };
+        let all = self.monitor.all().into_iter();
+        (self.asked)
+            .extend(all.filter(|command| !own(command) && (command.lua || !is_chatter(command))));
     }
 
     /// How often Redis read from a socket for a request.
@@ -110,24 +175,47 @@ impl Watched {
         self.client.info("total_reads_processed") - before - 1
     }
 
-    /// What was asked since the last look: `load A`, `update A`, `UNLINK A`, where `A` is the
-    /// first session asked for, `B` the second.
-    pub(crate) fn seen(&mut self) -> Vec<String> {
+    /// What was asked since the beginning of what is watched.
+    pub(crate) async fn seen(&mut self) -> Vec<String> {
+        self.look().await;
         let mut ids = Vec::new();
-        let all = self.monitor.all();
-        let (inside, asked): (Vec<_>, Vec<_>) = all.into_iter().partition(|command| command.lua);
-        self.inside = inside.iter().map(Command::name).collect();
-        let short = |command: &Command| self.short(command, &mut ids);
-        // What keeps up a connection is asked at any time, and for no request.
-        let asked = asked
-            .iter()
-            .filter(|command| !["PING", "INFO", "TIME"].contains(&&*command.name()));
-        asked.map(short).collect()
+        let asked = self.asked.iter().filter(|command| !command.lua);
+        let short = asked.map(|command| self.short(command, &mut ids));
+        short.filter(|command| !is_refresh(command)).collect()
     }
 
-    /// The names of what scripts called, of what was last seen.
-    pub(crate) fn inside(&self) -> &[String] {
-        &self.inside
+    /// Which sessions were refreshed without a script: `A 900000`.
+    pub(crate) async fn refreshes(&mut self) -> Vec<String> {
+        self.look().await;
+        let mut ids = Vec::new();
+        let asked = self.asked.iter().filter(|command| !command.lua);
+        let short: Vec<_> = asked.map(|command| self.short(command, &mut ids)).collect();
+        let refreshes = short.iter().filter(|command| is_refresh(command));
+        let refreshes = refreshes
+            .map(|command| command["PEXPIRE ".len()..command.len() - " GT".len()].to_owned());
+        refreshes.collect()
+    }
+
+    /// Which scripts have run.
+    pub(crate) async fn scripts_seen(&mut self) -> BTreeSet<&'static str> {
+        self.look().await;
+        let run = self
+            .asked
+            .iter()
+            .filter(|command| command.name() == "EVALSHA");
+        run.map(|command| self.scripts[&command.args[1]]).collect()
+    }
+
+    /// The names of what scripts called.
+    pub(crate) fn inside(&self) -> Vec<String> {
+        let inside = self.asked.iter().filter(|command| command.lua);
+        inside.map(Command::name).collect()
+    }
+
+    /// All that was asked, with what scripts called.
+    pub(crate) async fn asked(&mut self) -> &[Command] {
+        self.look().await;
+        &self.asked
     }
 
     fn short(&self, command: &Command, ids: &mut Vec<String>) -> String {
@@ -161,4 +249,19 @@ impl Watched {
         let rest: Vec<_> = args[2..].to_vec();
         [vec![name, letter(&args[1])], rest].concat().join(" ")
     }
+}
+
+fn is_refresh(command: &str) -> bool {
+    command.starts_with("PEXPIRE ") && command.ends_with(" GT")
+}
+
+/// What sets up or keeps up a connection, and is for no request.
+fn is_chatter(command: &Command) -> bool {
+    let name = command.name();
+    let asks_for_time = name == "EVAL" && command.args[2] == "0";
+    [
+        "PING", "INFO", "TIME", "HELLO", "CLIENT", "SCRIPT", "SELECT",
+    ]
+    .contains(&&*name)
+        || asks_for_time
 }

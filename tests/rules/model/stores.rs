@@ -39,6 +39,8 @@ pub(crate) trait Backend {
     async fn wait(&mut self, seconds: u64);
     /// By how much a time to live may be less than the model says, in milliseconds.
     fn slack(&self) -> i64;
+    /// How long after a request what it leaves behind may still change.
+    fn behind(&self) -> Duration;
 }
 
 /// [`MemoryStore`] under tokio's paused clock.
@@ -85,6 +87,10 @@ impl Backend for Memory {
     fn slack(&self) -> i64 {
         0
     }
+
+    fn behind(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 #[cfg(feature = "redis")]
@@ -94,6 +100,7 @@ pub(crate) use redis::Redis;
 mod redis {
     use fred::prelude::*;
     use tower_redis_session::RedisStore;
+    use tower_redis_session::store::{Expiry, SessionStore};
 
     use super::{Backend, Duration, Held, SessionId};
     use harness::{RedisServer, Reply, Resp};
@@ -114,6 +121,7 @@ mod redis {
     /// A real Redis.
     pub(crate) struct Redis {
         pool: Pool,
+        store: Option<RedisStore>,
         resp: Resp,
         _server: RedisServer,
     }
@@ -131,6 +139,7 @@ mod redis {
             pool.init().await.expect("a connection");
             Self {
                 pool,
+                store: None,
                 resp: server.client(),
                 _server: server,
             }
@@ -143,7 +152,9 @@ mod redis {
         fn empty(&mut self) -> RedisStore {
             self.resp.cmd(&["FLUSHALL"]);
             // A new one each time, since it remembers whether it has met an idle timeout of a session's own.
-            RedisStore::from_pool(self.pool.clone())
+            let store = RedisStore::from_pool(self.pool.clone());
+            self.store = Some(store.clone());
+            store
         }
 
         fn count(&mut self) -> usize {
@@ -169,6 +180,11 @@ mod redis {
         }
 
         async fn wait(&mut self, seconds: u64) {
+            if let Some(store) = &self.store {
+                // Refreshes that no request waits for go out with the next command, and before it.
+                let context = harness::through::context(Expiry::new(Duration::from_secs(900)));
+                let _ = store.load(SessionId::random().key(), false, context).await;
+            }
             let by = Duration::from_secs(seconds).as_millis().to_string();
             let answer = self.resp.cmd(&["EVAL", SHIFT, "0", &by]);
             assert_eq!(answer, Reply::Nil, "the shift of time");
@@ -176,6 +192,10 @@ mod redis {
 
         fn slack(&self) -> i64 {
             10_000
+        }
+
+        fn behind(&self) -> Duration {
+            Duration::from_secs(2)
         }
     }
 }

@@ -61,6 +61,17 @@ impl Scene {
         }
     }
 
+    /// It is renewed but for the last step, which is held at the gate.
+    async fn before_the_last_step() -> (Self, Gate) {
+        let mut scene = Self::start().await;
+        let gate = Gate::new();
+        scene.once(TURN, Fate::Hold(gate.clone()));
+        let renewed = bounded("the renewal", scene.renew()).await.unwrap();
+        assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+        bounded("the last step", gate.arrived()).await;
+        (scene, gate)
+    }
+
     /// Another process.
     async fn another(&self) -> RedisStore {
         let store = RedisStore::connect(&self.server.url()).await;
@@ -167,12 +178,7 @@ async fn a_lost_answer_costs_no_session() {
 
 #[tokio::test]
 async fn a_renewal_does_not_wait_for_its_last_step() {
-    let mut scene = Scene::start().await;
-    let gate = Gate::new();
-    scene.once(TURN, Fate::Hold(gate.clone()));
-    let renewed = bounded("the renewal", scene.renew()).await.unwrap();
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
-    bounded("the last step", gate.arrived()).await;
+    let (mut scene, gate) = Scene::before_the_last_step().await;
     // Until then, the old id is read as before.
     let another = scene.another().await;
     let loaded = another
@@ -187,12 +193,7 @@ async fn a_renewal_does_not_wait_for_its_last_step() {
 /// The process ends before the last step.
 #[tokio::test]
 async fn the_first_request_with_the_new_id_does_the_last_step() {
-    let mut scene = Scene::start().await;
-    let gate = Gate::new();
-    scene.once(TURN, Fate::Hold(gate.clone()));
-    let renewed = bounded("the renewal", scene.renew()).await.unwrap();
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
-    bounded("the last step", gate.arrived()).await;
+    let (mut scene, _gate) = Scene::before_the_last_step().await;
     let another = scene.another().await;
     let loaded = another
         .load(scene.new.key(), true, context(expiry()))

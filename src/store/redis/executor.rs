@@ -46,7 +46,7 @@ pub(super) struct Call {
 }
 
 /// A command on one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     /// `HGETALL`: a list of names and texts in turn.
     Fields,

@@ -1,7 +1,7 @@
 //! The client, fred, and all that names it: connecting, supervision, the routes of a cluster, and what calls share a
 //! command.
 
-use std::{future::Future, slice, time::Duration};
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use fred::clients::Pool;
@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::{clock::AtServer, commands::Raw, connect::Target, errors::failed, routes::Servers};
 use super::{
-    errors::{timed_out, unexpected_reply},
+    errors::timed_out,
     executor::{Call, Command, Executor, Reply},
     scripts::Merges,
 };
@@ -90,7 +90,7 @@ impl Executor for Fred {
             match &self.servers {
                 Servers::One(link) => link.run(call).await,
                 // Boxed: it is large, and the other way need not be.
-                Servers::Cluster(_) => Box::pin(self.run_on_cluster(call)).await,
+                Servers::Cluster(_) => Box::pin(self.ask_cluster(Asked::Script(call))).await,
             }
         })
         .await
@@ -111,7 +111,8 @@ impl Executor for Fred {
                         .await
                 }
                 Servers::Cluster(_) => {
-                    Box::pin(self.command_on_cluster(key, command, deadline)).await
+                    let asked = Asked::Command(key, command, deadline);
+                    Box::pin(self.ask_cluster(asked)).await
                 }
             }
         })
@@ -134,32 +135,23 @@ impl Executor for Fred {
     }
 }
 
-impl Fred {
-    async fn run_on_cluster(&self, call: Call) -> Result<Reply, Error> {
-        let mut route = self.servers.route(&call.key).await?;
-        loop {
-            let mut exchange = route.begin(call.deadline).await?;
-            let answers = exchange.run(slice::from_ref(&call)).await;
-            drop(exchange);
-            let answer =
-                answers.and_then(|mut answers| answers.pop().ok_or_else(unexpected_reply)?);
-            match answer {
-                Err(error) if route.follows(&error).await => {}
-                answer => return answer,
-            }
-        }
-    }
+/// What a key's server is asked.
+enum Asked {
+    Script(Call),
+    Command(Bytes, Command, Instant),
+}
 
-    async fn command_on_cluster(
-        &self,
-        key: Bytes,
-        command: Command,
-        deadline: Instant,
-    ) -> Result<Reply, Error> {
-        let mut route = self.servers.route(&key).await?;
+impl Fred {
+    /// Asks the server that the key is on, wherever that is by now.
+    async fn ask_cluster(&self, asked: Asked) -> Result<Reply, Error> {
+        let (Asked::Script(Call { key, deadline, .. }) | Asked::Command(key, _, deadline)) = &asked;
+        let mut route = self.servers.route(key).await?;
         loop {
-            let mut exchange = route.begin(deadline).await?;
-            let answer = exchange.command(key.clone(), command).await;
+            let mut exchange = route.begin(*deadline).await?;
+            let answer = match &asked {
+                Asked::Script(call) => exchange.run_one(call).await,
+                Asked::Command(key, command, _) => exchange.command(key.clone(), *command).await,
+            };
             drop(exchange);
             match answer {
                 Err(error) if route.follows(&error).await => {}

@@ -200,8 +200,7 @@ impl Link {
 
     pub(super) async fn run_alone(self: &Arc<Self>, call: Call) -> Result<Reply, Error> {
         let mut exchange = self.begin(false, call.deadline).await?;
-        let answer = exchange.run(&[call]).await?.pop();
-        answer.unwrap_or_else(|| Err(unexpected_reply()))
+        exchange.run_one(&call).await
     }
 
     async fn run_together(self: &Arc<Self>, lane: LaneId) {

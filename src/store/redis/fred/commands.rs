@@ -3,7 +3,7 @@
 use fred::{
     bytes::Bytes,
     bytes_utils::Str,
-    clients::{Client, Pipeline},
+    clients::Client,
     error::{Error as FredError, ErrorKind as FredKind},
     interfaces::{ClientLike, HashesInterface, KeysInterface},
     types::{ClusterHash, CustomCommand, ExpireOptions, Key, Value},
@@ -164,7 +164,8 @@ pub(super) async fn run_all(
     } else {
         let pipeline = client.pipeline();
         for (key, command) in before {
-            queue(&pipeline, key.clone(), *command).await?;
+            // What it answers comes with the others.
+            issue(&pipeline, key.clone(), *command).await?;
         }
         // The client sends what is in a pipeline command by command, but not while something waits behind it.
         let (all, last) = tokio::join!(
@@ -187,21 +188,6 @@ pub(super) async fn run_all(
 /// Why a command was not answered, if it was not.
 fn lost(answer: &Result<Reply, FredError>) -> Option<&FredError> {
     answer.as_ref().err().filter(|error| !is_answer(error))
-}
-
-async fn queue(pipeline: &Pipeline<Client>, key: Bytes, command: Command) -> Result<(), FredError> {
-    let key = Key::from(key);
-    match command {
-        Command::Fields => pipeline.hgetall(key).await,
-        Command::FieldsAndTimeToLive => {
-            pipeline.hgetall::<(), _>(key.clone()).await?;
-            pipeline.pttl(key).await
-        }
-        Command::TimeToLive => pipeline.pttl(key).await,
-        Command::RemoveField(name) => pipeline.hdel(key, name).await,
-        Command::Extend(ms) => pipeline.pexpire(key, ms, Some(ExpireOptions::GT)).await,
-        Command::Shorten(ms) => pipeline.pexpire(key, ms, Some(ExpireOptions::LT)).await,
-    }
 }
 
 /// What a pipeline answers to a command.
@@ -237,20 +223,30 @@ pub(super) fn with_time(hash: Reply, left: Reply) -> Reply {
 
 /// Runs a command by itself.
 async fn run(client: &Client, key: Bytes, command: Command) -> Result<Reply, FredError> {
+    let (answer, left) = issue(client, key, command).await?;
+    Ok(match left {
+        None => reply(answer),
+        Some(left) => with_time(reply(answer), reply(left)),
+    })
+}
+
+/// Gives a command to the client, or to a pipeline of it. The second answer is that of a second command.
+async fn issue<C: HashesInterface + KeysInterface + Sync>(
+    to: &C,
+    key: Bytes,
+    command: Command,
+) -> Result<(Value, Option<Value>), FredError> {
     let key = Key::from(key);
-    let answer: Value = match command {
-        Command::Fields => client.hgetall(key).await?,
+    let answer = match command {
+        Command::Fields => to.hgetall(key).await?,
         Command::FieldsAndTimeToLive => {
-            let (hash, left) = tokio::join!(
-                client.hgetall::<Value, _>(key.clone()),
-                client.pttl::<i64, _>(key)
-            );
-            return Ok(with_time(reply(hash?), Reply::Number(left?)));
+            let (hash, left) = tokio::join!(to.hgetall(key.clone()), to.pttl(key));
+            return Ok((hash?, Some(left?)));
         }
-        Command::TimeToLive => client.pttl(key).await?,
-        Command::RemoveField(name) => client.hdel(key, name).await?,
-        Command::Extend(ms) => client.pexpire(key, ms, Some(ExpireOptions::GT)).await?,
-        Command::Shorten(ms) => client.pexpire(key, ms, Some(ExpireOptions::LT)).await?,
+        Command::TimeToLive => to.pttl(key).await?,
+        Command::RemoveField(name) => to.hdel(key, name).await?,
+        Command::Extend(ms) => to.pexpire(key, ms, Some(ExpireOptions::GT)).await?,
+        Command::Shorten(ms) => to.pexpire(key, ms, Some(ExpireOptions::LT)).await?,
     };
-    Ok(reply(answer))
+    Ok((answer, None))
 }

@@ -1,6 +1,6 @@
 //! [`Exchange`]: one question to a server, and its answer.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, slice, sync::Arc};
 
 use fred::{bytes::Bytes, clients::Client, error::Error as FredError, types::Value};
 use tokio::{sync::SemaphorePermit, time::Instant};
@@ -122,6 +122,12 @@ impl Exchange<'_> {
         Ok(commands::with_time(answer, left.map_err(failed)?))
     }
 
+    /// Runs a script for one key.
+    pub(super) async fn run_one(&mut self, call: &Call) -> Result<Reply, Error> {
+        let answer = self.run(slice::from_ref(call)).await?.pop();
+        answer.unwrap_or_else(|| Err(unexpected_reply()))
+    }
+
     /// Runs a script for some keys. One answer for each.
     pub(super) async fn run(&mut self, calls: &[Call]) -> Result<Vec<Result<Reply, Error>>, Error> {
         let Some(Call { script, .. }) = calls.first() else {
@@ -184,7 +190,7 @@ impl Exchange<'_> {
             return Ok(Vec::new());
         };
         if self.link.clock.at_server(self.until) == AtServer::Unknown {
-            Box::pin(self.ask_for_time(Some(key))).await?;
+            Box::pin(self.ask_for_time(key)).await?;
         }
         let count = calls.iter().map(|call| 1 + call.args.len()).sum::<usize>();
         let (mut args, mut own_time) = (Vec::with_capacity(count + 1), None);
@@ -251,9 +257,8 @@ impl Exchange<'_> {
     }
 
     /// Asks the server for its time, as scripts do.
-    pub(super) async fn ask_for_time(&mut self, key: Option<&Bytes>) -> Result<(), Error> {
-        let mut args = vec![Value::from(TIME), i64::from(key.is_some()).into()];
-        args.extend(key.map(|key| Value::Bytes(key.clone())));
+    async fn ask_for_time(&mut self, key: &Bytes) -> Result<(), Error> {
+        let args = vec![TIME.into(), 1.into(), Value::Bytes(key.clone())];
         match self.ask(Raw::new("EVAL", args)).await.map_err(failed) {
             Ok(time) => {
                 let server = time.as_i64().ok_or_else(unexpected_reply)?;
@@ -288,7 +293,7 @@ impl Exchange<'_> {
         let Some(Call { key, .. }) = calls.first() else {
             return false;
         };
-        self.ask_for_time(Some(key)).await.is_ok() && !knows(self)
+        self.ask_for_time(key).await.is_ok() && !knows(self)
     }
 
     async fn exchange<T>(&mut self, answer: Answer<T>) -> Result<T, FredError> {

@@ -126,14 +126,14 @@ pub(super) fn update_args(changes: &Changes, expiry: Expiry) -> (&'static Script
     let (idle, interval) = (expiry.idle_timeout(), expiry.refresh_interval());
     if changes.idle_timeout().is_none() && expiry.absolute_timeout().is_none() {
         let frequent = match (sets.len(), removes.len(), adds.len()) {
-            (1.., 0, 0) => Some((&SET, sets.clone())),
-            (0, 0, 2) => Some((&ADD, adds.clone())),
+            (1.., 0, 0) => Some((&SET, &mut sets)),
+            (0, 0, 2) => Some((&ADD, &mut adds)),
             _ => None,
         };
         if let Some((script, fields)) = frequent {
             let full = Arg::Number(whole_milliseconds(idle + interval));
             let mut args = vec![full, Arg::Number(whole_milliseconds(interval))];
-            args.extend(fields);
+            args.append(fields);
             return (script, args);
         }
     }

@@ -5,10 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::codec::Stored;
 use super::{
     Operations, answer,
-    codec::{milliseconds, update_args, whole_milliseconds},
+    codec::{Stored, milliseconds, update_args, whole_milliseconds},
 };
 use crate::{
     error::Error,
@@ -101,7 +100,13 @@ impl<E: Executor> Operations<E> {
         let (loaded, due) = self.loaded(key, name, read, refresh, context).await?;
         match due {
             Some(due) if due.how == Refresh::Extend => {
-                let otherwise = self.set_time_to_live_call(due.key.clone(), context);
+                let (script, args) = update_args(&Changes::new(), expiry);
+                let otherwise = Call {
+                    script,
+                    key: due.key.clone(),
+                    args,
+                    deadline,
+                };
                 let full = whole_milliseconds(due.full);
                 self.executor.extend(due.key, full, otherwise);
             }
@@ -137,13 +142,7 @@ impl<E: Executor> Operations<E> {
         arg: Arg,
         deadline: Instant,
     ) -> Result<Read, Error> {
-        let call = Call {
-            script,
-            key: key.clone(),
-            args: vec![arg],
-            deadline,
-        };
-        match executor.run(call).await {
+        match executor.run(read_call(script, key, arg, deadline)).await {
             Ok(reply) => {
                 if let Some(read) = self.decode(reply, script)? {
                     return Ok(read);
@@ -167,12 +166,8 @@ impl<E: Executor> Operations<E> {
                 2 => return Ok(Read::Replaced),
                 _ => return Ok(Read::Nothing),
             }
-            let call = Call {
-                script: &READ_WITH_TIME,
-                key: key.clone(),
-                args: vec![Arg::Bytes(Bytes::new())],
-                deadline,
-            };
+            let nothing = Arg::Bytes(Bytes::new());
+            let call = read_call(&READ_WITH_TIME, key, nothing, deadline);
             let reply = self.executor.run(call).await?;
             if let Some(read) = self.decode(reply, &READ_WITH_TIME)? {
                 return Ok(read);
@@ -250,11 +245,8 @@ impl<E: Executor> Operations<E> {
         };
         let mut record = Record::new(stored.fields.clone(), time_to_live);
         record.idle_timeout = stored.idle_timeout;
+        record.refreshed = left == Left::Refreshed;
         let mut due = None;
-        if left == Left::Refreshed {
-            record.refreshed = true;
-            return Ok((Loaded::Found(record), None));
-        }
         match how(&stored, full, left, refresh, expiry) {
             None => {}
             Some(Refresh::Await) => {
@@ -375,21 +367,21 @@ impl<E: Executor> Operations<E> {
 
     /// What `update.lua` answers where nothing else is changed.
     async fn set_time_to_live(&self, key: Bytes, context: Context) -> Result<i64, Error> {
-        let call = self.set_time_to_live_call(key, context);
-        match self.executor.run(call).await? {
-            Reply::Number(answer) => Ok(answer),
-            _ => Err(unexpected_reply()),
-        }
+        let Context {
+            expiry, deadline, ..
+        } = context;
+        let (script, args) = update_args(&Changes::new(), expiry);
+        self.run_for_number(script, key, args, deadline).await
     }
+}
 
-    fn set_time_to_live_call(&self, key: Bytes, context: Context) -> Call {
-        let (script, args) = update_args(&Changes::new(), context.expiry);
-        Call {
-            script,
-            key,
-            args,
-            deadline: context.deadline,
-        }
+/// What reads a session, by `read.lua` with this argument.
+fn read_call(script: &'static Script, key: &Bytes, arg: Arg, deadline: Instant) -> Call {
+    Call {
+        script,
+        key: key.clone(),
+        args: vec![arg],
+        deadline,
     }
 }
 
@@ -411,7 +403,8 @@ fn how(
     let is_too_long = match left {
         Left::Known(left) if !expiry.is_due(stored.idle_timeout, full, left) => return None,
         Left::Known(left) => left > full,
-        Left::NotAsked | Left::Refreshed => false,
+        Left::Refreshed => return None,
+        Left::NotAsked => false,
         Left::NoEnd => true,
     };
     // Without a time of creation it is written down now.

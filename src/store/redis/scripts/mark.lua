@@ -1,7 +1,8 @@
 -- The first step of a renewal: marks the session as being renewed. Until the mark's deadline it is read as before, writes
 -- wait, and no other renewal begins.
--- KEYS: 1 the session. A: its deadline; the new key; for how long after the deadline the mark holds, in
--- milliseconds; 1 where the mark of another renewal counts although it is over, else 0. The mark is a hash of the new key, which must not be shown.
+-- KEYS: 1 the session. A: its deadline; the new key; for how long after the deadline the mark holds, in milliseconds; 1
+-- where the mark of another renewal counts although it is over, else 0. The mark is a hash of the new key, which must not
+-- be shown.
 -- Answers the session's hash before this, -1 where there is no session, -4 where it is too late, -6 where another request
 -- renews it, -7 where it was replaced, or the text of an error; then the time.
 local key, mark = KEYS[1], redis.sha1hex(A[2])

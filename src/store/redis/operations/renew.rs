@@ -37,8 +37,9 @@ use crate::{
 const MARK_HOLDS: Duration = Duration::from_millis(100);
 /// How soon a step is tried again that met another renewal, or whose answer is lost.
 const AGAIN: Duration = Duration::from_millis(5);
-/// The last step has so long.
+/// The last step has so long, and so many attempts. Should all fail, the first request with the new id does it.
 const LAST_STEP: Duration = Duration::from_secs(1);
+const LAST_STEPS: u32 = 5;
 
 impl<E: Executor> Operations<E> {
     pub(in crate::store::redis) async fn renew(
@@ -183,9 +184,14 @@ impl<E: Executor> Operations<E> {
     fn end_renewal_behind(&self, old: Bytes, new: Bytes, left: i64) {
         let this = self.clone();
         tokio::spawn(async move {
-            let deadline = Instant::now() + LAST_STEP;
-            if let Err(error) = this.end_renewal(old, new, left, deadline).await {
-                this.events.unavailable(&error);
+            for _ in 0..LAST_STEPS {
+                let (old, new) = (old.clone(), new.clone());
+                let deadline = Instant::now() + LAST_STEP;
+                match this.end_renewal(old, new, left, deadline).await {
+                    Ok(_) => return,
+                    Err(error) => this.events.unavailable(&error),
+                }
+                sleep(LAST_STEP).await;
             }
         });
     }

@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::command_wire::{Fate, Wire};
+use harness::through::within;
 use harness::{Gate, HANG, Reply};
+use tokio::task::yield_now;
 use tokio::time::sleep;
+use tower_redis_session::store::{Expiry, SessionStore};
 use tower_redis_session::{ErrorKind, SessionId};
 
 use crate::redis::front::{Front, ms, secs};
@@ -112,6 +115,40 @@ async fn an_answer_to_somebody_else() {
     gates[1].open();
     last.await.unwrap().fine();
     assert_eq!(wire.opened(), 1);
+}
+
+/// The process itself stands still, with the answer in its socket: that is no silence of the server's.
+#[test]
+fn a_process_that_stood_still_keeps_its_connection() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let server = server(&[]).await;
+        let store = store(&server.url()).await;
+        let ours = connection_of_ours(&mut server.client());
+        let load = |time| {
+            let context = within(time, Expiry::new(secs(900)));
+            store.load(SessionId::random().key(), true, context)
+        };
+        for _ in 0..10 {
+            let before = server.calls("hgetall");
+            let (asked, blocks) = tokio::join!(load(ms(50)), async {
+                while server.calls("hgetall") == before {
+                    yield_now().await;
+                }
+                std::thread::sleep(ms(400));
+            });
+            let () = blocks;
+            if let Err(error) = asked {
+                assert_eq!(error.kind(), ErrorKind::Timeout);
+            }
+            load(HANG).await.expect("a server that answers");
+        }
+        let now = connection_of_ours(&mut server.client());
+        assert_eq!(now, ours, "another connection");
+    });
 }
 
 /// Nobody else asks, so that nobody else can find out. The question may be the second that an operation asks, behind one

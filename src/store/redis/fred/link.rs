@@ -45,6 +45,8 @@ const PERMITS: usize = 4096;
 /// A server is taken for gone when an operation's time is over and it has said nothing, to anybody, since it was asked
 /// for that; but it has so long in any case, also where the operation has less.
 pub(super) const SILENCE: Duration = Duration::from_millis(250);
+/// Whoever looks so much later than that may be late itself, with the answer in its socket: it looks again, for as long.
+const GRACE: Duration = Duration::from_millis(50);
 
 pub(super) struct Link {
     way: Way,
@@ -357,9 +359,6 @@ impl Link {
         if self.heard.since(asked) {
             return;
         }
-        if Instant::now() >= until {
-            return self.give_up(number, Duration::ZERO, timed_out());
-        }
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
@@ -377,16 +376,24 @@ impl Link {
             connected.lost.clone(),
         );
         let listen = async move {
-            let answer = tokio::select! {
-                answer = timeout_at(until, Raw::ping().to(&client)) => answer,
-                _ = lost.acquire() => return,
-            };
-            let Some(link) = link.upgrade() else { return };
-            match answer {
-                Ok(Err(error)) if !is_answer(&error) => {}
-                Ok(_) => link.heard.now(),
-                Err(_) if link.heard.since(asked) => {}
-                Err(_) => link.give_up(number, Duration::ZERO, timed_out()),
+            let mut until = until.max(Instant::now() + GRACE);
+            loop {
+                let answer = tokio::select! {
+                    answer = timeout_at(until, Raw::ping().to(&client)) => answer,
+                    _ = lost.acquire() => return,
+                };
+                let Some(link) = link.upgrade() else { return };
+                match answer {
+                    Ok(Err(error)) if !is_answer(&error) => {}
+                    Ok(_) => link.heard.now(),
+                    Err(_) if link.heard.since(asked) => {}
+                    Err(_) if until.elapsed() > GRACE => {
+                        until = Instant::now() + GRACE;
+                        continue;
+                    }
+                    Err(_) => link.give_up(number, Duration::ZERO, timed_out()),
+                }
+                return;
             }
         };
         *listener = Some(Listener {

@@ -26,9 +26,8 @@ pub(super) trait Executor: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Reply, Error>> + Send;
 
-    /// Sets a time to live anew, soon, without anybody waiting: to so many milliseconds, unless it has longer. Where the
-    /// server does not do that, runs `otherwise`.
-    fn extend(&self, key: Bytes, milliseconds: i64, otherwise: Call);
+    /// Runs a script soon, without anybody waiting. A write on the same key that comes before takes its place.
+    fn run_soon(&self, call: Call);
 
     /// The time of the server that a key is on, in milliseconds since 1970 and never later than it is, as far as it is
     /// known.
@@ -56,14 +55,12 @@ pub(super) enum Command {
     TimeToLive,
     /// `HDEL` of one field.
     RemoveField(&'static str),
-    /// `PEXPIRE … GT`: so many milliseconds, unless it has longer.
-    Extend(i64),
     /// `PEXPIRE … LT`: so many milliseconds, unless it has less.
     Shorten(i64),
 }
 
 /// An argument of a script.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Arg {
     Number(i64),
     Bytes(Bytes),

@@ -1,7 +1,7 @@
 //! The client, fred, and all that names it: connecting, supervision, the routes of a cluster, and what calls share a
 //! command.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use fred::clients::Pool;
@@ -86,14 +86,13 @@ impl Executor for Fred {
         {
             link.refreshes.forget(&call.key);
         }
-        in_time(call.deadline, async {
-            match &self.servers {
-                Servers::One(link) => link.run(call).await,
-                // Boxed: it is large, and the other way need not be.
-                Servers::Cluster(_) => Box::pin(self.ask_cluster(Asked::Script(call))).await,
-            }
-        })
-        .await
+        let deadline = call.deadline;
+        // Boxed: it is large, and all that hold it would be so, too.
+        let answer: Pin<Box<dyn Future<Output = _> + Send>> = match &self.servers {
+            Servers::One(link) => Box::pin(link.run(call)),
+            Servers::Cluster(_) => Box::pin(self.ask_cluster(Asked::Script(call))),
+        };
+        in_time(deadline, answer).await
     }
 
     async fn command(
@@ -119,10 +118,10 @@ impl Executor for Fred {
         .await
     }
 
-    fn extend(&self, key: Bytes, milliseconds: i64, otherwise: Call) {
+    fn run_soon(&self, call: Call) {
         // Where it is not known, its next request does it.
-        if let Some(link) = self.servers.known_link(&key) {
-            link.refresh_soon(key, milliseconds, otherwise);
+        if let Some(link) = self.servers.known_link(&call.key) {
+            link.run_soon(call);
         }
     }
 

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use self::entries::{Entries, Entry};
 use super::{
     RedisStore,
+    executor::Executor,
     fred::{Fred, Tracking},
-    operations::{Operations, Read},
+    operations::{Operations, Read, When},
 };
 use crate::{
     error::Error,
@@ -102,34 +103,23 @@ impl NearCache {
             return Ok(Loaded::Found(record));
         }
         event::near_cache(false);
-        let context = self.context(context);
         // A session that is written with each request gains nothing from being kept.
         if self.entries.was_written(key) {
             return operations.load(key, true, context).await;
         }
-        let name = operations.key(key);
-        let Some((read, ticket)) = self.read(operations, key, &name, context).await else {
-            return operations.load(key, true, context).await;
-        };
-        let may_be_kept = read.may_be_kept();
-        let (loaded, due) = operations
-            .loaded(key, name.clone(), read, true, context)
-            .await?;
-        match (&loaded, due) {
-            (Loaded::Found(_), None) if !may_be_kept => {}
-            (Loaded::Found(record), None) => drop(ticket.keep(record, context.expiry)),
-            (_, None) => self.forget(key),
-            // Redis tells of a refresh as of any change. So the session is read again behind it.
-            (_, Some(due)) => {
-                let (this, operations) = (self.clone(), operations.clone());
-                tokio::spawn(async move {
-                    // Otherwise its next request tries again.
-                    if operations.refresh(due).await {
-                        this.read_to_keep(&operations, key, &name, context.expiry)
-                            .await;
-                    }
-                });
-            }
+        let context = self.context(context);
+        let (loaded, due) = operations.load_only(key, When::Always, context).await?;
+        if matches!(loaded, Loaded::Found(_)) {
+            let (this, operations) = (self.clone(), operations.clone());
+            tokio::spawn(async move {
+                // Redis tells of a refresh as of any change. So the session is read behind it.
+                if let Some(due) = due
+                    && let Err(error) = operations.executor.run(due).await
+                {
+                    return operations.events.unavailable(&error);
+                }
+                this.read_to_keep(&operations, key, context.expiry).await;
+            });
         }
         Ok(loaded)
     }
@@ -139,18 +129,17 @@ impl NearCache {
         &self,
         operations: &Operations<Fred>,
         key: SessionKey,
-        name: &Bytes,
         expiry: Expiry,
     ) {
+        let name = operations.key(key);
         for _ in 0..READS {
             // What Redis told of the refresh may still be on its way through this process.
             tokio::task::yield_now().await;
             let deadline = tokio::time::Instant::now() + READ_TIMEOUT;
-            let context = Context::new(expiry, deadline);
-            let Some((read, ticket)) = self.read(operations, key, name, context).await else {
+            let Some((read, ticket)) = self.read(operations, key, &name, deadline).await else {
                 return;
             };
-            match operations.record(name, read, expiry) {
+            match operations.record(&name, read, expiry) {
                 Some(record) if !ticket.keep(&record, expiry) => {}
                 _ => return,
             }
@@ -163,7 +152,7 @@ impl NearCache {
         operations: &Operations<Fred>,
         key: SessionKey,
         name: &Bytes,
-        context: Context,
+        deadline: tokio::time::Instant,
     ) -> Option<(Read, Ticket)> {
         let tracked = self.tracking.over(name)?;
         let ticket = Ticket {
@@ -173,10 +162,7 @@ impl NearCache {
             lease: tracked.lease().clone(),
             asked: Instant::now(),
         };
-        // If it falls silent, there is still time for the other way.
-        let now = tokio::time::Instant::now();
-        let until = now + context.deadline.saturating_duration_since(now) / 2;
-        match operations.read_with_time(&tracked, name, until).await {
+        match operations.read_with_time(&tracked, name, deadline).await {
             Ok(read) => Some((read, ticket)),
             Err(error) => {
                 tracked.failed(&error);

@@ -22,7 +22,7 @@ mod renew;
 mod write;
 
 #[cfg(feature = "near-cache")]
-pub(super) use load::Read;
+pub(super) use load::{Read, When};
 
 /// What the scripts answer; see their first lines.
 mod answer {

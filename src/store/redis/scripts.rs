@@ -76,6 +76,7 @@ pub(super) static READ_WITH_TIME: Script = Script {
     ..script!("read", by_deadline: false, merges: WithSameArgs)
 };
 pub(super) static ABSENT: Script = script!("absent", by_deadline: false, merges: OfOneShape);
+pub(super) static REFRESH: Script = script!("refresh", by_deadline: false, merges: OfOneShape);
 pub(super) static CREATE: Script = script!("create", by_deadline: true, merges: OfOneShape);
 pub(super) static SET: Script = script!("set", by_deadline: true, merges: OfOneShape);
 pub(super) static ADD: Script = script!("add", by_deadline: true, merges: OfOneShape);
@@ -90,7 +91,7 @@ pub(super) static UNMARK: Script = script!("unmark", by_deadline: false, merges:
 pub(super) static DISCARD: Script = script!("discard", by_deadline: false, merges: Never);
 
 /// All of them: a server is told them when it is connected to, so that the first requests need not.
-pub(super) static ALL: [&Script; 13] = [
-    &READ, &ABSENT, &CREATE, &SET, &ADD, &UPDATE, &PUT, &DELETE, &REPLACE, &MARK, &TURN, &UNMARK,
+pub(super) static ALL: [&Script; 14] = [
+    &READ, &ABSENT, &REFRESH, &CREATE, &SET, &ADD, &UPDATE, &PUT, &DELETE, &REPLACE, &MARK, &TURN, &UNMARK,
     &DISCARD,
 ];

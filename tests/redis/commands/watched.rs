@@ -20,9 +20,10 @@ macro_rules! source {
 }
 
 /// The scripts as the store sends them.
-pub(crate) const SCRIPTS: [(&str, &str); 13] = [
+pub(crate) const SCRIPTS: [(&str, &str); 14] = [
     ("read", source!("read")),
     ("absent", source!("absent")),
+    ("refresh", source!("refresh")),
     ("create", source!("time" "create")),
     ("set", source!("time" "set")),
     ("add", source!("time" "add")),
@@ -151,19 +152,21 @@ impl Watched {
         self.asked.clear();
     }
 
-    /// Takes note of what was asked. Refreshes that wait go out with what is asked here.
+    /// Takes note of what was asked.
     async fn look(&mut self) {
         let nobody = SessionId::random();
         self.own.push(format!("session:{nobody}"));
         let expiry = Expiry::new(Duration::from_secs(900));
         let asked = (self.store).load(nobody.key(), false, within(HANG, expiry));
         assert!(asked.await.expect("an answer").found().is_none());
-        let own = |command: &Command| {
-            command.client == self.address || command.args.iter().any(|arg| self.own.contains(arg))
-        };
-        let all = self.monitor.all().into_iter();
-        (self.asked)
-            .extend(all.filter(|command| !own(command) && (command.lua || !is_chatter(command))));
+        let mut all = self.monitor.all();
+        all.retain(|command| {
+            let is_owned = command.args.iter().any(|arg| self.own.contains(arg));
+            command.client != self.address
+                && (!is_owned || self.is_refresh(command))
+                && (command.lua || !is_chatter(command))
+        });
+        self.asked.extend(all);
     }
 
     /// How often Redis read from a socket for a request.
@@ -180,20 +183,58 @@ impl Watched {
         self.look().await;
         let mut ids = Vec::new();
         let asked = self.asked.iter().filter(|command| !command.lua);
-        let short = asked.map(|command| self.short(command, &mut ids));
-        short.filter(|command| !is_refresh(command)).collect()
+        let asked = asked.filter(|command| !self.is_refresh(command));
+        asked
+            .map(|command| self.short(command, &mut ids))
+            .collect()
     }
 
-    /// Which sessions were refreshed without a script: `A 900000`.
+    /// Which sessions were refreshed behind their loads: `A 900000`.
     pub(crate) async fn refreshes(&mut self) -> Vec<String> {
+        let each = self.refreshes_of_each_command().await;
+        each.concat()
+    }
+
+    /// The same, one list for each command. Those that are gathered are waited for: one of the test's own comes last.
+    pub(crate) async fn refreshes_of_each_command(&mut self) -> Vec<Vec<String>> {
+        let last = SessionId::random();
+        let key = format!("session:{last}");
+        self.own.push(key.clone());
+        self.redis(&format!("HSET {key} n 1"));
+        self.redis(&format!("PEXPIRE {key} 100000"));
+        let expiry = Expiry::new(Duration::from_secs(900));
+        let loaded = (self.store).load(last.key(), true, within(HANG, expiry));
+        assert!(loaded.await.expect("an answer").found().is_some());
+        let began = Instant::now();
+        while self.redis(&format!("PTTL {key}")).int() <= 100_000 {
+            assert!(began.elapsed() < HANG, "no refresh");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.redis(&format!("UNLINK {key}"));
         self.look().await;
         let mut ids = Vec::new();
         let asked = self.asked.iter().filter(|command| !command.lua);
-        let short: Vec<_> = asked.map(|command| self.short(command, &mut ids)).collect();
-        let refreshes = short.iter().filter(|command| is_refresh(command));
-        let refreshes = refreshes
-            .map(|command| command["PEXPIRE ".len()..command.len() - " GT".len()].to_owned());
-        refreshes.collect()
+        let mut each = Vec::new();
+        for command in asked {
+            if !self.is_refresh(command) {
+                self.short(command, &mut ids);
+                continue;
+            }
+            let count: usize = command.args[2].parse().expect("a number of keys");
+            let (keys, args) = command.args[3..].split_at(count);
+            let sessions = keys.iter().zip(args.chunks(2));
+            let sessions = sessions.filter(|(key, _)| !self.own.contains(key));
+            let sessions =
+                sessions.map(|(key, args)| format!("{} {}", letter(key, &mut ids), args[0]));
+            each.push(sessions.collect());
+        }
+        each.retain(|sessions: &Vec<String>| !sessions.is_empty());
+        each
+    }
+
+    /// Whether it is the script that refreshes what was loaded.
+    fn is_refresh(&self, command: &Command) -> bool {
+        command.name() == "EVALSHA" && self.scripts.get(&command.args[1]) == Some(&"refresh")
     }
 
     /// Which scripts have run.
@@ -219,17 +260,7 @@ impl Watched {
     }
 
     fn short(&self, command: &Command, ids: &mut Vec<String>) -> String {
-        let mut letter = |key: &str| {
-            let id = key
-                .strip_prefix("session:")
-                .unwrap_or_else(|| panic!("not ours: {key}"));
-            let known = ids.iter().position(|known| known == id);
-            let at = known.unwrap_or_else(|| {
-                ids.push(id.to_owned());
-                ids.len() - 1
-            });
-            ["A", "B", "C", "D"][at].to_owned()
-        };
+        let mut letter = |key: &str| letter(key, ids);
         let args = &command.args;
         let name = command.name();
         if name == "EVALSHA" || name == "EVAL" {
@@ -251,8 +282,17 @@ impl Watched {
     }
 }
 
-fn is_refresh(command: &str) -> bool {
-    command.starts_with("PEXPIRE ") && command.ends_with(" GT")
+/// What a session is called here: the first that is asked for is `A`.
+fn letter(key: &str, ids: &mut Vec<String>) -> String {
+    let id = key
+        .strip_prefix("session:")
+        .unwrap_or_else(|| panic!("not ours: {key}"));
+    let known = ids.iter().position(|known| known == id);
+    let at = known.unwrap_or_else(|| {
+        ids.push(id.to_owned());
+        ids.len() - 1
+    });
+    ["A", "B", "C", "D", "E"][at].to_owned()
 }
 
 /// What sets up or keeps up a connection, and is for no request.

@@ -5,7 +5,6 @@
 //! one command.
 
 use std::{
-    collections::HashMap,
     mem, ptr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
@@ -28,14 +27,14 @@ use crate::{
 };
 
 /// How many calls are one command at most: Redis does nothing else meanwhile.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 /// How many arguments they have at most, but for one that has more.
 const MOST_ARGS: usize = 3000;
 /// And how many bytes.
 const MOST_BYTES: usize = 256 * 1024;
 
 /// Which calls go together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct LaneId {
     /// The script, by its place in memory.
     script: usize,
@@ -45,11 +44,12 @@ struct LaneId {
     same: Vec<Arg>,
 }
 
+/// Those in which something is under way: few at a time.
 #[derive(Default)]
-pub(super) struct Lanes(Mutex<HashMap<LaneId, Lane>>);
+pub(super) struct Lanes(Mutex<Vec<Lane>>);
 
-#[derive(Default)]
 struct Lane {
+    id: LaneId,
     under_way: usize,
     /// Those that are about to be sent together.
     gathered: Vec<Gathered>,
@@ -95,14 +95,21 @@ fn size(call: &Call) -> (usize, usize) {
 }
 
 impl Lanes {
-    fn lock(&self) -> MutexGuard<'_, HashMap<LaneId, Lane>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Lane>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `first`: it is the first of those that are about to be sent, so that somebody has to send them.
     fn enter(&self, id: &LaneId, call: Call, runtime: Id, first: &mut bool) -> Turn {
         let mut lanes = self.lock();
-        let lane = lanes.entry(id.clone()).or_default();
+        let Some(lane) = lanes.iter_mut().find(|lane| lane.id == *id) else {
+            lanes.push(Lane {
+                id: id.clone(),
+                under_way: 1,
+                gathered: Vec::new(),
+            });
+            return Turn::Now(call);
+        };
         if lane.under_way == 0 {
             lane.under_way = 1;
             return Turn::Now(call);
@@ -120,7 +127,7 @@ impl Lanes {
     /// Takes what is to be sent together. What is too much for once is left.
     fn take(&self, id: &LaneId, runtime: Id) -> Vec<Gathered> {
         let mut lanes = self.lock();
-        let Some(lane) = lanes.get_mut(id) else {
+        let Some(lane) = lanes.iter_mut().find(|lane| lane.id == *id) else {
             return Vec::new();
         };
         let (mut taken, mut left, mut args, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
@@ -152,10 +159,12 @@ impl Lanes {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         let mut lanes = self.lanes.lock();
-        if let Some(lane) = lanes.get_mut(&self.lane) {
-            lane.under_way = lane.under_way.saturating_sub(1);
+        if let Some(at) = lanes.iter().position(|lane| lane.id == self.lane)
+            && let Some(lane) = lanes.get_mut(at)
+        {
+            lane.under_way -= 1;
             if lane.under_way == 0 && lane.gathered.is_empty() {
-                lanes.remove(&self.lane);
+                lanes.swap_remove(at);
             }
         }
     }
@@ -242,8 +251,7 @@ impl Link {
                     let _ = waiting.send(answer.unwrap_or_else(|| Err(unexpected_reply())));
                 }
             }
-            Err(error) if refusal(&error).is_some_and(|text| text.contains("CROSSSLOT")) => {
-                // It is many servers that look like one. Nothing was done.
+            Err(error) if is_cross_slot(&error) => {
                 self.merges.store(false, Ordering::Relaxed);
                 for (place, waiting) in waiting {
                     let Some(call) = calls.get(place).cloned() else {
@@ -265,4 +273,9 @@ impl Link {
             }
         }
     }
+}
+
+/// Whether it is many servers that look like one. Nothing was done.
+pub(super) fn is_cross_slot(error: &Error) -> bool {
+    refusal(error).is_some_and(|text| text.contains("CROSSSLOT"))
 }

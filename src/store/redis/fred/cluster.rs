@@ -17,7 +17,7 @@ use fred::types::config::Server;
 use tokio::{
     sync::Notify,
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -83,7 +83,7 @@ impl Map {
             .collect();
         let soon = Instant::now() + STEP;
         for link in links.values() {
-            link.is_tried_by(soon).await;
+            let _ = timeout_at(soon, link.is_tried()).await;
         }
         Self { slots, links }
     }
@@ -167,26 +167,22 @@ impl Cluster {
         Ok(self.map().await?.masters().cloned().collect())
     }
 
-    /// The way to a server that another one has named; a new one has a moment for coming up.
-    pub(super) async fn link_to(&self, server: &Server) -> Arc<Link> {
+    /// The way to a server that another one has named.
+    pub(super) fn link_to(&self, server: &Server) -> Arc<Link> {
         let new = || Link::to(self.target.at(server), self.losses.clone(), &self.events);
-        let link = {
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            match &*known {
-                Known::Nothing(_) => new(),
-                Known::Map(map) => match map.links.get(server) {
-                    Some(link) => link.clone(),
-                    None => {
-                        let (slots, mut links) = (map.slots.clone(), map.links.clone());
-                        let link = links.entry(server.clone()).or_insert_with(new).clone();
-                        *known = Known::Map(Arc::new(Map { slots, links }));
-                        link
-                    }
-                },
-            }
-        };
-        link.is_tried_by(Instant::now() + STEP).await;
-        link
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Known::Nothing(_) => new(),
+            Known::Map(map) => match map.links.get(server) {
+                Some(link) => link.clone(),
+                None => {
+                    let (slots, mut links) = (map.slots.clone(), map.links.clone());
+                    let link = links.entry(server.clone()).or_insert_with(new).clone();
+                    *known = Known::Map(Arc::new(Map { slots, links }));
+                    link
+                }
+            },
+        }
     }
 
     /// Something is not as it was: the cluster is to be looked at again, soon, by one task for all.

@@ -1,15 +1,17 @@
 //! What goes over a connection: the client's commands and values, from and to ours.
 
+use std::{future::Future, pin::Pin};
+
 use fred::{
     bytes::Bytes,
     bytes_utils::Str,
     clients::Client,
-    error::{Error as FredError, ErrorKind as FredKind},
-    interfaces::{ClientLike, HashesInterface, KeysInterface},
-    types::{ClusterHash, CustomCommand, ExpireOptions, Key, Value},
+    error::Error as FredError,
+    interfaces::ClientLike,
+    types::{ClusterHash, CustomCommand, Key, Value},
 };
 
-use super::{errors::is_answer, scripts::Text};
+use super::scripts::Text;
 use crate::store::redis::executor::{Arg, Command, Reply};
 
 /// How many arguments a command has at most.
@@ -61,7 +63,6 @@ impl Raw {
             Command::Fields | Command::FieldsAndTimeToLive => Self::new("HGETALL", vec![key]),
             Command::TimeToLive => Self::new("PTTL", vec![key]),
             Command::RemoveField(name) => Self::new("HDEL", vec![key, name.into()]),
-            Command::Extend(ms) => Self::new("PEXPIRE", vec![key, ms.into(), "GT".into()]),
             Command::Shorten(ms) => Self::new("PEXPIRE", vec![key, ms.into(), "LT".into()]),
         }
     }
@@ -150,103 +151,31 @@ pub(super) fn reply(value: Value) -> Reply {
     }
 }
 
-/// Runs commands, which go out together. One answer for each, or why there is none.
-pub(super) async fn run_all(
-    client: &Client,
-    commands: &[(Bytes, Command)],
-) -> Result<Vec<Result<Reply, FredError>>, FredError> {
-    let Some(((key, command), before)) = commands.split_last() else {
-        return Ok(Vec::new());
-    };
-    let mut answers = Vec::with_capacity(commands.len());
-    let last = if before.is_empty() {
-        run(client, key.clone(), *command).await
-    } else {
-        let pipeline = client.pipeline();
-        for (key, command) in before {
-            // What it answers comes with the others.
-            issue(&pipeline, key.clone(), *command).await?;
-        }
-        // The client sends what is in a pipeline command by command, but not while something waits behind it.
-        let (all, last) = tokio::join!(
-            pipeline.try_all::<Value>(),
-            run(client, key.clone(), *command)
-        );
-        let mut all = all.into_iter();
-        for (_, command) in before {
-            answers.push(queued(&mut all, *command));
-        }
-        last
-    };
-    answers.push(last);
-    match answers.iter().find_map(lost) {
-        Some(lost) => Err(lost.clone()),
-        None => Ok(answers),
-    }
-}
+/// What the client answers. Boxed one by one: its futures are large, and each that holds them would be so, too.
+pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, FredError>> + Send>>;
 
-/// Why a command was not answered, if it was not.
-fn lost(answer: &Result<Reply, FredError>) -> Option<&FredError> {
-    answer.as_ref().err().filter(|error| !is_answer(error))
-}
-
-/// What a pipeline answers to a command.
-fn queued(
-    answers: &mut impl Iterator<Item = Result<Value, FredError>>,
-    command: Command,
-) -> Result<Reply, FredError> {
-    let missing = || Err(FredError::new(FredKind::Canceled, "it was not answered"));
-    let mut next = || answers.next().unwrap_or_else(missing).map(reply);
-    let first = next();
-    if command != Command::FieldsAndTimeToLive {
-        return match (command, first) {
-            // Without fields a hash may come as nothing.
-            (Command::Fields, Ok(Reply::Nothing)) => Ok(Reply::List(Vec::new())),
-            (_, first) => first,
-        };
+/// Runs a command on a key.
+pub(super) fn run(client: Client, key: Bytes, command: Command) -> Answer<Reply> {
+    if command == Command::FieldsAndTimeToLive {
+        // The client sends both together.
+        let hash = run(client.clone(), key.clone(), Command::Fields);
+        let left = run(client, key, Command::TimeToLive);
+        return Box::pin(async move {
+            let (hash, left) = tokio::join!(hash, left);
+            Ok(with_time(hash?, left?))
+        });
     }
-    let left = next();
-    Ok(with_time(first?, left?))
+    let command = Raw::of(key, command);
+    Box::pin(async move { command.to(&client).await.map(reply) })
 }
 
 /// Names and texts in turn, and behind them the time to live.
 pub(super) fn with_time(hash: Reply, left: Reply) -> Reply {
-    let mut items = match hash {
-        Reply::List(items) => items,
-        _ => Vec::new(),
+    let Reply::List(mut items) = hash else {
+        return hash;
     };
     if !items.is_empty() {
         items.push(left);
     }
     Reply::List(items)
-}
-
-/// Runs a command by itself.
-async fn run(client: &Client, key: Bytes, command: Command) -> Result<Reply, FredError> {
-    let (answer, left) = issue(client, key, command).await?;
-    Ok(match left {
-        None => reply(answer),
-        Some(left) => with_time(reply(answer), reply(left)),
-    })
-}
-
-/// Gives a command to the client, or to a pipeline of it. The second answer is that of a second command.
-async fn issue<C: HashesInterface + KeysInterface + Sync>(
-    to: &C,
-    key: Bytes,
-    command: Command,
-) -> Result<(Value, Option<Value>), FredError> {
-    let key = Key::from(key);
-    let answer = match command {
-        Command::Fields => to.hgetall(key).await?,
-        Command::FieldsAndTimeToLive => {
-            let (hash, left) = tokio::join!(to.hgetall(key.clone()), to.pttl(key));
-            return Ok((hash?, Some(left?)));
-        }
-        Command::TimeToLive => to.pttl(key).await?,
-        Command::RemoveField(name) => to.hdel(key, name).await?,
-        Command::Extend(ms) => to.pexpire(key, ms, Some(ExpireOptions::GT)).await?,
-        Command::Shorten(ms) => to.pexpire(key, ms, Some(ExpireOptions::LT)).await?,
-    };
-    Ok((answer, None))
 }

@@ -1,17 +1,16 @@
 //! [`Exchange`]: one question to a server, and its answer.
 
-use std::{future::Future, pin::Pin, slice, sync::Arc};
+use std::{slice, sync::Arc};
 
 use fred::{bytes::Bytes, clients::Client, error::Error as FredError, types::Value};
 use tokio::{sync::SemaphorePermit, time::Instant};
 
 use super::{
     clock::{AtServer, Reading},
-    commands::{self, KeysAndArgs, Raw, reply, value},
+    commands::{self, Answer, KeysAndArgs, Raw, reply, value},
     connect::TIME,
     errors::{failed, is_answer},
     link::{Connected, Link, SILENCE},
-    refresh::Refresh,
     scripts::{self, Text},
 };
 use crate::{
@@ -32,9 +31,6 @@ const CLOCK_ATTEMPTS: u32 = 3;
 const TOO_LATE: i64 = -4;
 /// And what stands for its answer for each key where it answers the time alone.
 const DONE: i64 = 0;
-
-/// What the client answers. Boxed: its futures are large, and each that awaits them would be so, too.
-type Answer<T> = Pin<Box<dyn Future<Output = Result<T, FredError>> + Send>>;
 
 /// Dropped before it is answered, it tells a server that is silent from one that somebody had no time to wait for.
 pub(super) struct Exchange<'a> {
@@ -75,37 +71,15 @@ impl Exchange<'_> {
         answer
     }
 
-    /// Runs commands, which go out together, and with them the refreshes that wait. One answer for each.
-    pub(super) async fn commands(
-        &mut self,
-        commands: &[(Bytes, Command)],
-    ) -> Result<Vec<Result<Reply, Error>>, Error> {
-        let refreshes = self.link.refreshes.take();
-        let mut all: Vec<_> = refreshes.iter().map(Refresh::command).collect();
-        all.extend_from_slice(commands);
-        let client = self.connected.client.clone();
-        let answers = Box::pin(async move { commands::run_all(&client, &all).await });
-        let answers = self.exchange(answers).await.map_err(failed)?;
-        let mut answers = answers.into_iter().map(|answer| {
-            let answer = answer.map_err(failed);
-            if let Err(refusal) = &answer {
-                self.link.refused(self.connected.number, refusal);
-            }
-            answer
-        });
-        let refreshed = answers.by_ref().take(refreshes.len()).collect();
-        let answers = answers.collect();
-        self.link.refreshed(refreshes, refreshed);
-        Ok(answers)
-    }
-
     /// Runs a command by itself.
     pub(super) async fn command(&mut self, key: Bytes, command: Command) -> Result<Reply, Error> {
         if self.importing {
             return Box::pin(self.command_while_importing(key, command)).await;
         }
-        let answer = self.commands(&[(key, command)]).await?.pop();
-        answer.unwrap_or_else(|| Err(unexpected_reply()))
+        let client = self.connected.client.clone();
+        self.exchange(commands::run(client, key, command))
+            .await
+            .map_err(failed)
     }
 
     async fn command_while_importing(

@@ -45,7 +45,8 @@ const PERMITS: usize = 4096;
 /// A server is taken for gone when an operation's time is over and it has said nothing, to anybody, since it was asked
 /// for that; but it has so long in any case, also where the operation has less.
 pub(super) const SILENCE: Duration = Duration::from_millis(250);
-/// Whoever looks so much later than that may be late itself, with the answer in its socket: it looks again, for as long.
+/// Whoever looks so much later than that is late itself, and may have the answer in its socket: it looks again, for as
+/// long.
 const GRACE: Duration = Duration::from_millis(50);
 
 pub(super) struct Link {
@@ -220,10 +221,6 @@ impl Link {
         }
     }
 
-    /// Whether the client is the caller's.
-    pub(super) fn is_given(&self) -> bool {
-        matches!(self.way, Way::Given(_))
-    }
 
     /// How a connection of one's own is made to the server that this leads to.
     #[cfg(feature = "near-cache")]
@@ -242,23 +239,27 @@ impl Link {
         }
     }
 
-    /// Waits for the first attempt to connect, but not for longer than that.
-    pub(super) async fn is_tried_by(&self, moment: Instant) {
+    /// Waits for the first attempt to connect.
+    pub(super) async fn is_tried(&self) {
         // Before the look at the state, so that nothing is missed between them.
         let attempt = self.tried.notified();
         if matches!(&*self.state(), State::Down { tried: false, .. }) {
-            let _ = timeout_at(moment, attempt).await;
+            attempt.await;
         }
     }
 
-    /// A client to ask something with, once there is a permit; an error at once while the server is gone. `importing`
-    /// is for a command on a key whose slot is on its way to that server; `until` is the operation's deadline.
+    /// A client to ask something with, once there is a permit; an error at once while the server is gone. A server that was
+    /// named just now is waited for. `importing` is for a command on a key whose slot is on its way to that server; `until`
+    /// is the operation's deadline.
     pub(super) async fn begin(
         self: &Arc<Self>,
         importing: bool,
         until: Instant,
     ) -> Result<Exchange<'_>, Error> {
-        self.client()?;
+        if self.client().is_err() {
+            self.is_tried().await;
+            self.client()?;
+        }
         let permit = self.permits.acquire().await.map_err(Error::unavailable)?;
         // It may have gone while there was no permit.
         let connected = self.client()?;
@@ -358,6 +359,9 @@ impl Link {
         let number = connected.number;
         if self.heard.since(asked) {
             return;
+        }
+        if Instant::now() >= until && until.elapsed() <= GRACE {
+            return self.give_up(number, Duration::ZERO, timed_out());
         }
         let Ok(runtime) = Handle::try_current() else {
             return;

@@ -123,11 +123,11 @@ impl<'a> Route<'a> {
         self.left -= 1;
         match redirection {
             Redirection::Moved(server) => {
-                self.link = cluster.link_to(&server).await;
+                self.link = cluster.link_to(&server);
                 self.importing = false;
             }
             Redirection::Ask(server) => {
-                self.link = cluster.link_to(&server).await;
+                self.link = cluster.link_to(&server);
                 self.importing = true;
             }
             Redirection::TryAgain => sleep(TRY_AGAIN).await,

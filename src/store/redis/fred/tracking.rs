@@ -44,7 +44,7 @@ use crate::{
     store::{
         Events,
         redis::{
-            errors::{is_refusal, no_connection, refusal, timed_out, unexpected_reply},
+            errors::{is_refusal, no_connection, refusal, timed_out},
             executor::{Call, Command, Executor, Reply},
         },
     },
@@ -453,10 +453,8 @@ impl Executor for Tracked {
             return self.fred.run(call).await;
         };
         let read = async {
-            let asked = [(call.key, command)];
-            let answers = commands::run_all(&self.usable.client, &asked).await;
-            let answer = answers.map_err(failed)?.pop();
-            answer.ok_or_else(unexpected_reply)?.map_err(failed)
+            let answer = commands::run(self.usable.client.clone(), call.key, command).await;
+            answer.map_err(failed)
         };
         let answer = in_time(call.deadline, read).await;
         if let Err(refusal) = &answer {
@@ -475,8 +473,8 @@ impl Executor for Tracked {
         self.fred.command(key, command, deadline).await
     }
 
-    fn extend(&self, key: Bytes, milliseconds: i64, otherwise: Call) {
-        self.fred.extend(key, milliseconds, otherwise);
+    fn run_soon(&self, call: Call) {
+        self.fred.run_soon(call);
     }
 
     fn now(&self, key: &Bytes) -> Option<i64> {

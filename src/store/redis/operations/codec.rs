@@ -25,6 +25,8 @@ pub(in crate::store::redis) struct Stored {
     /// Without the layer's own.
     pub(super) fields: Fields,
     pub(super) idle_timeout: Option<Duration>,
+    /// The text of that field, whatever it says.
+    pub(super) idle_text: Bytes,
     /// In milliseconds of the server's time.
     pub(super) created: Option<i64>,
     pub(super) replaces: Option<Bytes>,
@@ -61,7 +63,10 @@ impl Stored {
         };
         for (name, text) in own {
             match name.as_ref() {
-                b"@idle" => stored.idle_timeout = idle_timeout(&text),
+                b"@idle" => {
+                    stored.idle_timeout = idle_timeout(&text);
+                    stored.idle_text = text;
+                }
                 b"@created" => stored.created = number(&text),
                 b"@replaces" => stored.replaces = Some(text),
                 b"@replaced" => stored.is_marked = true,
@@ -78,10 +83,6 @@ impl Stored {
         created.map_or(Duration::ZERO, |created| milliseconds(now - created))
     }
 
-    /// Whether its full time to live is what the layer says for any session.
-    pub(super) fn is_plain(&self, expiry: Expiry) -> bool {
-        self.idle_timeout.is_none() && expiry.absolute_timeout().is_none()
-    }
 }
 
 fn bytes(reply: &Reply) -> Option<&[u8]> {

@@ -15,8 +15,8 @@ use crate::{
         Changes, Context, Expiry, Loaded, Record, SessionKey,
         redis::{
             errors::{is_syntax_error, is_wrong_type, refused, unexpected_reply},
-            executor::{Arg, Call, Command, Executor, Reply},
-            scripts::{ABSENT, READ, READ_WITH_TIME, Script},
+            executor::{Arg, Call, Executor, Reply},
+            scripts::{ABSENT, READ, READ_WITH_TIME, REFRESH, Script},
         },
     },
 };
@@ -55,24 +55,22 @@ pub(in crate::store::redis) enum Left {
     NoEnd,
 }
 
+/// When a load sets the time to live anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::redis) enum When {
+    Never,
+    /// Once it has aged by the refresh interval.
+    Due,
+    Always,
+}
+
 /// How a time to live is set anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refresh {
-    /// By a command that can only extend it, and that nobody waits for.
-    Extend,
-    /// By a script that looks at the session, and that nobody waits for.
-    Check,
-    /// By that script, which is waited for: what it finds is part of the answer.
+    /// By a script that can only extend it, and that nobody waits for.
+    Behind,
+    /// By one that is waited for: what it finds is part of the answer.
     Await,
-}
-
-/// A refresh that is due, and that no request need wait for.
-#[derive(Debug)]
-pub(in crate::store::redis) struct Due {
-    key: Bytes,
-    how: Refresh,
-    full: Duration,
-    expiry: Expiry,
 }
 
 impl<E: Executor> Operations<E> {
@@ -82,44 +80,40 @@ impl<E: Executor> Operations<E> {
         refresh: bool,
         context: Context,
     ) -> Result<Loaded, Error> {
+        let refresh = match (refresh, context.expiry.refresh_interval().is_zero()) {
+            (false, _) => When::Never,
+            (true, true) => When::Always,
+            (true, false) => When::Due,
+        };
+        let (loaded, due) = self.load_only(key, refresh, context).await?;
+        if let Some(due) = due {
+            self.executor.run_soon(due);
+        }
+        Ok(loaded)
+    }
+
+    /// The same; a refresh that need not be waited for is left to the caller, although the answer is as if it was done.
+    pub(in crate::store::redis) async fn load_only(
+        &self,
+        key: SessionKey,
+        refresh: When,
+        context: Context,
+    ) -> Result<(Loaded, Option<Call>), Error> {
         let name = self.key(key);
         let Context {
             expiry, deadline, ..
         } = context;
-        // Where each request sets the time to live anew, what it was does not matter.
-        let is_always_due =
-            refresh && expiry.absolute_timeout().is_none() && expiry.refresh_interval().is_zero();
-        let read = if is_always_due {
-            let full = Arg::Number(whole_milliseconds(expiry.idle_timeout()));
+        // Where the time to live is set anew in any case, what it was does not matter.
+        let read = if refresh == When::Always && expiry.absolute_timeout().is_none() {
+            let full = whole_milliseconds(expiry.idle_timeout() + expiry.refresh_interval());
+            let full = Arg::Number(full);
             self.read(&*self.executor, &name, &READ, full, deadline)
                 .await?
         } else {
             self.read_with_time(&*self.executor, &name, deadline)
                 .await?
         };
-        let (loaded, due) = self.loaded(key, name, read, refresh, context).await?;
-        match due {
-            Some(due) if due.how == Refresh::Extend => {
-                let (script, args) = update_args(&Changes::new(), expiry);
-                let otherwise = Call {
-                    script,
-                    key: due.key.clone(),
-                    args,
-                    deadline,
-                };
-                let full = whole_milliseconds(due.full);
-                self.executor.extend(due.key, full, otherwise);
-            }
-            Some(due) => {
-                let this = self.clone();
-                // Nobody waits for it: the request goes on.
-                tokio::spawn(async move {
-                    this.refresh(due).await;
-                });
-            }
-            None => {}
-        }
-        Ok(loaded)
+        self.loaded(key, name, read, refresh, context).await
     }
 
     /// Reads a session over `executor`, and how long it has to live.
@@ -212,16 +206,15 @@ impl<E: Executor> Operations<E> {
         Ok(Some(Read::Session(stored, left)))
     }
 
-    /// What a load answers for what was read. The refresh, if one is due and need not be waited for, is left to the caller,
-    /// although the answer is as if it was done.
-    pub(in crate::store::redis) async fn loaded(
+    /// What a load answers for what was read.
+    async fn loaded(
         &self,
         session: SessionKey,
         key: Bytes,
         read: Read,
-        refresh: bool,
+        refresh: When,
         context: Context,
-    ) -> Result<(Loaded, Option<Due>), Error> {
+    ) -> Result<(Loaded, Option<Call>), Error> {
         let Context {
             expiry, deadline, ..
         } = context;
@@ -274,15 +267,26 @@ impl<E: Executor> Operations<E> {
                     }
                 }
             }
-            Some(behind) => {
+            Some(Refresh::Behind) => {
                 if let Some(full) = full {
                     record.refreshed = true;
                     record.time_to_live = full;
-                    due = Some(Due {
+                    let (script, args) = match expiry.absolute_timeout() {
+                        None => (
+                            &REFRESH,
+                            vec![
+                                Arg::Number(whole_milliseconds(full)),
+                                Arg::Bytes(stored.idle_text),
+                            ],
+                        ),
+                        // It is counted by the server.
+                        Some(_) => update_args(&Changes::new(), expiry),
+                    };
+                    due = Some(Call {
+                        script,
                         key,
-                        how: behind,
-                        full,
-                        expiry,
+                        args,
+                        deadline: Instant::now() + REFRESH_TIMEOUT,
                     });
                 }
             }
@@ -319,52 +323,6 @@ impl<E: Executor> Operations<E> {
         expiry.time_to_live(stored.idle_timeout, age)
     }
 
-    /// Whether it was refreshed, as far as is known.
-    pub(in crate::store::redis) async fn refresh(&self, due: Due) -> bool {
-        let Due {
-            key,
-            how,
-            full,
-            expiry,
-        } = due;
-        let deadline = Instant::now() + REFRESH_TIMEOUT;
-        let refreshed = match how {
-            Refresh::Extend => self.extend(key, full, expiry, deadline).await,
-            Refresh::Check | Refresh::Await => {
-                let context = Context::new(expiry, deadline);
-                self.set_time_to_live(key, context).await.map(drop)
-            }
-        };
-        if let Err(error) = &refreshed {
-            self.events.unavailable(error);
-        }
-        refreshed.is_ok()
-    }
-
-    async fn extend(
-        &self,
-        key: Bytes,
-        full: Duration,
-        expiry: Expiry,
-        deadline: Instant,
-    ) -> Result<(), Error> {
-        let ask = |command| self.executor.command(key.clone(), command, deadline);
-        let full = whole_milliseconds(full);
-        match ask(Command::Extend(full)).await {
-            Ok(Reply::Number(1)) => return Ok(()),
-            // It has as long, or longer, or no end; or it has ended.
-            Ok(_) => match ask(Command::TimeToLive).await? {
-                Reply::Number(left) if left != -1 && left <= full => return Ok(()),
-                _ => {}
-            },
-            // Before version 7 Redis knows no `GT`.
-            Err(error) if is_syntax_error(&error) => {}
-            Err(error) => return Err(error),
-        }
-        let context = Context::new(expiry, deadline);
-        self.set_time_to_live(key, context).await.map(drop)
-    }
-
     /// What `update.lua` answers where nothing else is changed.
     async fn set_time_to_live(&self, key: Bytes, context: Context) -> Result<i64, Error> {
         let Context {
@@ -390,14 +348,14 @@ fn how(
     stored: &Stored,
     full: Option<Duration>,
     left: Left,
-    refresh: bool,
+    refresh: When,
     expiry: Expiry,
 ) -> Option<Refresh> {
     let Some(full) = full else {
         // A script decides: it has the server's time.
         return Some(Refresh::Await);
     };
-    if !refresh {
+    if refresh == When::Never {
         return None;
     }
     let is_too_long = match left {
@@ -410,9 +368,7 @@ fn how(
     // Without a time of creation it is written down now.
     if is_too_long || (expiry.absolute_timeout().is_some() && stored.created.is_none()) {
         Some(Refresh::Await)
-    } else if stored.is_plain(expiry) {
-        Some(Refresh::Extend)
     } else {
-        Some(Refresh::Check)
+        Some(Refresh::Behind)
     }
 }

@@ -175,9 +175,12 @@ impl RedisStore {
         &self,
         keys: [SessionKey; N],
         context: Context,
-    ) -> (Context, Option<near_cache::Forgets<'_, N>>) {
+    ) -> (Context, Option<near_cache::Writes<'_, N>>) {
         match &self.near_cache {
-            Some(near_cache) => (near_cache.context(context), Some(near_cache.forgets(keys))),
+            Some(near_cache) => {
+                let context = near_cache.context(context);
+                (context, Some(near_cache.writes(keys, context.expiry)))
+            }
             None => (context, None),
         }
     }
@@ -218,7 +221,7 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         context: Context,
     ) -> Result<Written, Error> {
-        let (context, _forgets) = self.writes([key], context);
+        let (context, _writes) = self.writes([key], context);
         self.operations.create(key, changes, context).await
     }
 
@@ -228,7 +231,7 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         context: Context,
     ) -> Result<Written, Error> {
-        let (context, _forgets) = self.writes([key], context);
+        let (context, _writes) = self.writes([key], context);
         self.operations.update(key, changes, context).await
     }
 
@@ -239,7 +242,7 @@ impl SessionStore for RedisStore {
         changes: &Changes,
         context: Context,
     ) -> Result<Written, Error> {
-        let (context, _forgets) = self.writes([old, new], context);
+        let (context, _writes) = self.writes([old, new], context);
         boxed(self.operations.renew(old, new, changes, context)).await
     }
 
@@ -260,7 +263,7 @@ impl SessionStore for RedisStore {
         live: bool,
         context: Context,
     ) -> Result<(), Error> {
-        let (context, _forgets) = self.writes([old], context);
+        let (context, _writes) = self.writes([old], context);
         let replaced = self.operations.replace(old, new, live, context.deadline);
         boxed(replaced).await
     }

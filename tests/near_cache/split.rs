@@ -1,5 +1,4 @@
-//! A wire that can hold what Redis says over a store's second connection alone, the one that tracks, and what it is asked
-//! over the first.
+//! A wire that can hold what Redis says over a store's second connection alone, the one that tracks.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,17 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use harness::bounded;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 struct Shared {
     upstream: String,
     held: watch::Sender<bool>,
-    /// Whether what is asked over other connections is held, and how many pieces are.
-    asked_held: watch::Sender<bool>,
-    asked: watch::Sender<usize>,
-    /// So many pieces pass although it is held.
-    admitted: Semaphore,
     /// How many pieces have come while it was held.
     came: watch::Sender<usize>,
     opened: AtomicUsize,
@@ -37,9 +31,6 @@ impl Split {
         let shared = Arc::new(Shared {
             upstream,
             held: watch::Sender::new(false),
-            asked_held: watch::Sender::new(false),
-            asked: watch::Sender::new(0),
-            admitted: Semaphore::new(0),
             came: watch::Sender::new(0),
             opened: AtomicUsize::new(0),
         });
@@ -54,7 +45,7 @@ impl Split {
         format!("redis://{}", self.addr)
     }
 
-    /// What Redis says from now on over a connection that tracks is held, piece by piece.
+    /// What Redis says from now on over a connection that tracks is held.
     pub(crate) fn hold(&self) {
         self.shared.came.send_replace(0);
         self.shared.held.send_replace(true);
@@ -62,28 +53,6 @@ impl Split {
 
     pub(crate) fn let_go(&self) {
         self.shared.held.send_replace(false);
-    }
-
-    /// What is asked from now on over a connection that does not track is held.
-    pub(crate) fn hold_asked(&self) {
-        self.shared.asked.send_replace(0);
-        self.shared.asked_held.send_replace(true);
-    }
-
-    /// Waits until something is held that was asked.
-    pub(crate) async fn is_asked(&self) {
-        let mut asked = self.shared.asked.subscribe();
-        let asked = asked.wait_for(|asked| *asked > 0);
-        bounded("a question", asked).await.expect("a wire");
-    }
-
-    pub(crate) fn let_ask(&self) {
-        self.shared.asked_held.send_replace(false);
-    }
-
-    /// Lets one piece pass.
-    pub(crate) fn admit(&self) {
-        self.shared.admitted.add_permits(1);
     }
 
     /// Waits until so many pieces have come since it was held.
@@ -122,17 +91,12 @@ async fn carry(near: TcpStream, shared: Arc<Shared>) -> Option<()> {
     let (mut near_in, mut near_out) = near.into_split();
     let (mut far_in, mut far_out) = far.into_split();
     let requests = async {
-        let mut held = shared.asked_held.subscribe();
         let mut bytes = vec![0; 64 * 1024];
         loop {
             let count = near_in.read(&mut bytes).await.ok().filter(|it| *it > 0)?;
             if bytes[..count].windows(8).any(|it| it == b"TRACKING") {
                 tracks.store(true, Ordering::SeqCst);
                 shared.opened.fetch_add(1, Ordering::SeqCst);
-            }
-            if !tracks.load(Ordering::SeqCst) && *held.borrow_and_update() {
-                shared.asked.send_modify(|asked| *asked += 1);
-                drop(held.wait_for(|held| !held).await.ok()?);
             }
             far_out.write_all(&bytes[..count]).await.ok()?;
         }
@@ -144,10 +108,7 @@ async fn carry(near: TcpStream, shared: Arc<Shared>) -> Option<()> {
             let count = far_in.read(&mut bytes).await.ok().filter(|it| *it > 0)?;
             if tracks.load(Ordering::SeqCst) && *held.borrow_and_update() {
                 shared.came.send_modify(|came| *came += 1);
-                tokio::select! {
-                    admitted = shared.admitted.acquire() => admitted.ok()?.forget(),
-                    free = held.wait_for(|held| !held) => drop(free.ok()?),
-                }
+                drop(held.wait_for(|held| !held).await.ok()?);
             }
             near_out.write_all(&bytes[..count]).await.ok()?;
         }

@@ -81,10 +81,14 @@ impl NearCache {
         self.entries.forget(key);
     }
 
-    /// Sessions are being changed, or asked for anew. What is known of them is forgotten when this is dropped: before
-    /// anybody hears of it, and however it ends.
-    pub(super) fn forgets<const N: usize>(&self, keys: [SessionKey; N]) -> Forgets<'_, N> {
-        Forgets(&self.entries, keys)
+    /// Sessions are being written. What is known of them is forgotten when this is dropped: before anybody hears of it, and
+    /// however it ends.
+    pub(super) fn writes<const N: usize>(
+        &self,
+        keys: [SessionKey; N],
+        expiry: Expiry,
+    ) -> Writes<'_, N> {
+        Writes(&self.entries, keys, expiry)
     }
 
     pub(super) async fn load(
@@ -95,20 +99,27 @@ impl NearCache {
         context: Context,
     ) -> Result<Loaded, Error> {
         if !refresh {
-            // Nothing that is read later is older than what is asked for now.
-            let _forgets = self.forgets([key]);
-            return operations.load(key, false, self.context(context)).await;
+            self.forget(key);
+            let loaded = operations.load(key, false, self.context(context)).await;
+            // Nothing that is read later is older than this.
+            self.forget(key);
+            return loaded;
         }
         if let Some(record) = self.known(key, context.expiry) {
             return Ok(Loaded::Found(record));
         }
         event::near_cache(false);
+        let context = self.context(context);
         // A session that is written with each request gains nothing from being kept.
-        if self.entries.was_written(key) {
+        if let Some((at, expiry)) = self.entries.written_at(key) {
+            if expiry == context.expiry && at.elapsed() < expiry.refresh_interval() {
+                let loaded = operations.load_and_leave(key, When::NotYetDue, context);
+                return loaded.await.map(|(loaded, _)| loaded);
+            }
             return operations.load(key, true, context).await;
         }
-        let context = self.context(context);
-        let (loaded, due) = operations.load_only(key, When::Always, context).await?;
+        let loaded = operations.load_and_leave(key, When::Due, context);
+        let (loaded, due) = loaded.await?;
         if matches!(loaded, Loaded::Found(_)) {
             let (this, operations) = (self.clone(), operations.clone());
             tokio::spawn(async move {
@@ -125,12 +136,7 @@ impl NearCache {
     }
 
     /// Reads a session only to keep it.
-    async fn read_to_keep(
-        &self,
-        operations: &Operations<Fred>,
-        key: SessionKey,
-        expiry: Expiry,
-    ) {
+    async fn read_to_keep(&self, operations: &Operations<Fred>, key: SessionKey, expiry: Expiry) {
         let name = operations.key(key);
         for _ in 0..READS {
             // What Redis told of the refresh may still be on its way through this process.
@@ -172,11 +178,13 @@ impl NearCache {
     }
 }
 
-pub(super) struct Forgets<'a, const N: usize>(&'a Entries, [SessionKey; N]);
+pub(super) struct Writes<'a, const N: usize>(&'a Entries, [SessionKey; N], Expiry);
 
-impl<const N: usize> Drop for Forgets<'_, N> {
+impl<const N: usize> Drop for Writes<'_, N> {
     fn drop(&mut self) {
-        self.1.iter().for_each(|key| self.0.written(*key));
+        for key in self.1 {
+            self.0.written(key, self.2);
+        }
     }
 }
 

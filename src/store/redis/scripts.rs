@@ -92,6 +92,6 @@ pub(super) static DISCARD: Script = script!("discard", by_deadline: false, merge
 
 /// All of them: a server is told them when it is connected to, so that the first requests need not.
 pub(super) static ALL: [&Script; 14] = [
-    &READ, &ABSENT, &REFRESH, &CREATE, &SET, &ADD, &UPDATE, &PUT, &DELETE, &REPLACE, &MARK, &TURN, &UNMARK,
-    &DISCARD,
+    &READ, &ABSENT, &REFRESH, &CREATE, &SET, &ADD, &UPDATE, &PUT, &DELETE, &REPLACE, &MARK, &TURN,
+    &UNMARK, &DISCARD,
 ];

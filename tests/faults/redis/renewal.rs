@@ -130,7 +130,9 @@ impl Scene {
         let server = server(&[]).await;
         let wire = Wire::to(server.addr()).await;
         let other = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(10)));
-        let broken = Front::on(&store(&wire.url()).await, |b| b.store_timeout(case.timeout()));
+        let broken = Front::on(&store(&wire.url()).await, |b| {
+            b.store_timeout(case.timeout())
+        });
         let browser = other.logged_in("set user ada; add n 1").await.at(&broken);
         let old = browser.id();
         let (gate, is_met) = (Gate::new(), Arc::<AtomicBool>::default());

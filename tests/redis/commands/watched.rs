@@ -184,9 +184,7 @@ impl Watched {
         let mut ids = Vec::new();
         let asked = self.asked.iter().filter(|command| !command.lua);
         let asked = asked.filter(|command| !self.is_refresh(command));
-        asked
-            .map(|command| self.short(command, &mut ids))
-            .collect()
+        asked.map(|command| self.short(command, &mut ids)).collect()
     }
 
     /// Which sessions were refreshed behind their loads: `A 900000`.

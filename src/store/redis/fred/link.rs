@@ -221,7 +221,6 @@ impl Link {
         }
     }
 
-
     /// How a connection of one's own is made to the server that this leads to.
     #[cfg(feature = "near-cache")]
     pub(super) fn target(&self) -> Target {

@@ -61,7 +61,14 @@ struct Place {
     /// the rest of what is done here. It does not keep alive what was evicted.
     last: Option<(SessionKey, Weak<Entry>)>,
     /// The one that this process has written last, unless it was loaded since.
-    written: Option<SessionKey>,
+    written: Option<Written>,
+}
+
+#[derive(Clone, Copy)]
+struct Written {
+    key: SessionKey,
+    at: Instant,
+    expiry: Expiry,
 }
 
 impl Entries {
@@ -141,17 +148,20 @@ impl Entries {
     }
 
     /// This process has written a session.
-    pub(super) fn written(&self, key: SessionKey) {
+    pub(super) fn written(&self, key: SessionKey, expiry: Expiry) {
         self.forget(key);
-        self.place(key).written = Some(key);
+        self.place(key).written = Some(Written {
+            key,
+            at: Instant::now(),
+            expiry,
+        });
     }
 
-    /// Whether this process has written a session and nobody has loaded it since.
-    pub(super) fn was_written(&self, key: SessionKey) -> bool {
-        self.place(key)
-            .written
-            .take_if(|written| *written == key)
-            .is_some()
+    /// When this process has written a session, and with which expiry, if nobody has loaded it since.
+    pub(super) fn written_at(&self, key: SessionKey) -> Option<(Instant, Expiry)> {
+        let mut place = self.place(key);
+        let written = place.written.take_if(|written| written.key == key)?;
+        Some((written.at, written.expiry))
     }
 
     /// How often a session was changed; see [`keep`](Self::keep).

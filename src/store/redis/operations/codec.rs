@@ -82,7 +82,6 @@ impl Stored {
         let created = self.created.filter(|created| (0..=now).contains(created));
         created.map_or(Duration::ZERO, |created| milliseconds(now - created))
     }
-
 }
 
 fn bytes(reply: &Reply) -> Option<&[u8]> {

@@ -59,9 +59,20 @@ pub(in crate::store::redis) enum Left {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store::redis) enum When {
     Never,
+    /// It has not aged by the refresh interval, as the caller knows.
+    NotYetDue,
     /// Once it has aged by the refresh interval.
     Due,
     Always,
+}
+
+impl When {
+    pub(in crate::store::redis) fn by(expiry: Expiry) -> Self {
+        match expiry.refresh_interval().is_zero() {
+            true => Self::Always,
+            false => Self::Due,
+        }
+    }
 }
 
 /// How a time to live is set anew.
@@ -80,12 +91,11 @@ impl<E: Executor> Operations<E> {
         refresh: bool,
         context: Context,
     ) -> Result<Loaded, Error> {
-        let refresh = match (refresh, context.expiry.refresh_interval().is_zero()) {
-            (false, _) => When::Never,
-            (true, true) => When::Always,
-            (true, false) => When::Due,
+        let refresh = match refresh {
+            false => When::Never,
+            true => When::by(context.expiry),
         };
-        let (loaded, due) = self.load_only(key, refresh, context).await?;
+        let (loaded, due) = self.load_and_leave(key, refresh, context).await?;
         if let Some(due) = due {
             self.executor.run_soon(due);
         }
@@ -93,7 +103,7 @@ impl<E: Executor> Operations<E> {
     }
 
     /// The same; a refresh that need not be waited for is left to the caller, although the answer is as if it was done.
-    pub(in crate::store::redis) async fn load_only(
+    pub(in crate::store::redis) async fn load_and_leave(
         &self,
         key: SessionKey,
         refresh: When,
@@ -103,16 +113,18 @@ impl<E: Executor> Operations<E> {
         let Context {
             expiry, deadline, ..
         } = context;
-        // Where the time to live is set anew in any case, what it was does not matter.
-        let read = if refresh == When::Always && expiry.absolute_timeout().is_none() {
-            let full = whole_milliseconds(expiry.idle_timeout() + expiry.refresh_interval());
-            let full = Arg::Number(full);
-            self.read(&*self.executor, &name, &READ, full, deadline)
-                .await?
-        } else {
-            self.read_with_time(&*self.executor, &name, deadline)
-                .await?
+        let nothing = Arg::Bytes(Bytes::new());
+        let (script, arg) = match refresh {
+            // Where the time to live is set anew in any case, what it was does not matter.
+            When::Always if expiry.absolute_timeout().is_none() => {
+                let full = expiry.idle_timeout() + expiry.refresh_interval();
+                (&READ, Arg::Number(whole_milliseconds(full)))
+            }
+            When::NotYetDue => (&READ, nothing),
+            When::Never | When::Due | When::Always => (&READ_WITH_TIME, nothing),
         };
+        let read = self.read(&*self.executor, &name, script, arg, deadline);
+        let read = read.await?;
         self.loaded(key, name, read, refresh, context).await
     }
 
@@ -136,9 +148,10 @@ impl<E: Executor> Operations<E> {
         arg: Arg,
         deadline: Instant,
     ) -> Result<Read, Error> {
+        let refreshes = matches!(arg, Arg::Number(_));
         match executor.run(read_call(script, key, arg, deadline)).await {
             Ok(reply) => {
-                if let Some(read) = self.decode(reply, script)? {
+                if let Some(read) = self.decode(reply, refreshes)? {
                     return Ok(read);
                 }
             }
@@ -163,15 +176,15 @@ impl<E: Executor> Operations<E> {
             let nothing = Arg::Bytes(Bytes::new());
             let call = read_call(&READ_WITH_TIME, key, nothing, deadline);
             let reply = self.executor.run(call).await?;
-            if let Some(read) = self.decode(reply, &READ_WITH_TIME)? {
+            if let Some(read) = self.decode(reply, false)? {
                 return Ok(read);
             }
         }
         Ok(Read::Nothing)
     }
 
-    /// What `read.lua` says of a key; `None` where there seems to be nothing.
-    fn decode(&self, reply: Reply, script: &Script) -> Result<Option<Read>, Error> {
+    /// What `read.lua` says of a key; `None` where there seems to be nothing. `refreshes`: it was told a full time to live.
+    fn decode(&self, reply: Reply, refreshes: bool) -> Result<Option<Read>, Error> {
         let Reply::List(mut items) = reply else {
             return Err(unexpected_reply());
         };
@@ -181,7 +194,7 @@ impl<E: Executor> Operations<E> {
         };
         let left = match more {
             None => Left::NotAsked,
-            Some(Reply::Number(left)) if script.alone == READ_WITH_TIME.alone => match left {
+            Some(Reply::Number(left)) if !refreshes => match left {
                 -2 => return Ok(None),
                 -1 => Left::NoEnd,
                 left => Left::Known(milliseconds(left)),
@@ -355,7 +368,7 @@ fn how(
         // A script decides: it has the server's time.
         return Some(Refresh::Await);
     };
-    if refresh == When::Never {
+    if matches!(refresh, When::Never | When::NotYetDue) {
         return None;
     }
     let is_too_long = match left {

@@ -113,6 +113,9 @@ impl Entries {
         {
             return Some(entry);
         }
+        if place.written.is_some_and(|written| written.key == key) {
+            return None;
+        }
         let entry = self.entries.get(&key)?;
         place.last = Some((key, Arc::downgrade(&entry)));
         Some(entry)

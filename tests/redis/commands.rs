@@ -6,7 +6,11 @@ pub(crate) mod watched;
 
 use std::time::Duration;
 
+use harness::HANG;
 use harness::app::{id, run};
+use harness::through::within;
+use tower_redis_session::SessionId;
+use tower_redis_session::store::{Expiry, SessionStore};
 
 use watched::Watched;
 
@@ -125,17 +129,21 @@ async fn a_refresh_is_not_waited_for_and_comes_soon_after() {
 #[tokio::test]
 async fn refreshes_of_loads_that_follow_each_other_are_one_command() {
     let mut watched = Watched::new(|it| it).await;
-    let mut browsers = Vec::new();
+    let mut ids: Vec<SessionId> = Vec::new();
     for _ in 0..3 {
-        browsers.push(watched.logged_in().await);
+        let browser = watched.logged_in().await;
+        ids.push(id(&browser).parse().expect("an id"));
     }
     let all = ["A 900000", "B 900000", "C 900000"];
     // A machine that is busy lets so much time pass that some have gone out.
-    let mut are_together = false;
-    for _ in 0..20 {
+    let (mut are_together, began) = (false, std::time::Instant::now());
+    while !are_together && began.elapsed() < HANG {
         watched.forget().await;
-        for browser in &browsers {
-            run(browser, "").await;
+        for id in &ids {
+            let expiry = Expiry::new(Duration::from_secs(900));
+            let loaded = watched.store.load(id.key(), true, within(HANG, expiry));
+            let loaded = loaded.await;
+            assert!(loaded.expect("an answer").found().is_some());
         }
         let mut each = watched.refreshes_of_each_command().await;
         each.iter_mut().for_each(|sessions| sessions.sort());

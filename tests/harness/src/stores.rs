@@ -296,6 +296,29 @@ impl Redis {
     }
 }
 
+/// Waits for the refreshes that a store has gathered: one of the test's own comes last. Its key is the answer.
+#[cfg(feature = "redis")]
+pub async fn all_are_refreshed(
+    store: &tower_redis_session::RedisStore,
+    client: &mut Resp,
+) -> String {
+    let last = SessionId::random();
+    let key = key(&last.to_string());
+    client.cmd(&["HSET", &key, "n", "1"]);
+    client.cmd(&["PEXPIRE", &key, "100000"]);
+    let expiry = Expiry::new(Duration::from_secs(900));
+    if store.load(last.key(), true, context(expiry)).await.is_ok() {
+        bounded("a refresh", async {
+            while client.cmd(&["PTTL", &key]).int() <= 100_000 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+    client.cmd(&["UNLINK", &key]);
+    key
+}
+
 #[cfg(feature = "redis")]
 impl Backend for Redis {
     type Store = tower_redis_session::RedisStore;
@@ -330,10 +353,8 @@ impl Backend for Redis {
     }
 
     async fn ttl(&self, id: &str) -> Option<Duration> {
-        // A refresh that no request waits for goes out with the next command, and before it.
-        let unknown = SessionId::random().key();
-        let _ = self.store.store.load(unknown, false, context(any())).await;
         let mut client = self.client();
+        all_are_refreshed(&self.store.store, &mut client).await;
         if !Self::is_session(&mut client, &key(id)) {
             return None;
         }
@@ -366,6 +387,7 @@ impl Backend for Redis {
 
     /// An end in the past: the server deletes it at once.
     async fn expire(&self, id: &str) {
+        all_are_refreshed(&self.store.store, &mut self.client()).await;
         let expired = self.client().cmd(&["PEXPIREAT", &key(id), "1"]);
         assert_eq!(expired.int(), 1);
     }
@@ -376,6 +398,7 @@ impl Backend for Redis {
 
     async fn age(&self, by: Duration) {
         let mut client = self.client();
+        all_are_refreshed(&self.store.store, &mut client).await;
         let by = i64::try_from(by.as_millis()).expect("a time");
         for key in client.cmd(&["KEYS", "*"]).list() {
             let key = key.text();

@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use harness::app::{App, run};
+use harness::stores::all_are_refreshed;
 use harness::through::within;
 use harness::{Client, Command, HANG, Monitor, RedisServer, Reply, Resp};
 use tower_redis_session::store::{Expiry, SessionStore};
@@ -195,20 +196,8 @@ impl Watched {
 
     /// The same, one list for each command. Those that are gathered are waited for: one of the test's own comes last.
     pub(crate) async fn refreshes_of_each_command(&mut self) -> Vec<Vec<String>> {
-        let last = SessionId::random();
-        let key = format!("session:{last}");
-        self.own.push(key.clone());
-        self.redis(&format!("HSET {key} n 1"));
-        self.redis(&format!("PEXPIRE {key} 100000"));
-        let expiry = Expiry::new(Duration::from_secs(900));
-        let loaded = (self.store).load(last.key(), true, within(HANG, expiry));
-        assert!(loaded.await.expect("an answer").found().is_some());
-        let began = Instant::now();
-        while self.redis(&format!("PTTL {key}")).int() <= 100_000 {
-            assert!(began.elapsed() < HANG, "no refresh");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        self.redis(&format!("UNLINK {key}"));
+        let last = all_are_refreshed(&self.store, &mut self.client).await;
+        self.own.push(last);
         self.look().await;
         let mut ids = Vec::new();
         let asked = self.asked.iter().filter(|command| !command.lua);

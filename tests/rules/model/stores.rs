@@ -100,9 +100,9 @@ pub(crate) use redis::Redis;
 mod redis {
     use fred::prelude::*;
     use tower_redis_session::RedisStore;
-    use tower_redis_session::store::{Expiry, SessionStore};
 
     use super::{Backend, Duration, Held, SessionId};
+    use harness::stores::all_are_refreshed;
     use harness::{RedisServer, Reply, Resp};
 
     /// Shifts the ends and beginnings of all sessions into the past: what a clock that went on would do,
@@ -181,9 +181,7 @@ mod redis {
 
         async fn wait(&mut self, seconds: u64) {
             if let Some(store) = &self.store {
-                // Refreshes that no request waits for go out with the next command, and before it.
-                let context = harness::through::context(Expiry::new(Duration::from_secs(900)));
-                let _ = store.load(SessionId::random().key(), false, context).await;
+                all_are_refreshed(store, &mut self.resp).await;
             }
             let by = Duration::from_secs(seconds).as_millis().to_string();
             let answer = self.resp.cmd(&["EVAL", SHIFT, "0", &by]);

@@ -33,10 +33,11 @@ mod scripts;
 ///
 /// # What it sends
 ///
-/// A lone load is `HGETALL` and `PTTL` in one go. The refresh, where it is due, is sent behind it, and no request waits for
-/// it. A write is one script, which works on the one key of its session. Operations that come together on one server share
-/// a command. The guide has the commands of [each request](crate::guide::performance#what-a-request-costs). With feature
-/// `near-cache`, `with_near_cache` saves most loads.
+/// A lone load is `HGETALL`, with `PTTL` where a refresh interval or an absolute end needs that. The refresh, where it is
+/// due, is sent behind it: no request waits for it. A write is one script, which works on the one key of its session.
+/// Operations that come together on one server share a command. The guide has the commands of
+/// [each request](crate::guide::performance#what-a-request-costs). With feature `near-cache`, `with_near_cache` saves
+/// most loads.
 ///
 /// # When Redis fails
 ///

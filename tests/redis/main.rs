@@ -10,6 +10,7 @@ mod connect;
 mod failover;
 mod load;
 mod one_node;
+mod refresh;
 mod renewal;
 mod reshard;
 mod scripts;

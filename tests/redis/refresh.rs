@@ -1,0 +1,141 @@
+//! Refreshes that no request waits for: each is late here, behind what another process did meanwhile.
+
+use std::time::Duration;
+
+use harness::command_wire::{Fate, Wire};
+use harness::through::within;
+use harness::{Gate, HANG, RedisServer, Resp};
+use tower_redis_session::store::{Change, Changes, Context, Expiry, SessionStore, Written};
+use tower_redis_session::{RedisStore, SessionId};
+
+const IDLE: Duration = Duration::from_secs(900);
+
+fn context() -> Context {
+    within(HANG, Expiry::new(IDLE))
+}
+
+/// A session that was loaded over a wire, and whose refresh is held there.
+struct Scene {
+    server: RedisServer,
+    wire: Wire,
+    here: RedisStore,
+    there: RedisStore,
+    refresh: Gate,
+    id: SessionId,
+}
+
+impl Scene {
+    /// `left`: how long the session has to live, in milliseconds.
+    async fn new(left: i64) -> Self {
+        let server = RedisServer::start();
+        let wire = Wire::to(server.addr()).await;
+        let here = RedisStore::connect(&wire.url()).await;
+        let here = here.expect("a connection");
+        let there = RedisStore::connect(&server.url()).await;
+        let there = there.expect("a connection");
+        let id = SessionId::random();
+        let set = Change::Set("1".into());
+        let changes: Changes = [("a".into(), set)].into_iter().collect();
+        let created = there.create(id.key(), &changes, context()).await;
+        assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+        let gate = Gate::new();
+        let mut scene = Self {
+            server,
+            wire,
+            here,
+            there,
+            refresh: gate.clone(),
+            id,
+        };
+        scene.has(left);
+        scene.wire.decide(move |sent| match sent.script() {
+            Some("refresh") => Fate::Hold(gate.clone()),
+            _ => Fate::Pass,
+        });
+        let loaded = scene.here.load(id.key(), true, context()).await;
+        let record = loaded.expect("an answer").found().expect("a session");
+        assert!(record.refreshed);
+        scene.refresh.arrived().await;
+        scene
+    }
+
+    fn key(&self) -> String {
+        format!("session:{}", self.id)
+    }
+
+    fn redis(&self) -> Resp {
+        self.server.client()
+    }
+
+    fn has(&mut self, left: i64) {
+        let answer = self
+            .redis()
+            .cmd(&["PEXPIRE", &self.key(), &left.to_string()]);
+        assert_eq!(answer.int(), 1);
+    }
+
+    /// The time to live in milliseconds when the refresh is done.
+    async fn left_afterwards(&self) -> i64 {
+        self.refresh.open();
+        // It is answered behind the refresh.
+        let unknown = SessionId::random().key();
+        let answered = self.here.load(unknown, false, context()).await;
+        assert!(answered.expect("an answer").found().is_none());
+        self.redis().cmd(&["PTTL", &self.key()]).int()
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_extends_what_nobody_changed() {
+    let scene = Scene::new(100_000).await;
+    let left = scene.left_afterwards().await;
+    assert!((890_000..=900_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_refresh_shortens_nothing_and_gives_an_end_to_what_has_none() {
+    let mut scene = Scene::new(100_000).await;
+    scene.has(5_000_000);
+    let left = scene.left_afterwards().await;
+    assert!(left > 4_000_000, "{left}");
+    let scene = Scene::new(100_000).await;
+    assert_eq!(scene.redis().cmd(&["PERSIST", &scene.key()]).int(), 1);
+    let left = scene.left_afterwards().await;
+    assert!((890_000..=900_000).contains(&left), "{left}");
+}
+
+/// The other request has set the time to live, too.
+#[tokio::test]
+async fn a_refresh_leaves_a_session_alone_that_was_given_less_time_meanwhile() {
+    let scene = Scene::new(100_000).await;
+    let shorter = Changes::new().with_idle_timeout(Duration::from_secs(60));
+    let written = scene
+        .there
+        .update(scene.id.key(), &shorter, context())
+        .await;
+    assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    let left = scene.left_afterwards().await;
+    assert!((1..=60_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_refresh_does_not_lengthen_the_record_of_a_renewal() {
+    let scene = Scene::new(100_000).await;
+    let (old, new) = (scene.id.key(), SessionId::random().key());
+    let nothing = Changes::new();
+    let renewed = scene.there.renew(old, new, &nothing, context()).await;
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    // Once the new one is loaded, the old one is the record.
+    let loaded = scene.there.load(new, false, context()).await;
+    assert!(loaded.expect("an answer").found().is_some());
+    let left = scene.left_afterwards().await;
+    assert!((1..=60_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_refresh_does_not_bring_back_what_was_deleted() {
+    let scene = Scene::new(100_000).await;
+    let deleted = scene.there.delete(scene.id.key(), context()).await;
+    deleted.expect("a deletion");
+    assert_eq!(scene.left_afterwards().await, -2);
+}

@@ -31,6 +31,7 @@ mod link;
 mod refresh;
 mod routes;
 mod scripts;
+mod silence;
 mod slots;
 mod supervisor;
 #[cfg(feature = "rustls")]

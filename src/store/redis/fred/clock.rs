@@ -1,9 +1,9 @@
-//! What time it is at a server, and when it was last heard.
+//! What time it is at a server.
 
 use std::{
     sync::{
         LazyLock,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -111,27 +111,6 @@ fn micros(moment: Instant) -> i64 {
     }
 }
 
-/// When a server was last heard, whoever had asked it.
-#[derive(Debug, Default)]
-pub(super) struct LastHeard(AtomicU64);
-
-impl LastHeard {
-    pub(super) fn now(&self) {
-        self.0
-            .fetch_max(after_1970(Instant::now()), Ordering::Relaxed);
-    }
-
-    /// Whether it has said anything since this moment.
-    pub(super) fn since(&self, moment: Instant) -> bool {
-        self.0.load(Ordering::Relaxed) >= after_1970(moment)
-    }
-}
-
-/// Never 0, which stands for never.
-fn after_1970(moment: Instant) -> u64 {
-    u64::try_from(micros(moment).saturating_add(1 << 50)).unwrap_or(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,21 +179,5 @@ mod tests {
             panic!("{said:?}");
         };
         assert!((490..=500).contains(&(moment - now)), "{said:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_counts_for_what_was_asked_before_it() {
-        let pass = async |millis: u32| tokio::time::advance(millis * MS).await;
-        let heard = LastHeard::default();
-        assert!(!heard.since(Instant::now()));
-        pass(5).await;
-        let before = Instant::now();
-        assert!(!heard.since(before));
-        pass(5).await;
-        heard.now();
-        assert!(heard.since(before));
-        pass(1).await;
-        assert!(!heard.since(Instant::now()));
-        assert!(heard.since(before), "it stays true");
     }
 }

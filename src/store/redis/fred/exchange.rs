@@ -10,8 +10,9 @@ use super::{
     commands::{self, Answer, KeysAndArgs, Raw, reply, value},
     connect::TIME,
     errors::{failed, is_answer},
-    link::{Connected, Link, SILENCE},
+    link::{Connected, Link},
     scripts::{self, Text},
+    silence::SILENCE,
 };
 use crate::{
     error::{Error, ErrorKind},

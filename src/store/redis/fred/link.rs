@@ -4,7 +4,7 @@
 use std::{
     mem,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,19 +17,18 @@ use fred::{
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore},
-    task::AbortHandle,
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
 use super::{
     background::{Background, LONGEST_DELAY, Losses},
     batch::Lanes,
-    clock::{Clock, LastHeard},
-    commands::Raw,
+    clock::Clock,
     connect::{Connection, Target, is_one_server},
-    errors::{Elsewhere, elsewhere, is_answer},
+    errors::{Elsewhere, elsewhere},
     exchange::Exchange,
     refresh::Refreshes,
+    silence::{LastHeard, Listening},
     supervisor::{Supervised, first_connection, keep_connected, look_for, look_for_a_writer},
 };
 use crate::{
@@ -42,19 +41,12 @@ use crate::{
 
 /// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
 const PERMITS: usize = 4096;
-/// A server is taken for gone when an operation's time is over and it has said nothing, to anybody, since it was asked
-/// for that; but it has so long in any case, also where the operation has less.
-pub(super) const SILENCE: Duration = Duration::from_millis(250);
-/// Whoever looks so much later than that is late itself, and may have the answer in its socket: it looks again, for as
-/// long.
-const GRACE: Duration = Duration::from_millis(50);
-
 pub(super) struct Link {
     way: Way,
     state: RwLock<State>,
     permits: Semaphore,
     pub(super) heard: LastHeard,
-    listener: Mutex<Option<Listener>>,
+    pub(super) listening: Listening,
     pub(super) clock: Clock,
     /// Whether it is known to lead to one server, which takes several sessions in one command.
     pub(super) merges: AtomicBool,
@@ -135,13 +127,6 @@ impl Live {
     }
 }
 
-/// Waits for a word of a server over the connection with this number.
-struct Listener {
-    number: u64,
-    until: Instant,
-    task: AbortHandle,
-}
-
 /// A connection, as one who asks has it.
 pub(super) struct Connected {
     pub(super) client: Client,
@@ -202,7 +187,7 @@ impl Link {
             state: RwLock::new(state),
             permits: Semaphore::new(PERMITS),
             heard: LastHeard::default(),
-            listener: Mutex::default(),
+            listening: Listening::default(),
             clock: Clock::default(),
             merges: AtomicBool::new(false),
             lanes: Lanes::default(),
@@ -349,61 +334,6 @@ impl Link {
             let link = Arc::downgrade(self);
             (self.supervisor).ensure(|| look_for_a_writer(link, pool.clone(), number, why));
         }
-    }
-
-    /// A server was asked something at this moment and has not answered. Where it has said nothing at all since then, until
-    /// `until`, it is gone. Nobody waits for its answer any more, so that it is asked something that is answered behind
-    /// that.
-    pub(super) fn listen(self: &Arc<Self>, connected: &Connected, asked: Instant, until: Instant) {
-        let number = connected.number;
-        if self.heard.since(asked) {
-            return;
-        }
-        if Instant::now() >= until && until.elapsed() <= GRACE {
-            return self.give_up(number, Duration::ZERO, timed_out());
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(listener) = &*listener {
-            let listens = listener.number == number && !listener.task.is_finished();
-            if listens && listener.until <= until {
-                return;
-            }
-            listener.task.abort();
-        }
-        let (link, client, lost) = (
-            Arc::downgrade(self),
-            connected.client.clone(),
-            connected.lost.clone(),
-        );
-        let listen = async move {
-            let mut until = until.max(Instant::now() + GRACE);
-            loop {
-                let answer = tokio::select! {
-                    answer = timeout_at(until, Raw::ping().to(&client)) => answer,
-                    _ = lost.acquire() => return,
-                };
-                let Some(link) = link.upgrade() else { return };
-                match answer {
-                    Ok(Err(error)) if !is_answer(&error) => {}
-                    Ok(_) => link.heard.now(),
-                    Err(_) if link.heard.since(asked) => {}
-                    Err(_) if until.elapsed() > GRACE => {
-                        until = Instant::now() + GRACE;
-                        continue;
-                    }
-                    Err(_) => link.give_up(number, Duration::ZERO, timed_out()),
-                }
-                return;
-            }
-        };
-        *listener = Some(Listener {
-            number,
-            until,
-            task: runtime.spawn(listen).abort_handle(),
-        });
     }
 
     fn tell_of_loss(&self) {

@@ -1,8 +1,9 @@
 //! [`NearCache`]: sessions kept in this process, and kept right by Redis itself. It is a store around the store.
 //!
-//! Redis remembers which keys a connection has read, and tells when one of them changes (`CLIENT TRACKING`). What is read
-//! over such a connection ([`Tracking`]) is kept until Redis tells that it changed, this process changes it, or it is
-//! older than its lifetime; and it is only served while the connection has a [`Lease`](super::fred::Lease).
+//! Redis remembers which keys a connection has read, and tells when one of them changes (`CLIENT TRACKING`). A session is
+//! loaded as without the cache, and then read over such a connection ([`Tracking`]). What is read there is kept until Redis
+//! tells that it changed, this process changes it, or it is older than its lifetime; and it is only served while the
+//! connection has a [`Lease`](super::fred::Lease).
 
 use std::{
     sync::Arc,
@@ -228,8 +229,9 @@ fn lifetime(record: &Record, expiry: Expiry) -> Duration {
 impl RedisStore {
     /// Keeps sessions in this process, so that most requests ask Redis nothing. Off by default.
     ///
-    /// The cache has a connection of its own, on a cluster one to each master. Sessions are loaded over it, and Redis says
-    /// over it which of them have changed ([client-side caching]). This needs Redis 6 or later, or any Valkey.
+    /// The cache has a connection of its own, on a cluster one to each master. A session that was loaded is read once more
+    /// over it, and Redis says over it which of them have changed ([client-side caching]). So it pays where each session is
+    /// asked for several times in 10 seconds. This needs Redis 6 or later, or any Valkey.
     ///
     /// ```no_run
     /// use tower_redis_session::{RedisStore, SessionLayer};

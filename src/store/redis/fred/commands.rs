@@ -8,8 +8,11 @@ use fred::{
     clients::Client,
     error::Error as FredError,
     interfaces::ClientLike,
-    types::{ClusterHash, CustomCommand, Key, Value},
+    types::{ClusterHash, CustomCommand, Value},
 };
+
+#[cfg(feature = "near-cache")]
+use fred::types::Key;
 
 use super::scripts::Text;
 use crate::store::redis::executor::{Arg, Command, Reply};

@@ -60,6 +60,7 @@ pub(in crate::store::redis) enum Left {
 pub(in crate::store::redis) enum When {
     Never,
     /// It has not aged by the refresh interval, as the caller knows.
+    #[cfg(feature = "near-cache")]
     NotYetDue,
     /// Once it has aged by the refresh interval.
     Due,
@@ -120,6 +121,7 @@ impl<E: Executor> Operations<E> {
                 let full = expiry.idle_timeout() + expiry.refresh_interval();
                 (&READ, Arg::Number(whole_milliseconds(full)))
             }
+            #[cfg(feature = "near-cache")]
             When::NotYetDue => (&READ, nothing),
             When::Never | When::Due | When::Always => (&READ_WITH_TIME, nothing),
         };
@@ -129,6 +131,7 @@ impl<E: Executor> Operations<E> {
     }
 
     /// Reads a session over `executor`, and how long it has to live.
+    #[cfg(feature = "near-cache")]
     pub(in crate::store::redis) async fn read_with_time<R: Executor>(
         &self,
         executor: &R,
@@ -368,7 +371,7 @@ fn how(
         // A script decides: it has the server's time.
         return Some(Refresh::Await);
     };
-    if matches!(refresh, When::Never | When::NotYetDue) {
+    if !matches!(refresh, When::Due | When::Always) {
         return None;
     }
     let is_too_long = match left {

@@ -7,7 +7,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::stores::Backend;
 use harness::stores::{Redis, key, unknown_id};
 use harness::through::context;
 use harness::{RedisServer, Reply, bounded, no_key_without_ttl};
@@ -234,11 +233,14 @@ async fn a_refused_refresh_is_logged_by_its_kind() {
     events::record();
     let few = ["CONFIG", "SET", "min-replicas-to-write", "1"];
     assert_eq!(redis.cmd(&few), ok());
-    let id = app.id();
-    for _ in 0..3 {
+    for count in 1..=3 {
         assert_eq!(app.ask("get user").await, json!(["ann"]));
-        // Behind the refresh.
-        app.store.ttl(&id).await;
+        bounded("a refresh", async {
+            while logged("unavailable", "").iter().sum::<usize>() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
     }
     assert_eq!(logged("unavailable", "kind=NoReplicas"), [1, 2]);
     let enough = ["CONFIG", "SET", "min-replicas-to-write", "0"];

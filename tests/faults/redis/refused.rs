@@ -220,10 +220,15 @@ async fn too_many_clients() {
     admin.cmd(&["CONFIG", "SET", "maxclients", "3"]);
     let _other = Resp::connect(server.addr());
     admin.cmd(&["CONFIG", "SET", "maxclients", "2"]);
-    let ours = connection_of_ours(&mut admin);
-    assert_eq!(admin.cmd(&["CLIENT", "KILL", "ID", &ours]).int(), 1);
     let began = Instant::now();
     let mut told = browser.ask("").await;
+    // On a busy machine the store may have had two connections, of which the server has not closed one yet.
+    while told.status == 200 {
+        assert!(began.elapsed() < secs(5), "{told:?}");
+        let ours = connection_of_ours(&mut admin);
+        admin.cmd(&["CLIENT", "KILL", "ID", &ours]);
+        told = browser.ask("").await;
+    }
     while told.unavailable() != ErrorKind::TooManyClients {
         assert!(began.elapsed() < secs(5), "{told:?}");
         sleep(ms(5)).await;

@@ -240,14 +240,14 @@ async fn a_write_refreshes_the_time_to_live_once_more() {
     let slow = harness::app::start(&browser, "set a 1; wait slow");
     gate.arrived().await;
     // The refresh of the load is done.
-    watched.forget().await;
+    watched.refreshes().await;
     watched.redis(&format!("EXPIRE {key} 5"));
     gate.open();
     assert_eq!(slow.await.unwrap().status, 200);
     assert_eq!(watched.redis(&format!("TTL {key}")).int(), 900);
     watched.redis(&format!("EXPIRE {key} 5"));
     run(&browser, "ignore").await;
-    watched.forget().await;
+    watched.refreshes().await;
     assert_eq!(watched.redis(&format!("TTL {key}")).int(), 900);
 }
 

@@ -251,8 +251,7 @@ impl Link {
                     let _ = waiting.send(answer.unwrap_or_else(|| Err(unexpected_reply())));
                 }
             }
-            Err(error) if is_cross_slot(&error) => {
-                self.merges.store(false, Ordering::Relaxed);
+            Err(error) if self.is_many_servers(&error) => {
                 for (place, waiting) in waiting {
                     let Some(call) = calls.get(place).cloned() else {
                         continue;
@@ -273,9 +272,13 @@ impl Link {
             }
         }
     }
-}
-
-/// Whether it is many servers that look like one. Nothing was done.
-pub(super) fn is_cross_slot(error: &Error) -> bool {
-    refusal(error).is_some_and(|text| text.contains("CROSSSLOT"))
+    /// Whether an error shows that it is many servers that look like one: then each key is asked for by itself from now
+    /// on. Nothing was done.
+    pub(super) fn is_many_servers(&self, error: &Error) -> bool {
+        let is_many = refusal(error).is_some_and(|text| text.contains("CROSSSLOT"));
+        if is_many {
+            self.merges.store(false, Ordering::Relaxed);
+        }
+        is_many
+    }
 }

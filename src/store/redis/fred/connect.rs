@@ -409,9 +409,13 @@ async fn is_down(client: &Client) -> bool {
 
 /// Whether a server says that it is a replica. It may refuse to say what it is.
 pub(super) async fn is_replica(client: &Client) -> Result<bool, fred::error::Error> {
+    let info = info(client, "replication").await?;
+    Ok(info.contains("role:slave"))
+}
+
+async fn info(client: &Client, section: &'static str) -> Result<String, fred::error::Error> {
     let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
-    let info = client.custom::<String, _>(info, vec![Value::from("replication")]);
-    Ok(step(info).await?.contains("role:slave"))
+    step(client.custom(info, vec![Value::from(section)])).await
 }
 
 /// Whether it may be one that writes.
@@ -424,9 +428,7 @@ pub(super) async fn may_write(client: &Client) -> bool {
 
 /// Whether a server says that it is no node of a cluster. It may refuse to say what it is.
 pub(super) async fn is_one_server(client: &Client) -> bool {
-    let info = CustomCommand::new_static("INFO", ClusterHash::Random, false);
-    let info = client.custom::<String, _>(info, vec![Value::from("cluster")]);
-    step(info)
+    info(client, "cluster")
         .await
         .is_ok_and(|info| info.contains("cluster_enabled:0"))
 }

@@ -41,6 +41,7 @@ use crate::{
 
 /// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
 const PERMITS: usize = 4096;
+
 pub(super) struct Link {
     way: Way,
     state: RwLock<State>,

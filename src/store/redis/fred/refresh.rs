@@ -14,12 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{
-    background::Background,
-    batch::{MOST, is_cross_slot},
-    errors::redirection,
-    link::Link,
-};
+use super::{background::Background, batch::MOST, errors::redirection, link::Link};
 use crate::{
     error::Error,
     store::redis::{errors::refusal, executor::Call, scripts::Merges},
@@ -112,8 +107,7 @@ async fn send(link: Weak<Link>) {
                 .iter()
                 .filter_map(|answer| answer.as_ref().err())
                 .for_each(|error| link.not_refreshed(error)),
-            Err(error) if is_cross_slot(&error) => {
-                link.merges.store(false, Ordering::Relaxed);
+            Err(error) if link.is_many_servers(&error) => {
                 calls.iter().for_each(|call| link.run_behind(call.clone()));
             }
             Err(error) => link.not_refreshed(&error),

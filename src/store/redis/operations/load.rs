@@ -38,7 +38,7 @@ impl Read {
     /// Whether it may be kept, to be served without asking. A session that is being renewed is not: it ends as soon as the
     /// new one is used, which is not told in time.
     #[cfg(feature = "near-cache")]
-    pub(in crate::store::redis) fn may_be_kept(&self) -> bool {
+    fn may_be_kept(&self) -> bool {
         matches!(self, Self::Session(stored, _) if !stored.is_marked && stored.replaces.is_none())
     }
 }

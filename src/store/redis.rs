@@ -4,7 +4,10 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use ::fred::clients::Pool;
 
-use self::{fred::Fred, operations::Operations};
+use self::{
+    fred::Fred,
+    operations::{Operations, When},
+};
 use super::{Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Written};
 use crate::error::Error;
 
@@ -205,6 +208,7 @@ impl SessionStore for RedisStore {
         if let Some(near_cache) = &self.near_cache {
             return boxed(near_cache.load(&self.operations, key, refresh, context)).await;
         }
+        let refresh = When::of(refresh, context.expiry);
         self.operations.load(key, refresh, context).await
     }
 

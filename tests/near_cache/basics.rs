@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use harness::monitor::Command;
 use harness::through::context;
 use harness::{HANG, Monitor, RedisServer, names};
 use tower_redis_session::store::{Expiry, SessionStore, Written};
@@ -23,6 +24,45 @@ async fn a_session_that_was_loaded_costs_no_command() {
         assert!(record.time_to_live <= before.time_to_live);
     }
     assert_eq!(cost(&mut monitor), [""; 0]);
+}
+
+fn reads_of(asked: &[Command], id: SessionId) -> usize {
+    let key = format!("session:{id}");
+    let reads = asked.iter().filter(|it| it.name() == "HGETALL");
+    reads.filter(|it| it.args.contains(&key)).count()
+}
+
+/// It would gain nothing from it, and cost one more read.
+#[tokio::test]
+async fn a_session_that_its_request_writes_is_not_read_to_be_kept() {
+    let (_server, mut monitor, here, there) = two().await;
+    let first = there.create("0").await;
+    here.warm(&mut monitor, first).await;
+    let began = Instant::now();
+    loop {
+        let id = there.create("0").await;
+        let others = [there.create("0").await, there.create("0").await];
+        cost(&mut monitor);
+        here.read(id).await;
+        here.write(id, 1).await;
+        let mut reads = 0;
+        // What was loaded before the second of these is read before it, if at all.
+        for other in others {
+            let mut is_known = false;
+            while !is_known {
+                here.read(other).await;
+                let asked = monitor.commands();
+                reads += reads_of(&asked, id);
+                is_known = reads_of(&asked, other) == 0;
+                assert!(began.elapsed() < HANG, "the other is not kept");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        if reads == 1 {
+            break;
+        }
+        assert!(began.elapsed() < HANG, "it is read once more each time");
+    }
 }
 
 #[tokio::test]

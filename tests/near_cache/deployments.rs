@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use harness::log::Log;
 use harness::through::context;
-use harness::{Monitor, RedisCluster, RedisServer, Sentinels, first_slots, patiently};
+use harness::{HANG, Monitor, RedisCluster, RedisServer, Sentinels, first_slots, patiently};
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config};
 use tower_redis_session::store::SessionStore;
 use tower_redis_session::{RedisStore, SessionId};
@@ -34,12 +34,18 @@ async fn a_cluster_and_the_loss_of_a_master() {
             here.warm(&mut monitors[home], *id).await;
         }
     }
-    monitors.iter_mut().for_each(|it| drop(cost(it)));
-    for id in ids.iter().flatten() {
-        assert_eq!(here.read(*id).await.as_deref(), Some("0"));
-    }
-    for monitor in &mut monitors {
-        assert_eq!(cost(monitor), [""; 0]);
+    // All from memory, unless the machine was so busy that a connection was not trusted for a moment.
+    let began = Instant::now();
+    loop {
+        monitors.iter_mut().for_each(|it| drop(cost(it)));
+        for id in ids.iter().flatten() {
+            assert_eq!(here.read(*id).await.as_deref(), Some("0"));
+        }
+        let asked: Vec<_> = monitors.iter_mut().flat_map(cost).collect();
+        if asked.is_empty() {
+            break;
+        }
+        assert!(began.elapsed() < HANG, "{asked:?}");
     }
     for id in ids.iter().flatten() {
         there.write(*id, 1).await;

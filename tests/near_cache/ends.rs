@@ -45,12 +45,12 @@ async fn a_session_never_ends_before_its_idle_timeout_after_its_last_request() {
     here.warm(&mut monitor, id).await;
     cost(&mut monitor);
     reads_for(&here, &mut server.client(), id, secs(5), idle).await;
-    // It was asked for about once a second.
+    // It was asked for about once a second, and each time for the tenth of a second until it was read to be kept.
     let asked = cost(&mut monitor)
         .iter()
         .filter(|it| *it == "HGETALL")
         .count();
-    assert!((1..50).contains(&asked), "{asked}");
+    assert!((1..200).contains(&asked), "{asked}");
     // And at most half of that later.
     let last = Instant::now();
     let left = left(&mut server.client(), id);

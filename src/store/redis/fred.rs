@@ -21,6 +21,7 @@ mod clock;
 mod cluster;
 mod commands;
 mod connect;
+mod delayed;
 mod errors;
 mod exchange;
 #[cfg(feature = "near-cache")]
@@ -41,6 +42,7 @@ mod tracking;
 
 #[cfg(feature = "near-cache")]
 pub(super) use {
+    delayed::Delayed,
     lease::Lease,
     tracking::{Listener, Tracking},
 };
@@ -85,7 +87,7 @@ impl Executor for Fred {
         if (call.script.by_deadline || call.script.merges == Merges::Never)
             && let Some(link) = self.servers.known_link(&call.key)
         {
-            link.refreshes.forget(&call.key);
+            link.refreshes.remove(&call.key);
         }
         let deadline = call.deadline;
         // Boxed: it is large, and all that hold it would be so, too.

@@ -1,12 +1,13 @@
 //! [`NearCache`]: sessions kept in this process, and kept right by Redis itself. It is a store around the store.
 //!
 //! Redis remembers which keys a connection has read, and tells when one of them changes (`CLIENT TRACKING`). A session is
-//! loaded as without the cache, and then read over such a connection ([`Tracking`]). What is read there is kept until Redis
-//! tells that it changed, this process changes it, or it is older than its lifetime; and it is only served while the
-//! connection has a [`Lease`](super::fred::Lease).
+//! loaded as without the cache, and a moment later read over such a connection ([`Tracking`]). What is read there is kept
+//! until Redis tells that it changed, this process changes it, or it is older than its lifetime; and it is only served
+//! while the connection has a [`Lease`](super::fred::Lease). A session that each request writes gains nothing from being
+//! kept. So one that this process has just written is not read.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -15,8 +16,7 @@ use bytes::Bytes;
 use self::entries::{Entries, Entry};
 use super::{
     RedisStore,
-    executor::Executor,
-    fred::{Fred, Tracking},
+    fred::{Delayed, Fred, Tracking},
     operations::{Operations, Read, When},
 };
 use crate::{
@@ -30,13 +30,16 @@ mod entries;
 /// The longest that a session is served without asking Redis, which then also sets its time to live anew.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// How often a session is read to be kept, and how long each may take.
-const READS: u32 = 3;
+/// How long after its load a session is read to be kept. By then a refresh has been sent, of which Redis would tell, and
+/// a request that writes the session mostly has done so.
+const DELAY: Duration = Duration::from_millis(100);
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct NearCache {
     entries: Arc<Entries>,
     tracking: Tracking,
+    /// What is to be read to be kept.
+    reads: Delayed<SessionKey, Expiry>,
 }
 
 impl NearCache {
@@ -51,6 +54,7 @@ impl NearCache {
                 operations.events.clone(),
             ),
             entries,
+            reads: Delayed::new(),
         }
     }
 
@@ -72,13 +76,18 @@ impl NearCache {
 
     /// A session that need not be asked for.
     pub(super) fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
-        let record = self.entries.get(key, self.expiry(expiry))?;
+        self.entry(key, self.expiry(expiry))
+    }
+
+    fn entry(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
+        let record = self.entries.get(key, expiry)?;
         event::near_cache(true);
         Some(record)
     }
 
     /// A session ended, or is to be asked for.
     pub(super) fn forget(&self, key: SessionKey) {
+        self.reads.remove(&key);
         self.entries.forget(key);
     }
 
@@ -89,7 +98,7 @@ impl NearCache {
         keys: [SessionKey; N],
         expiry: Expiry,
     ) -> Writes<'_, N> {
-        Writes(&self.entries, keys, expiry)
+        Writes(self, keys, expiry)
     }
 
     pub(super) async fn load(
@@ -99,39 +108,27 @@ impl NearCache {
         refresh: bool,
         context: Context,
     ) -> Result<Loaded, Error> {
+        let context = self.context(context);
         if !refresh {
             self.forget(key);
-            let loaded = operations.load(key, false, self.context(context)).await;
+            let loaded = operations.load(key, When::Never, context).await;
             // Nothing that is read later is older than this.
             self.forget(key);
             return loaded;
         }
-        if let Some(record) = self.known(key, context.expiry) {
+        if let Some(record) = self.entry(key, context.expiry) {
             return Ok(Loaded::Found(record));
         }
         event::near_cache(false);
-        let context = self.context(context);
-        // A session that is written with each request gains nothing from being kept.
-        if let Some((at, expiry)) = self.entries.written_at(key) {
-            if expiry == context.expiry && at.elapsed() < expiry.refresh_interval() {
-                let loaded = operations.load_and_leave(key, When::NotYetDue, context);
-                return loaded.await.map(|(loaded, _)| loaded);
-            }
-            return operations.load(key, true, context).await;
+        // Its next request may well write it, too.
+        if self.entries.is_just_written(key, context.expiry) {
+            return operations.load(key, When::NotYetDue, context).await;
         }
-        let loaded = operations.load_and_leave(key, When::Due, context);
-        let (loaded, due) = loaded.await?;
+        let loaded = operations.load(key, When::Due, context).await?;
         if matches!(loaded, Loaded::Found(_)) {
-            let (this, operations) = (self.clone(), operations.clone());
-            tokio::spawn(async move {
-                // Redis tells of a refresh as of any change. So the session is read behind it.
-                if let Some(due) = due
-                    && let Err(error) = operations.executor.run(due).await
-                {
-                    return operations.events.unavailable(&error);
-                }
-                this.read_to_keep(&operations, key, context.expiry).await;
-            });
+            let (this, operations) = (Arc::downgrade(self), operations.clone());
+            self.reads
+                .add(key, context.expiry, || read_soon(this, operations));
         }
         Ok(loaded)
     }
@@ -139,17 +136,11 @@ impl NearCache {
     /// Reads a session only to keep it.
     async fn read_to_keep(&self, operations: &Operations<Fred>, key: SessionKey, expiry: Expiry) {
         let name = operations.key(key);
-        for _ in 0..READS {
-            // What Redis told of the refresh may still be on its way through this process.
-            tokio::task::yield_now().await;
-            let deadline = tokio::time::Instant::now() + READ_TIMEOUT;
-            let Some((read, ticket)) = self.read(operations, key, &name, deadline).await else {
-                return;
-            };
-            match operations.record(&name, read, expiry) {
-                Some(record) if !ticket.keep(&record, expiry) => {}
-                _ => return,
-            }
+        let deadline = tokio::time::Instant::now() + READ_TIMEOUT;
+        if let Some((read, ticket)) = self.read(operations, key, &name, deadline).await
+            && let Some(record) = operations.record(&name, read, expiry)
+        {
+            ticket.keep(&record, expiry);
         }
     }
 
@@ -179,12 +170,25 @@ impl NearCache {
     }
 }
 
-pub(super) struct Writes<'a, const N: usize>(&'a Entries, [SessionKey; N], Expiry);
+/// Reads all that was loaded a moment ago.
+async fn read_soon(near_cache: Weak<NearCache>, operations: Operations<Fred>) {
+    tokio::time::sleep(DELAY).await;
+    let Some(near_cache) = near_cache.upgrade() else {
+        return;
+    };
+    for (key, expiry) in near_cache.reads.take() {
+        let (near_cache, operations) = (near_cache.clone(), operations.clone());
+        tokio::spawn(async move { near_cache.read_to_keep(&operations, key, expiry).await });
+    }
+}
+
+pub(super) struct Writes<'a, const N: usize>(&'a NearCache, [SessionKey; N], Expiry);
 
 impl<const N: usize> Drop for Writes<'_, N> {
     fn drop(&mut self) {
         for key in self.1 {
-            self.0.written(key, self.2);
+            self.0.reads.remove(&key);
+            self.0.entries.written(key, self.2);
         }
     }
 }
@@ -199,8 +203,8 @@ struct Ticket {
 }
 
 impl Ticket {
-    /// Keeps what was loaded, unless it has changed meanwhile. Whether it is kept.
-    fn keep(self, record: &Record, expiry: Expiry) -> bool {
+    /// Keeps what was loaded, unless it has changed meanwhile.
+    fn keep(self, record: &Record, expiry: Expiry) {
         let entry = Entry {
             record: record.clone(),
             expiry,
@@ -208,7 +212,7 @@ impl Ticket {
             until: self.asked + lifetime(record, expiry),
             lease: self.lease,
         };
-        self.entries.keep(self.key, self.changes, entry)
+        self.entries.keep(self.key, self.changes, entry);
     }
 }
 
@@ -229,9 +233,10 @@ fn lifetime(record: &Record, expiry: Expiry) -> Duration {
 impl RedisStore {
     /// Keeps sessions in this process, so that most requests ask Redis nothing. Off by default.
     ///
-    /// The cache has a connection of its own, on a cluster one to each master. A session that was loaded is read once more
-    /// over it, and Redis says over it which of them have changed ([client-side caching]). So it pays where each session is
-    /// asked for several times in 10 seconds. This needs Redis 6 or later, or any Valkey.
+    /// The cache has a connection of its own, on a cluster one to each master. A tenth of a second after it was loaded, a
+    /// session that was not written meanwhile is read once more over it, and Redis says over it which of them have changed
+    /// ([client-side caching]). So it pays where each session is asked for several times in 10 seconds. This needs Redis 6
+    /// or later, or any Valkey.
     ///
     /// ```no_run
     /// use tower_redis_session::{RedisStore, SessionLayer};

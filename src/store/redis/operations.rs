@@ -22,7 +22,8 @@ mod renew;
 mod write;
 
 #[cfg(feature = "near-cache")]
-pub(super) use load::{Read, When};
+pub(super) use load::Read;
+pub(super) use load::When;
 
 /// What the scripts answer; see their first lines.
 mod answer {

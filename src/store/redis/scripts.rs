@@ -37,6 +37,11 @@ pub(super) struct Form {
 }
 
 impl Script {
+    /// The same for scripts of the same text.
+    pub(super) fn id(&self) -> usize {
+        self.lua.as_ptr().addr()
+    }
+
     /// Its text.
     pub(super) fn lua(&self, form: Form) -> String {
         if !self.by_deadline {
@@ -70,10 +75,10 @@ pub(super) static READ: Script = Script {
     alone: Some(Command::Fields),
     ..script!("read", by_deadline: false, merges: WithSameArgs)
 };
-/// The same script, which is asked for the time to live as well.
+/// The same script, where the time to live is wanted as well.
 pub(super) static READ_WITH_TIME: Script = Script {
     alone: Some(Command::FieldsAndTimeToLive),
-    ..script!("read", by_deadline: false, merges: WithSameArgs)
+    ..READ
 };
 pub(super) static ABSENT: Script = script!("absent", by_deadline: false, merges: OfOneShape);
 pub(super) static REFRESH: Script = script!("refresh", by_deadline: false, merges: OfOneShape);

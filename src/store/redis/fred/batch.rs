@@ -5,7 +5,7 @@
 //! one command.
 
 use std::{
-    mem, ptr,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
@@ -36,7 +36,7 @@ const MOST_BYTES: usize = 256 * 1024;
 /// Which calls go together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct LaneId {
-    /// The script, by its place in memory.
+    /// Its [id](Script::id).
     script: usize,
     /// How many arguments they have.
     count: usize,
@@ -82,7 +82,7 @@ impl LaneId {
             Merges::Never | Merges::OfOneShape => Vec::new(),
         };
         Self {
-            script: ptr::from_ref(call.script).addr(),
+            script: call.script.id(),
             count: call.args.len(),
             same,
         }

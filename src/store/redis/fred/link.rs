@@ -192,7 +192,7 @@ impl Link {
             clock: Clock::default(),
             merges: AtomicBool::new(false),
             lanes: Lanes::default(),
-            refreshes: Refreshes::default(),
+            refreshes: Refreshes::new(),
             tried: Notify::new(),
             reports,
             supervisor: Background::default(),

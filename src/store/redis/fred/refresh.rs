@@ -1,10 +1,8 @@
-//! [`Refreshes`]: times to live that are set anew, which no request waits for. They are gathered for a moment, so that
-//! many of them are one command.
+//! Times to live that are set anew without a request that waits for it: gathered for a moment, so that many of them are
+//! one command.
 
 use std::{
-    collections::HashMap,
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -14,7 +12,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{background::Background, batch::MOST, errors::redirection, link::Link};
+use super::{batch::MOST, delayed::Delayed, errors::redirection, link::Link};
 use crate::{
     error::Error,
     store::redis::{errors::refusal, executor::Call, scripts::Merges},
@@ -26,53 +24,16 @@ const DELAY: Duration = Duration::from_millis(5);
 /// out by the requests.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-#[derive(Default)]
-pub(super) struct Refreshes {
-    gathered: Mutex<Gathered>,
-    sender: Background,
-}
-
-#[derive(Default)]
-struct Gathered {
-    /// The last one of each key.
-    calls: HashMap<Bytes, Call>,
-    /// Whether there is a task that is about to send them.
-    has_sender: bool,
-}
-
-impl Refreshes {
-    fn lock(&self) -> MutexGuard<'_, Gathered> {
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A write is on its way, which sets the time to live itself.
-    pub(super) fn forget(&self, key: &Bytes) {
-        self.lock().calls.remove(key);
-    }
-
-    fn take(&self) -> Vec<Call> {
-        let mut gathered = self.lock();
-        gathered.has_sender = false;
-        gathered.calls.drain().map(|(_, call)| call).collect()
-    }
-}
+/// The last one of each key.
+pub(super) type Refreshes = Delayed<Bytes, Call>;
 
 impl Link {
     pub(super) fn run_soon(self: &Arc<Self>, call: Call) {
         if call.script.merges == Merges::Never || !self.merges.load(Ordering::Relaxed) {
             return self.run_behind(call);
         }
-        let mut gathered = self.refreshes.lock();
-        gathered.calls.insert(call.key.clone(), call);
-        let has_sender = mem::replace(&mut gathered.has_sender, true);
-        drop(gathered);
         let link = Arc::downgrade(self);
-        if has_sender {
-            // It may have ended with its runtime.
-            self.refreshes.sender.ensure(|| send(link));
-        } else {
-            self.refreshes.sender.begin(send(link));
-        }
+        self.refreshes.add(call.key.clone(), call, || send(link));
     }
 
     /// Runs it at once, without anybody waiting.
@@ -99,7 +60,8 @@ impl Link {
 async fn send(link: Weak<Link>) {
     sleep(DELAY).await;
     let Some(link) = link.upgrade() else { return };
-    for calls in link.refreshes.take().chunks(MOST) {
+    let calls: Vec<_> = link.refreshes.take().into_values().collect();
+    for calls in calls.chunks(MOST) {
         let until = Instant::now() + TIMEOUT;
         let answers = async { link.begin(false, until).await?.run(calls).await };
         match answers.await {

@@ -1,6 +1,6 @@
 //! The scripts as the client runs them: by their SHA-1, and with their text where a server does not know them.
 
-use std::{ptr, sync::LazyLock, time::Duration};
+use std::{sync::LazyLock, time::Duration};
 
 use fred::{
     bytes_utils::Str,
@@ -36,7 +36,7 @@ impl Text {
     pub(super) fn of(script: &'static Script, form: Form) -> Self {
         let usual = TEXTS
             .iter()
-            .find(|(of, _)| form == Form::default() && ptr::eq(*of, script));
+            .find(|(of, _)| form == Form::default() && of.id() == script.id());
         usual.map_or_else(|| Self::new(script, form), |(_, text)| text.clone())
     }
 }

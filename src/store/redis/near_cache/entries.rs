@@ -132,15 +132,13 @@ impl Entries {
         place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn keep(&self, key: SessionKey, changes: u64, entry: Entry) -> bool {
+    pub(super) fn keep(&self, key: SessionKey, changes: u64, entry: Entry) {
         let mut place = self.place(key);
-        let is_true = place.changes == changes;
-        if is_true {
+        if place.changes == changes {
             let entry = Arc::new(entry);
             place.last = Some((key, Arc::downgrade(&entry)));
             self.entries.insert(key, entry);
         }
-        is_true
     }
 
     pub(super) fn forget(&self, key: SessionKey) {
@@ -160,11 +158,13 @@ impl Entries {
         });
     }
 
-    /// When this process has written a session, and with which expiry, if nobody has loaded it since.
-    pub(super) fn written_at(&self, key: SessionKey) -> Option<(Instant, Expiry)> {
+    /// Whether this process has set a session's time to live so lately that it need not be set anew. Told once.
+    pub(super) fn is_just_written(&self, key: SessionKey, expiry: Expiry) -> bool {
         let mut place = self.place(key);
-        let written = place.written.take_if(|written| written.key == key)?;
-        Some((written.at, written.expiry))
+        let written = place.written.take_if(|written| written.key == key);
+        written.is_some_and(|written| {
+            written.expiry == expiry && written.at.elapsed() < expiry.refresh_interval()
+        })
     }
 
     /// How often a session was changed; see [`keep`](Self::keep).

@@ -68,10 +68,11 @@ pub(in crate::store::redis) enum When {
 }
 
 impl When {
-    pub(in crate::store::redis) fn by(expiry: Expiry) -> Self {
-        match expiry.refresh_interval().is_zero() {
-            true => Self::Always,
-            false => Self::Due,
+    pub(in crate::store::redis) fn of(refresh: bool, expiry: Expiry) -> Self {
+        match (refresh, expiry.refresh_interval().is_zero()) {
+            (false, _) => Self::Never,
+            (true, true) => Self::Always,
+            (true, false) => Self::Due,
         }
     }
 }
@@ -89,27 +90,9 @@ impl<E: Executor> Operations<E> {
     pub(in crate::store::redis) async fn load(
         &self,
         key: SessionKey,
-        refresh: bool,
-        context: Context,
-    ) -> Result<Loaded, Error> {
-        let refresh = match refresh {
-            false => When::Never,
-            true => When::by(context.expiry),
-        };
-        let (loaded, due) = self.load_and_leave(key, refresh, context).await?;
-        if let Some(due) = due {
-            self.executor.run_soon(due);
-        }
-        Ok(loaded)
-    }
-
-    /// The same; a refresh that need not be waited for is left to the caller, although the answer is as if it was done.
-    pub(in crate::store::redis) async fn load_and_leave(
-        &self,
-        key: SessionKey,
         refresh: When,
         context: Context,
-    ) -> Result<(Loaded, Option<Call>), Error> {
+    ) -> Result<Loaded, Error> {
         let name = self.key(key);
         let Context {
             expiry, deadline, ..
@@ -230,13 +213,13 @@ impl<E: Executor> Operations<E> {
         read: Read,
         refresh: When,
         context: Context,
-    ) -> Result<(Loaded, Option<Call>), Error> {
+    ) -> Result<Loaded, Error> {
         let Context {
             expiry, deadline, ..
         } = context;
         let (stored, left) = match read {
-            Read::Nothing => return Ok((Loaded::NotFound, None)),
-            Read::Replaced => return Ok((Loaded::Replaced, None)),
+            Read::Nothing => return Ok(Loaded::NotFound),
+            Read::Replaced => return Ok(Loaded::Replaced),
             Read::Session(stored, left) => (stored, left),
         };
         let full = self.full_time(&key, &stored, expiry);
@@ -245,7 +228,7 @@ impl<E: Executor> Operations<E> {
             // Boxed: it is rare.
             let ended = self.end_renewal(old.clone(), key.clone(), longest, deadline);
             if !Box::pin(ended).await? {
-                return Ok((Loaded::NotFound, None));
+                return Ok(Loaded::NotFound);
             }
         }
         let time_to_live = match left {
@@ -255,7 +238,6 @@ impl<E: Executor> Operations<E> {
         let mut record = Record::new(stored.fields.clone(), time_to_live);
         record.idle_timeout = stored.idle_timeout;
         record.refreshed = left == Left::Refreshed;
-        let mut due = None;
         match how(&stored, full, left, refresh, expiry) {
             None => {}
             Some(Refresh::Await) => {
@@ -266,10 +248,10 @@ impl<E: Executor> Operations<E> {
                     }
                     Ok(answer::EXPIRED) => {
                         self.events.expired(session);
-                        return Ok((Loaded::NotFound, None));
+                        return Ok(Loaded::NotFound);
                     }
-                    Ok(answer::GONE) => return Ok((Loaded::NotFound, None)),
-                    Ok(answer::REPLACED) => return Ok((Loaded::Replaced, None)),
+                    Ok(answer::GONE) => return Ok(Loaded::NotFound),
+                    Ok(answer::REPLACED) => return Ok(Loaded::Replaced),
                     // It is being renewed.
                     Ok(_) => {}
                     // A session that can be read is served, unless it is known that its absolute end has come.
@@ -278,7 +260,7 @@ impl<E: Executor> Operations<E> {
                         let is_known = self.executor.now(&key).is_some();
                         if is_known && self.full_time(&key, &stored, expiry).is_none() {
                             self.events.expired(session);
-                            return Ok((Loaded::NotFound, None));
+                            return Ok(Loaded::NotFound);
                         }
                     }
                 }
@@ -298,7 +280,7 @@ impl<E: Executor> Operations<E> {
                         // It is counted by the server.
                         Some(_) => update_args(&Changes::new(), expiry),
                     };
-                    due = Some(Call {
+                    self.executor.run_soon(Call {
                         script,
                         key,
                         args,
@@ -307,7 +289,7 @@ impl<E: Executor> Operations<E> {
                 }
             }
         }
-        Ok((Loaded::Found(record), due))
+        Ok(Loaded::Found(record))
     }
 
     /// What was read, as it is: nothing follows from it.
@@ -324,7 +306,11 @@ impl<E: Executor> Operations<E> {
         let Read::Session(stored, Left::Known(left)) = read else {
             return None;
         };
-        self.full_time(key, &stored, expiry)?;
+        let full = self.full_time(key, &stored, expiry)?;
+        // Its refresh was refused, or is still on its way: it is to be asked for.
+        if expiry.is_due(stored.idle_timeout, full, left) {
+            return None;
+        }
         let mut record = Record::new(stored.fields, left);
         record.idle_timeout = stored.idle_timeout;
         Some(record)

@@ -68,18 +68,27 @@ fn line_of(server: &impl Admin, id: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Sessions for each of the writes, on one store.
-async fn browsers(front: &Front) -> Vec<Browser> {
+/// One for each of the writes.
+type Browsers = Vec<(Browser, &'static str)>;
+
+/// Sessions for each of these writes, on one store.
+async fn browsers(front: &Front, writes: impl Iterator<Item = &'static str>) -> Browsers {
     let mut all = Vec::new();
-    for _ in WRITES {
-        all.push(front.logged_in("set user ada; add n 1; set z z").await);
+    for steps in writes {
+        let browser = front.logged_in("set user ada; add n 1; set z z").await;
+        all.push((browser, steps));
     }
     all
 }
 
+/// Those that are sent once: a renewal is asked for again, over a new connection if there is one in time.
+fn sent_once() -> impl Iterator<Item = &'static str> {
+    WRITES.into_iter().filter(|it| !it.starts_with("renew"))
+}
+
 /// Each session is as it was, there is no other, and each write works now.
-async fn nothing_happened(server: &impl Admin, browsers: &[Browser]) {
-    for (browser, steps) in browsers.iter().zip(WRITES) {
+async fn nothing_happened(server: &impl Admin, browsers: &Browsers) {
+    for (browser, steps) in browsers {
         let fields = server.shown(&browser.id());
         let expected = [("n", "1"), ("user", "ada"), ("z", "z")];
         let found: Vec<_> = fields.iter().map(|(k, v)| (&**k, &**v)).collect();
@@ -87,18 +96,19 @@ async fn nothing_happened(server: &impl Admin, browsers: &[Browser]) {
     }
     assert_eq!(server.count(), browsers.len());
     server.every_key_ends();
-    until_back(&browsers[0]).await;
-    browsers[0].ask("add n 1").await.fine();
-    assert_eq!(server.fields(&browsers[0].id())["n"], "2");
+    let (first, _) = &browsers[0];
+    until_back(first).await;
+    first.ask("add n 1").await.fine();
+    assert_eq!(server.fields(&first.id())["n"], "2");
 }
 
 /// Starts each of the writes, and that of a new session, up to their handlers' end.
 async fn begin(
     front: &Front,
-    browsers: &[Browser],
+    browsers: &Browsers,
 ) -> Vec<tokio::task::JoinHandle<crate::redis::front::Told>> {
     let mut requests = Vec::new();
-    for (n, (browser, steps)) in browsers.iter().zip(WRITES).enumerate() {
+    for (n, (browser, steps)) in browsers.iter().enumerate() {
         requests.push(browser.start_until(&format!("write-{n}"), steps).await);
     }
     requests.push(front.browser().start_until("new", NEW).await);
@@ -129,7 +139,7 @@ async fn all_fail(requests: Vec<tokio::task::JoinHandle<crate::redis::front::Tol
 
 async fn stopped<S: Admin>(server: &S, url: &str, stop: impl Fn(), cont: impl Fn()) {
     let front = Front::on(&store(url).await, |b| b.store_timeout(ms(500)));
-    let browsers = browsers(&front).await;
+    let browsers = browsers(&front, WRITES.into_iter()).await;
     let requests = begin(&front, &browsers).await;
     let (id, before) = (
         connection_of_ours(&mut server.admin()),
@@ -152,7 +162,7 @@ async fn at_a_stopped_server() {
 async fn held<S: Admin>(server: &S, addr: String) {
     let wire = Wire::to(addr).await;
     let front = Front::on(&store(&wire.url()).await, |b| b.store_timeout(ms(500)));
-    let browsers = browsers(&front).await;
+    let browsers = browsers(&front, sent_once()).await;
     let requests = begin(&front, &browsers).await;
     let (id, before) = (
         connection_of_ours(&mut server.admin()),
@@ -166,7 +176,7 @@ async fn held<S: Admin>(server: &S, addr: String) {
     });
     go_on(&front);
     all_fail(requests).await;
-    until_back(&browsers[0]).await;
+    until_back(&browsers[0].0).await;
     assert!(wire.opened() > held, "a new connection");
     gate.open();
     came(server, &id, before).await;
@@ -184,12 +194,9 @@ async fn on_a_connection_that_was_cut() {
     let server = server(&[]).await;
     let wire = Wire::to(server.addr()).await;
     let front = Front::on(&store(&wire.url()).await, |b| b.store_timeout(ms(500)));
-    let browsers = browsers(&front).await;
-    let nobody = front.browser();
-    let writes = browsers.iter().zip(WRITES);
-    // A renewal is asked for again.
-    let writes = writes.filter(|(_, steps)| !steps.starts_with("renew"));
-    for (n, (browser, steps)) in writes.chain([(&nobody, NEW)]).enumerate() {
+    let mut browsers = browsers(&front, sent_once()).await;
+    browsers.push((front.browser(), NEW));
+    for (n, (browser, steps)) in browsers.iter().enumerate() {
         let name = format!("write-{n}");
         let request = browser.start_until(&name, steps).await;
         let id = connection_of_ours(&mut server.admin());
@@ -205,8 +212,9 @@ async fn on_a_connection_that_was_cut() {
         all_fail(vec![request]).await;
         gate.open();
         consumed(&server, &id).await;
-        until_back(&browsers[0]).await;
+        until_back(&browsers[0].0).await;
     }
+    browsers.pop();
     nothing_happened(&server, &browsers).await;
 }
 

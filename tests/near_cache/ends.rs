@@ -122,7 +122,8 @@ async fn nothing_is_served_beyond_its_absolute_end() {
         .iter()
         .filter(|it| *it == "HGETALL")
         .count();
-    assert!(loads < 100, "{loads}");
+    // Some each time until it is read to be kept.
+    assert!(loads < 500, "{loads}");
 }
 
 /// A layer with a shorter time ends it over the connection that is told of changes, which is not told of its own.

@@ -269,6 +269,14 @@ impl CookieConfig {
         Some(value)
     }
 
+    /// What a browser sends back.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn sent_back(&self, id: SessionId) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_str(&format!("{}={id}", self.name)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
     /// The line that clears the cookie. It repeats the cookie's name, path, domain and attributes, or a browser keeps
     /// the cookie (RFC 6265bis, section 5.7).
     pub(crate) fn cleared(&self) -> HeaderValue {

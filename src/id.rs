@@ -89,6 +89,30 @@ impl std::str::FromStr for SessionId {
     }
 }
 
+/// An id that the application made, or had before. Where the UUID has another version than 4, its bits for that are
+/// overwritten, since no other version is an id.
+///
+/// ```
+/// use tower_redis_session::SessionId;
+/// use uuid::Uuid;
+///
+/// let uuid = Uuid::new_v4();
+/// let id = SessionId::from(uuid);
+/// assert_eq!(id.to_string(), uuid.to_string());
+/// assert_eq!(Uuid::from(id), uuid);
+/// ```
+impl From<Uuid> for SessionId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid::Builder::from_random_bytes(uuid.into_bytes()).into_uuid())
+    }
+}
+
+impl From<SessionId> for Uuid {
+    fn from(id: SessionId) -> Self {
+        id.0
+    }
+}
+
 /// The text is not the canonical form of a [`SessionId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseSessionIdError(());
@@ -186,6 +210,17 @@ mod tests {
         ] {
             assert!(bad.parse::<SessionId>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn every_uuid_makes_an_id_that_reads_back() {
+        for uuid in [Uuid::new_v4(), Uuid::nil(), Uuid::max()] {
+            let id = SessionId::from(uuid);
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(SessionId::from(Uuid::from(id)), id);
+        }
+        let uuid = Uuid::new_v4();
+        assert_eq!(Uuid::from(SessionId::from(uuid)), uuid);
     }
 
     #[test]

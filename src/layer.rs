@@ -120,6 +120,13 @@ impl SessionLayer {
     }
 }
 
+#[cfg(feature = "test-util")]
+impl SessionLayer {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
 impl<S> Layer<S> for SessionLayer {
     type Service = SessionService<S>;
 
@@ -178,6 +185,7 @@ impl SessionLayerBuilder {
     /// path and no plain http set it: the best choice wherever the site has https.
     ///
     #[doc = example!(".cookie_name(\"__Host-id\")")]
+    #[doc(alias = "with_name")]
     pub fn cookie_name(mut self, name: impl Into<String>) -> Self {
         self.cookie.name = name.into();
         self

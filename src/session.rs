@@ -19,32 +19,6 @@ use crate::{
     value,
 };
 
-mod data;
-mod detached;
-mod lazy;
-mod lookup;
-mod request;
-mod state;
-mod write;
-
-pub use lazy::LazySession;
-pub(crate) use lookup::{Find, Found, find};
-pub(crate) use request::Ending;
-pub(crate) use state::CookieAction;
-pub use state::Lookup;
-use state::State;
-use write::{Purpose, in_runtime};
-pub(crate) use write::{Writing, in_time, outcome, timed_out};
-
-/// What all sessions of a layer share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) store: Arc<dyn ErasedStore>,
-    pub(crate) events: Events,
-    /// Each write under way holds a receiver: without writes, the channel is closed.
-    pub(crate) writes: watch::Sender<()>,
-}
-
 /// An example inside a handler; `session` is that of a request without a cookie.
 macro_rules! example {
     ($($code:literal)+) => {
@@ -65,6 +39,33 @@ macro_rules! example {
             "```\n"
         )
     };
+}
+
+mod data;
+mod detached;
+mod lazy;
+mod lookup;
+mod members;
+mod request;
+mod state;
+mod write;
+
+pub use lazy::LazySession;
+pub(crate) use lookup::{Find, Found, find};
+pub(crate) use request::Ending;
+pub(crate) use state::CookieAction;
+pub use state::Lookup;
+use state::State;
+use write::{Purpose, in_runtime};
+pub(crate) use write::{Writing, in_time, outcome, timed_out};
+
+/// What all sessions of a layer share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn ErasedStore>,
+    pub(crate) events: Events,
+    /// Each write under way holds a receiver: without writes, the channel is closed.
+    pub(crate) writes: watch::Sender<()>,
 }
 
 /// The session of a request.
@@ -209,6 +210,7 @@ impl Session {
     /// [`ErrorKind::ReservedField`] for a name that begins with `@`, [`ErrorKind::Serialize`] for a value that would not
     /// read back as it is (with a NaN or a `Some(None)` anywhere in it, say), [`ErrorKind::TooLarge`] where the session
     /// would have more than `max_session_bytes`. The session is then as before.
+    #[doc(alias = "set")]
     pub fn insert(&self, field: &str, value: impl Serialize) -> Result<(), Error> {
         let text = value::encode(&value).map_err(|source| {
             let message = format!("the value for field {field:?} cannot be stored");
@@ -216,6 +218,22 @@ impl Session {
         })?;
         let limit = self.inner.shared.config.max_session_bytes;
         self.change(|state| state.data.set(field, text, limit))
+    }
+
+    /// Sets a field to these bytes, as they are. [`get_bytes`](Self::get_bytes) reads them back, also where they are no
+    /// text.
+    ///
+    #[doc = example!(
+        "session.insert_bytes(\"key\", [0, 159, 146, 150])?;"
+        "assert_eq!(session.get_bytes(\"key\").as_deref(), Some(&[0, 159, 146, 150][..]));"
+    )]
+    /// # Errors
+    ///
+    /// [`ErrorKind::ReservedField`] and [`ErrorKind::TooLarge`], as [`insert`](Self::insert).
+    pub fn insert_bytes(&self, field: &str, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
+        let bytes = Bytes::copy_from_slice(bytes.as_ref());
+        let limit = self.inner.shared.config.max_session_bytes;
+        self.change(|state| state.data.set(field, bytes, limit))
     }
 
     /// Removes a field, and says whether it was there. With the last field the session itself goes, and its cookie.
@@ -298,6 +316,7 @@ impl Session {
         "session.renew();"
         "session.insert(\"user\", \"abdullah\")?;"
     )]
+    #[doc(alias = "cycle_id")]
     pub fn renew(&self) {
         self.change(State::renew);
     }
@@ -312,6 +331,7 @@ impl Session {
         "session.destroy();"
         "assert!(session.is_empty());"
     )]
+    #[doc(alias = "flush")]
     pub fn destroy(&self) {
         self.change(State::destroy);
     }

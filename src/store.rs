@@ -5,7 +5,7 @@
 //! in files. With feature `test-util`, `testing::check_store` checks that one keeps every rule. The two of this crate
 //! pass it.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -323,6 +323,76 @@ pub trait SessionStore: Send + Sync + 'static {
     /// that both share the limits. Else the default is right.
     fn events(&self) -> Events {
         Events::new()
+    }
+}
+
+/// A store that is shared: the application keeps a clone of the `Arc`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_redis_session::{MemoryStore, SessionLayer};
+///
+/// let store = Arc::new(MemoryStore::new());
+/// let layer = SessionLayer::new(store.clone());
+/// ```
+impl<S: SessionStore> SessionStore for Arc<S> {
+    async fn load(
+        &self,
+        key: SessionKey,
+        refresh: bool,
+        context: Context,
+    ) -> Result<Loaded, Error> {
+        (**self).load(key, refresh, context).await
+    }
+
+    fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
+        (**self).known(key, expiry)
+    }
+
+    async fn create(
+        &self,
+        key: SessionKey,
+        changes: &Changes,
+        context: Context,
+    ) -> Result<Written, Error> {
+        (**self).create(key, changes, context).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        changes: &Changes,
+        context: Context,
+    ) -> Result<Written, Error> {
+        (**self).update(key, changes, context).await
+    }
+
+    async fn renew(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        changes: &Changes,
+        context: Context,
+    ) -> Result<Written, Error> {
+        (**self).renew(old, new, changes, context).await
+    }
+
+    async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
+        (**self).delete(key, context).await
+    }
+
+    async fn replace(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        context: Context,
+    ) -> Result<(), Error> {
+        (**self).replace(old, new, live, context).await
+    }
+
+    fn events(&self) -> Events {
+        (**self).events()
     }
 }
 

@@ -1,16 +1,20 @@
-//! For tests, with feature `test-util`: [`check_store`], the suite that a store must pass.
+//! For tests, with feature `test-util`: [`session_cookie`], a session for the tests of an app, and [`check_store`], the
+//! suite that a store must pass.
 
 use std::future::Future;
 
 use self::subject::Subject;
 use crate::store::SessionStore;
 
+mod cookie;
 mod fields;
 mod parallel;
 mod renewals;
 mod replacements;
 mod subject;
 mod times;
+
+pub use cookie::session_cookie;
 
 /// Checks that a store keeps every rule of [`SessionStore`].
 ///

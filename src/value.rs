@@ -37,20 +37,38 @@ use self::{
 };
 
 mod check;
+mod members;
 mod read;
 mod write;
+
+pub(crate) use members::{decode_members, encode_members};
 
 #[cfg(test)]
 mod tests;
 
 /// The text to store for `value`.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Error> {
+    encode_with(value, None)
+}
+
+/// The same; none for `None`.
+fn encode_some<T: Serialize + ?Sized>(value: &T) -> Result<Option<Bytes>, Error> {
+    let mut is_none = false;
+    let text = encode_with(value, Some(&mut is_none))?;
+    Ok((!is_none).then_some(text))
+}
+
+fn encode_with<T: Serialize + ?Sized>(
+    value: &T,
+    is_none: Option<&mut bool>,
+) -> Result<Bytes, Error> {
     let mut json = Json::new(Vec::new());
     let mut bare = None;
     value.serialize(Writer {
         json: &mut json,
         bare: &mut bare,
         in_some: false,
+        is_none,
     })?;
     // Boxed first: `Bytes` would pay for a `Vec`'s spare capacity with one more allocation, and keep it.
     Ok(bare.unwrap_or_else(|| json.into_inner().into_boxed_slice().into()))
@@ -71,13 +89,17 @@ pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     match (read(), any_is_json.get()) {
         // `T` accepts anything, but refused this form: it is given the other. If both fail, the first error tells more.
         // JSON that is only too deep for serde_json is the exception: as a string it would be another value.
-        (Err(first), Some(true)) if first.to_string().starts_with("recursion limit") => Err(first),
+        (Err(first), Some(true)) if is_too_deep(&first) => Err(first),
         (Err(first), Some(was_json)) => {
             any_is_json.set(Some(!was_json));
             read().map_err(|_| first)
         }
         (result, _) => result,
     }
+}
+
+fn is_too_deep(error: &Error) -> bool {
+    error.to_string().starts_with("recursion limit")
 }
 
 /// `None` is stored as `null`.

@@ -81,6 +81,30 @@ impl Data {
         Ok(())
     }
 
+    /// Sets or removes each of these; none of them where one is refused.
+    pub(crate) fn set_all(
+        &mut self,
+        members: &[(&str, Option<Bytes>)],
+        limit: usize,
+    ) -> Result<(), Error> {
+        for (name, _) in members {
+            check_name(name)?;
+        }
+        let (pending, count, bytes) = (self.pending.clone(), self.count, self.bytes());
+        for (name, text) in members {
+            match text {
+                Some(text) => self.set(name, text.clone(), usize::MAX)?,
+                None => drop(self.remove(name)),
+            }
+        }
+        // Only all of them together count: one may need the room that another leaves.
+        let checked = check_size(|| "these fields".to_owned(), bytes, self.bytes(), limit);
+        if checked.is_err() {
+            (self.pending, self.count, self.bytes) = (pending, count, Some(bytes));
+        }
+        checked
+    }
+
     pub(crate) fn remove(&mut self, name: &str) -> Option<Bytes> {
         let old = self.get(name)?;
         self.count = self.count.saturating_sub(1);
@@ -247,7 +271,7 @@ impl Data {
         self.pending.put(name.as_bytes(), change);
     }
 
-    /// Counts the field's new size in, or refuses it. A session that another program made too large may shrink.
+    /// Counts the field's new size in, or refuses it.
     fn make_room(
         &mut self,
         name: &str,
@@ -258,14 +282,8 @@ impl Data {
         let freed = old.map_or(0, |old| name.len() + old.len());
         let before = self.bytes();
         let bytes = before.saturating_sub(freed) + name.len() + new.len();
-        if bytes > limit && bytes > before {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!(
-                    "with field {name:?} the session has {bytes} bytes; max_session_bytes is {limit}"
-                ),
-            ));
-        }
+        let what = || format!("field {name:?}");
+        check_size(what, before, bytes, limit)?;
         self.bytes = Some(bytes);
         self.count += usize::from(old.is_none());
         Ok(())
@@ -296,6 +314,22 @@ fn merged(mut earlier: Changes, later: &Changes) -> Changes {
     let idle_timeout = later.idle_timeout().or(earlier.idle_timeout());
     earlier.set_idle_timeout(idle_timeout);
     earlier
+}
+
+/// A session that another program made too large may shrink.
+fn check_size(
+    with: impl FnOnce() -> String,
+    before: usize,
+    after: usize,
+    limit: usize,
+) -> Result<(), Error> {
+    if after <= limit || after <= before {
+        return Ok(());
+    }
+    let with = with();
+    let message =
+        format!("with {with} the session has {after} bytes; max_session_bytes is {limit}");
+    Err(Error::new(ErrorKind::TooLarge, message))
 }
 
 fn sum_of(name: &str, a: i64, b: i64) -> Result<i64, Error> {

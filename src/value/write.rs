@@ -16,6 +16,8 @@ pub(super) struct Writer<'a> {
     pub(super) bare: &'a mut Option<Bytes>,
     /// The value is the content of a `Some`, and must differ from `None`.
     pub(super) in_some: bool,
+    /// Whether the value as a whole is `None`, for who wants to know.
+    pub(super) is_none: Option<&'a mut bool>,
 }
 
 macro_rules! to_json {
@@ -72,8 +74,16 @@ impl<'a> Serializer for Writer<'a> {
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
         value.serialize(Writer {
             in_some: true,
+            is_none: None,
             ..self
         })
+    }
+
+    fn serialize_none(self) -> Result<(), Error> {
+        if let Some(is_none) = self.is_none {
+            *is_none = true;
+        }
+        Checked::outermost(self.json, self.in_some).serialize_none()
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -81,7 +91,10 @@ impl<'a> Serializer for Writer<'a> {
         _: &'static str,
         value: &T,
     ) -> Result<(), Error> {
-        value.serialize(self)
+        value.serialize(Writer {
+            is_none: None,
+            ..self
+        })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -110,7 +123,6 @@ impl<'a> Serializer for Writer<'a> {
         serialize_f32(value: f32) -> ();
         serialize_f64(value: f64) -> ();
         serialize_bytes(value: &[u8]) -> ();
-        serialize_none() -> ();
         serialize_unit() -> ();
         serialize_unit_struct(name: &'static str) -> ();
         serialize_seq(len: Option<usize>) -> Self::SerializeSeq;

@@ -14,6 +14,7 @@ mod jar;
 mod late;
 mod lazy;
 mod lifetime;
+mod members;
 mod model;
 mod outage;
 mod races;

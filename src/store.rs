@@ -55,13 +55,20 @@ pub struct Context {
     ///
     /// The layer drops a load at its deadline, and a write a moment after it.
     pub deadline: Instant,
+    /// When the request has loaded the session, or a moment before. Whatever happened to the session since then, the client
+    /// may have been told.
+    pub loaded: Instant,
 }
 
 impl Context {
-    /// An operation under this expiry that must end by this deadline.
+    /// An operation under this expiry that must end by this deadline, on a session that is loaded now.
     #[must_use]
     pub fn new(expiry: Expiry, deadline: Instant) -> Self {
-        Self { expiry, deadline }
+        Self {
+            expiry,
+            deadline,
+            loaded: Instant::now(),
+        }
     }
 }
 

@@ -57,6 +57,7 @@ impl Session {
         }
         let mut state = State::new(presented);
         state.load_took = took;
+        state.loaded = state.loaded.checked_sub(took).unwrap_or(state.loaded);
         match found {
             Ok(found) => state.found(found),
             Err(error) => {

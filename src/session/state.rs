@@ -4,6 +4,8 @@
 use std::{mem, time::Duration};
 
 pub(crate) use self::successor::Replacement;
+use tokio::time::Instant;
+
 use self::{
     successor::Destroyed,
     under_way::{Then, UnderWay},
@@ -128,6 +130,8 @@ pub(crate) struct State {
     used: bool,
     /// How much of the `store_timeout` the load has taken.
     pub(crate) load_took: Duration,
+    /// When the session was loaded, or a moment before.
+    pub(crate) loaded: Instant,
 }
 
 impl State {
@@ -150,6 +154,7 @@ impl State {
             head: Head::NotMade,
             used: false,
             load_took: Duration::ZERO,
+            loaded: Instant::now(),
         }
     }
 

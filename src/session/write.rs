@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     error::{Error, ErrorKind},
     id::SessionId,
-    store::{Loaded, Write, Written},
+    store::{Context, Loaded, Write, Written},
 };
 
 /// A write is dropped this long after its deadline. A store ends it before that by itself, so that only the store decides
@@ -103,7 +103,11 @@ impl Inner {
             events,
             ..
         } = &*self.shared;
-        let writing = store.clone().write(write.clone(), config.context(deadline));
+        let context = Context {
+            loaded: self.state().loaded,
+            ..config.context(deadline)
+        };
+        let writing = store.clone().write(write.clone(), context);
         let written = in_time(config, deadline + GRACE, writing).await;
         self.state().end(&written);
         match (&written, write) {
@@ -245,11 +249,13 @@ impl Inner {
                 let mut state = self.state();
                 // The write at the end has the full time: the load before the handler no longer counts.
                 state.load_took = Duration::ZERO;
+                state.loaded = context.loaded;
                 state.found(found);
             }
             Reload::Load(id) => {
                 let loaded = store.clone().load(id.key(), false, context).await?;
                 let mut state = self.state();
+                state.loaded = context.loaded;
                 // Unless the handler destroyed it meanwhile.
                 if state.stored_id() == Some(id) {
                     match loaded {

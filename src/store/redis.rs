@@ -183,9 +183,16 @@ impl RedisStore {
         match &self.near_cache {
             Some(near_cache) => {
                 let context = near_cache.context(context);
-                (context, Some(near_cache.writes(keys, context.expiry)))
+                (context, Some(near_cache.writes(keys)))
             }
             None => (context, None),
+        }
+    }
+
+    /// What came of the write of a session.
+    fn written(&self, key: SessionKey, written: &Result<Written, Error>, context: Context) {
+        if let (Some(near_cache), Ok(Written::Kept(_))) = (&self.near_cache, written) {
+            near_cache.written(key, context.expiry);
         }
     }
 }
@@ -195,6 +202,8 @@ impl RedisStore {
     fn writes<const N: usize>(&self, _: [SessionKey; N], context: Context) -> (Context, ()) {
         (context, ())
     }
+
+    fn written(&self, _: SessionKey, _: &Result<Written, Error>, _: Context) {}
 }
 
 impl SessionStore for RedisStore {
@@ -227,7 +236,9 @@ impl SessionStore for RedisStore {
         context: Context,
     ) -> Result<Written, Error> {
         let (context, _writes) = self.writes([key], context);
-        self.operations.create(key, changes, context).await
+        let written = self.operations.create(key, changes, context).await;
+        self.written(key, &written, context);
+        written
     }
 
     async fn update(
@@ -237,7 +248,9 @@ impl SessionStore for RedisStore {
         context: Context,
     ) -> Result<Written, Error> {
         let (context, _writes) = self.writes([key], context);
-        self.operations.update(key, changes, context).await
+        let written = self.operations.update(key, changes, context).await;
+        self.written(key, &written, context);
+        written
     }
 
     async fn renew(
@@ -248,7 +261,9 @@ impl SessionStore for RedisStore {
         context: Context,
     ) -> Result<Written, Error> {
         let (context, _writes) = self.writes([old, new], context);
-        boxed(self.operations.renew(old, new, changes, context)).await
+        let written = boxed(self.operations.renew(old, new, changes, context)).await;
+        self.written(new, &written, context);
+        written
     }
 
     async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {

@@ -63,6 +63,29 @@ async fn a_session_never_ends_before_its_idle_timeout_after_its_last_request() {
     assert_eq!(here.read(id).await, None);
 }
 
+/// As does one that a write has refreshed, but not one whose write has failed.
+#[tokio::test]
+async fn a_write_that_failed_is_no_refresh() {
+    let (server, _monitor, here, there) = two().await;
+    let id = there.create("no number").await;
+    let key = format!("session:{id}");
+    server.client().cmd(&["PEXPIRE", &key, "500000"]);
+    let add = tower_redis_session::store::Change::Increment(1);
+    let add = [("v".into(), add)].into_iter().collect();
+    let written = here
+        .store
+        .update(id.key(), &add, context(here.expiry))
+        .await;
+    written.expect_err("it is no number");
+    let record = here.load(id).await.unwrap().unwrap();
+    assert!(record.refreshed);
+    let began = Instant::now();
+    while left(&mut server.client(), id) < here.expiry.idle_timeout() {
+        assert!(began.elapsed() < HANG, "it is not refreshed");
+        tokio::time::sleep(STEP).await;
+    }
+}
+
 #[tokio::test]
 async fn a_timeout_of_its_own_counts() {
     let (server, mut monitor, here, _) = two().await;

@@ -1,12 +1,12 @@
 //! Refreshes that no request waits for: each is late here, behind what another process did meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::command_wire::{Fate, Wire};
 use harness::through::within;
 use harness::{Gate, HANG, RedisServer, Resp};
 use tower_redis_session::store::{Change, Changes, Context, Expiry, SessionStore, Written};
-use tower_redis_session::{RedisStore, SessionId};
+use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
 const IDLE: Duration = Duration::from_secs(900);
 
@@ -92,12 +92,12 @@ async fn a_refresh_extends_what_nobody_changed() {
     assert!((890_000..=900_000).contains(&left), "{left}");
 }
 
+/// The idle timeout was longer once, say.
 #[tokio::test]
-async fn a_refresh_shortens_nothing_and_gives_an_end_to_what_has_none() {
-    let mut scene = Scene::new(100_000).await;
-    scene.has(5_000_000);
+async fn a_refresh_shortens_what_lives_too_long_and_gives_an_end_to_what_has_none() {
+    let scene = Scene::new(5_000_000).await;
     let left = scene.left_afterwards().await;
-    assert!(left > 4_000_000, "{left}");
+    assert!((890_000..=900_000).contains(&left), "{left}");
     let scene = Scene::new(100_000).await;
     assert_eq!(scene.redis().cmd(&["PERSIST", &scene.key()]).int(), 1);
     let left = scene.left_afterwards().await;
@@ -116,6 +116,59 @@ async fn a_refresh_leaves_a_session_alone_that_was_given_less_time_meanwhile() {
     assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
     let left = scene.left_afterwards().await;
     assert!((1..=60_000).contains(&left), "{left}");
+}
+
+/// A renewal that gives the session more time, and is not over.
+#[tokio::test]
+async fn a_refresh_does_not_shorten_what_is_being_renewed() {
+    let scene = Scene::new(100_000).await;
+    let turn = Gate::new();
+    let wire = Wire::to(scene.server.addr()).await;
+    let held = turn.clone();
+    wire.decide(move |sent| match sent.script() {
+        Some("turn") => Fate::Hold(held.clone()),
+        _ => Fate::Pass,
+    });
+    let there = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let month = Duration::from_secs(30 * 24 * 60 * 60);
+    let (old, new) = (scene.id.key(), SessionId::random().key());
+    let longer = Changes::new().with_idle_timeout(month);
+    let renewed = there.renew(old, new, &longer, context()).await;
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    turn.arrived().await;
+    // Should the process end now, the new session must live as long as it was told.
+    let left = scene.left_afterwards().await;
+    assert!(left > 2_500_000_000, "{left}");
+    turn.open();
+}
+
+/// A write takes the place of a refresh that waits, but only where it succeeds.
+#[tokio::test]
+async fn a_session_whose_write_fails_is_refreshed() {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url()).await;
+    let store = store.expect("a connection");
+    let key = SessionId::random().key();
+    let set = Change::Set("no number".into());
+    let changes: Changes = [("a".into(), set)].into_iter().collect();
+    let created = store.create(key, &changes, context()).await;
+    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    let name = format!("session:{key}");
+    let mut redis = server.client();
+    assert_eq!(redis.cmd(&["PEXPIRE", &name, "100000"]).int(), 1);
+    let loaded = store.load(key, true, context()).await;
+    assert!(loaded.expect("an answer").found().is_some());
+    let add: Changes = [("a".into(), Change::Increment(1))].into_iter().collect();
+    let written = store.update(key, &add, context()).await;
+    let kind = written.expect_err("it is no number").kind();
+    assert_eq!(kind, ErrorKind::NotAnInteger);
+    let began = Instant::now();
+    while redis.cmd(&["PTTL", &name]).int() <= 100_000 {
+        assert!(began.elapsed() < HANG, "it is not refreshed");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]

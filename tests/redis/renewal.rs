@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use harness::command_wire::{Fate, Wire};
 use harness::through::{context, within};
-use harness::{Gate, HANG, RedisServer, Reply, Resp, bounded};
+use harness::{Gate, HANG, Monitor, RedisServer, Reply, Resp, bounded};
 use tower_redis_session::store::{Change, Changes, Expiry, Loaded, SessionStore, Written};
 use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
@@ -312,5 +312,128 @@ async fn a_renewal_that_fails_leaves_no_mark() {
         assert!(began.elapsed() < HANG, "it is not renewed");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    scene.is_over().await;
+}
+
+/// The process ends before the last step, and nobody uses the new id for a while.
+#[tokio::test]
+async fn the_old_session_ends_no_sooner_than_the_new_one() {
+    let mut scene = Scene::start().await;
+    let gate = Gate::new();
+    scene.once(TURN, Fate::Hold(gate.clone()));
+    let month = Duration::from_secs(30 * 24 * 60 * 60);
+    let longer = Changes::new().with_idle_timeout(month);
+    let (old, new) = (scene.old.key(), scene.new.key());
+    let renewed = scene
+        .store
+        .renew(old, new, &longer, context(expiry()))
+        .await;
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    let mut left = |id| {
+        let left = scene.admin.cmd(&["PTTL", &format!("session:{id}")]);
+        left.int()
+    };
+    let (of_old, of_new) = (left(scene.old), left(scene.new));
+    assert!(of_new > 2_500_000_000, "{of_new}");
+    assert!(of_old >= of_new - 10_000, "{of_old}, {of_new}");
+}
+
+/// Neither does that keep it beyond its absolute end.
+#[tokio::test]
+async fn the_old_session_ends_no_later_than_its_absolute_end() {
+    let mut scene = Scene::start().await;
+    let gate = Gate::new();
+    scene.once(TURN, Fate::Hold(gate.clone()));
+    let absolute = expiry().with_absolute_timeout(Duration::from_secs(2000));
+    let (old, new) = (scene.old.key(), scene.new.key());
+    let now: u64 = scene.admin.cmd(&["TIME"]).list()[0].text().parse().unwrap();
+    let created = ((now - 1500) * 1000).to_string();
+    let key = format!("session:{}", scene.old);
+    scene.admin.cmd(&["HSET", &key, "@created", &created]);
+    scene.admin.cmd(&["PEXPIRE", &key, "100000"]);
+    let renewed = scene
+        .store
+        .renew(old, new, &Changes::new(), context(absolute))
+        .await;
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    let left = scene.admin.cmd(&["PTTL", &key]).int();
+    assert!((490_000..=501_000).contains(&left), "{left}");
+}
+
+/// The first one's client has its new id by now. The second was loaded before, and its handler took long.
+#[tokio::test]
+async fn a_renewal_that_its_load_did_not_see_is_not_undone() {
+    let mut scene = Scene::start().await;
+    let gate = Gate::new();
+    scene.once(TURN, Fate::Lose);
+    let loaded_before = within(HANG, expiry());
+    // The process ends with its last step undone.
+    let (store, old, new) = (scene.store.clone(), scene.old.key(), scene.new.key());
+    let short = within(Duration::from_millis(300), expiry());
+    let add = changes([add("logins", 1)]);
+    let renewed = store.renew(old, new, &add, short).await;
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    drop(gate);
+    let another = scene.another().await;
+    // A write goes through once the mark is over.
+    let write = changes([set("late", "1")]);
+    let written = another.update(old, &write, within(HANG, expiry())).await;
+    assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    let other = SessionId::random();
+    let mut context = within(Duration::from_millis(300), expiry());
+    context.loaded = loaded_before.loaded;
+    let second = another
+        .renew(old, other.key(), &Changes::new(), context)
+        .await;
+    assert_eq!(second.expect_err("overtaken").kind(), ErrorKind::Timeout);
+    assert!(scene.hash(other).is_empty());
+    let found = another.load(new, true, within(HANG, expiry())).await;
+    assert!(found.expect("an answer").found().is_some());
+}
+
+/// The first attempt of a `save`, say, and the second at the end of the request.
+#[tokio::test]
+async fn what_takes_the_mark_of_a_failed_attempt_away_leaves_that_of_the_next() {
+    let mut scene = Scene::start().await;
+    let mut monitor = Monitor::start(&scene.server);
+    let (put, unmark) = (Gate::new(), Gate::new());
+    let (held_put, held_unmark) = (put.clone(), unmark.clone());
+    scene.wire.decide(move |sent| match sent.script() {
+        Some(PUT) => Fate::Hold(held_put.clone()),
+        Some("unmark") => Fate::Hold(held_unmark.clone()),
+        _ => Fate::Pass,
+    });
+    let (old, new) = (scene.old.key(), scene.new.key());
+    let short = within(Duration::from_millis(100), expiry());
+    let first = scene.store.renew(old, new, &Changes::new(), short).await;
+    assert_eq!(first.expect_err("held").kind(), ErrorKind::Timeout);
+    // The next attempt comes over another connection.
+    let second_put = Gate::new();
+    let held = second_put.clone();
+    let wire = Wire::to(scene.server.addr()).await;
+    wire.decide(move |sent| match sent.script() {
+        Some(PUT) => Fate::Hold(held.clone()),
+        _ => Fate::Pass,
+    });
+    let another = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let second = tokio::spawn(async move {
+        let add = changes([add("logins", 1)]);
+        another.renew(old, new, &add, within(HANG, expiry())).await
+    });
+    bounded("the second attempt", second_put.arrived()).await;
+    put.open();
+    unmark.open();
+    let began = Instant::now();
+    let is_unmark =
+        |it: &harness::Command| it.lua && it.args.ends_with(&["@replaced".into(), "@idle".into()]);
+    while !monitor.all().iter().any(is_unmark) {
+        assert!(began.elapsed() < HANG, "the first mark is not taken away");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    second_put.open();
+    let renewed = second.await.unwrap();
+    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
     scene.is_over().await;
 }

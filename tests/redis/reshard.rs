@@ -121,6 +121,54 @@ async fn many_slots_move_under_load() {
     moves(cluster, Load::start(visitors), slots, 1).await;
 }
 
+/// What is asked of a slot that is half here and half there is refreshed on both sides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_refreshed_while_their_slot_moves() {
+    let cluster = RedisCluster::start(&[]);
+    let store = RedisStore::connect(&cluster.url()).await;
+    let (prefix, slot) = cluster.prefix_of_one_slot("session");
+    let store = store.expect("a connection").with_prefix(&prefix);
+    let mut keys = Vec::new();
+    for _ in 0..20 {
+        let (id, _) = marked(&store).await;
+        let name = format!("{prefix}{id}");
+        let aged = cluster.client(0).cmd(&["PEXPIRE", &name, "100000"]);
+        assert_eq!(aged.int(), 1);
+        keys.push((id.key(), name));
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let moving = tokio::task::spawn_blocking(move || {
+        cluster.reshard(&[slot], 0, 1, |_| {
+            for (key, _) in &keys {
+                let loaded = store.load(*key, true, context(Expiry::new(MINUTES)));
+                let loaded = runtime.block_on(loaded).expect("a load").found();
+                assert!(loaded.is_some_and(|it| it.refreshed));
+            }
+            let (mut here, mut there) = (cluster.client(0), cluster.client(1));
+            let mut moved = 0;
+            for (_, name) in &keys {
+                let began = Instant::now();
+                loop {
+                    there.cmd(&["ASKING"]);
+                    let elsewhere = there.cmd(&["PTTL", name]).int();
+                    let left = match elsewhere {
+                        -2 => here.cmd(&["PTTL", name]).int(),
+                        left => left,
+                    };
+                    if left > 800_000 {
+                        moved += usize::from(elsewhere != -2);
+                        break;
+                    }
+                    assert!(began.elapsed() < HANG, "{left} ms, {elsewhere} there");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            assert!((1..20).contains(&moved), "{moved} of 20 have moved");
+        });
+    });
+    moving.await.expect("the slot to move");
+}
+
 /// A session with its name in it.
 async fn marked(store: &RedisStore) -> (SessionId, String) {
     let (id, expiry) = (SessionId::random(), Expiry::new(MINUTES));

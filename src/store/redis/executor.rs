@@ -1,7 +1,7 @@
 //! The seam between what is done with a session and how it gets to Redis: an [`Executor`] runs a script or a command on
 //! one key by a deadline. What is above it knows sessions and no client; what is below it knows clients and no session.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -26,8 +26,9 @@ pub(super) trait Executor: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Reply, Error>> + Send;
 
-    /// Runs a script soon, without anybody waiting. A write on the same key that comes before takes its place.
-    fn run_soon(&self, call: Call);
+    /// Runs a script soon, without anybody waiting. Where a write on the same key comes before, and succeeds, that takes its
+    /// place.
+    fn run_soon(self: &Arc<Self>, call: Call);
 
     /// The time of the server that a key is on, in milliseconds since 1970 and never later than it is, as far as it is
     /// known.

@@ -1,11 +1,14 @@
 //! The client, fred, and all that names it: connecting, supervision, the routes of a cluster, and what calls share a
 //! command.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fred::clients::Pool;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 
 use self::{clock::AtServer, commands::Raw, connect::Target, errors::failed, routes::Servers};
 use super::{
@@ -83,19 +86,21 @@ impl Fred {
 
 impl Executor for Fred {
     async fn run(&self, call: Call) -> Result<Reply, Error> {
-        // It sets the time to live itself, or ends the session.
-        if (call.script.by_deadline || call.script.merges == Merges::Never)
-            && let Some(link) = self.servers.known_link(&call.key)
-        {
-            link.refreshes.remove(&call.key);
-        }
+        let replaced = (call.script.by_deadline || call.script.merges == Merges::Never)
+            .then(|| self.servers.known_link(&call.key))
+            .flatten()
+            .map(|link| link.replace_refresh(&call.key));
         let deadline = call.deadline;
         // Boxed: it is large, and all that hold it would be so, too.
         let answer: Pin<Box<dyn Future<Output = _> + Send>> = match &self.servers {
             Servers::One(link) => Box::pin(link.run(call)),
             Servers::Cluster(_) => Box::pin(self.ask_cluster(Asked::Script(call))),
         };
-        in_time(deadline, answer).await
+        let answer = in_time(deadline, answer).await;
+        if let (Some(replaced), Ok(Reply::Number(0..) | Reply::List(_))) = (replaced, &answer) {
+            replaced.is_done();
+        }
+        answer
     }
 
     async fn command(
@@ -121,11 +126,21 @@ impl Executor for Fred {
         .await
     }
 
-    fn run_soon(&self, call: Call) {
-        // Where it is not known, its next request does it.
-        if let Some(link) = self.servers.known_link(&call.key) {
-            link.run_soon(call);
-        }
+    fn run_soon(self: &Arc<Self>, call: Call) {
+        let servers = match &self.servers {
+            Servers::One(link) => return link.run_soon(call),
+            Servers::Cluster(servers) => servers,
+        };
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let (fred, events) = (self.clone(), servers.events.clone());
+        runtime.spawn(async move {
+            let refreshed = in_time(call.deadline, fred.ask_cluster(Asked::Script(call)));
+            if let Err(error) = refreshed.await {
+                events.unavailable(&error);
+            }
+        });
     }
 
     fn now(&self, key: &Bytes) -> Option<i64> {

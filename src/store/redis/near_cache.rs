@@ -71,7 +71,10 @@ impl NearCache {
 
     /// The same for an operation.
     pub(super) fn context(&self, context: Context) -> Context {
-        Context::new(self.expiry(context.expiry), context.deadline)
+        Context {
+            expiry: self.expiry(context.expiry),
+            ..context
+        }
     }
 
     /// A session that need not be asked for.
@@ -93,12 +96,13 @@ impl NearCache {
 
     /// Sessions are being written. What is known of them is forgotten when this is dropped: before anybody hears of it, and
     /// however it ends.
-    pub(super) fn writes<const N: usize>(
-        &self,
-        keys: [SessionKey; N],
-        expiry: Expiry,
-    ) -> Writes<'_, N> {
-        Writes(self, keys, expiry)
+    pub(super) fn writes<const N: usize>(&self, keys: [SessionKey; N]) -> Writes<'_, N> {
+        Writes(self, keys)
+    }
+
+    /// A session was written under this expiry, and so has its full time to live.
+    pub(super) fn written(&self, key: SessionKey, expiry: Expiry) {
+        self.entries.written(key, expiry);
     }
 
     pub(super) async fn load(
@@ -160,7 +164,8 @@ impl NearCache {
             lease: tracked.lease().clone(),
             asked: Instant::now(),
         };
-        match operations.read_with_time(&tracked, name, deadline).await {
+        let read = tracked.read(name.clone(), deadline).await;
+        match operations.confirmed_with_time(name, read, deadline).await {
             Ok(read) => Some((read, ticket)),
             Err(error) => {
                 tracked.failed(&error);
@@ -182,13 +187,12 @@ async fn read_soon(near_cache: Weak<NearCache>, operations: Operations<Fred>) {
     }
 }
 
-pub(super) struct Writes<'a, const N: usize>(&'a NearCache, [SessionKey; N], Expiry);
+pub(super) struct Writes<'a, const N: usize>(&'a NearCache, [SessionKey; N]);
 
 impl<const N: usize> Drop for Writes<'_, N> {
     fn drop(&mut self) {
         for key in self.1 {
-            self.0.reads.remove(&key);
-            self.0.entries.written(key, self.2);
+            self.0.forget(key);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{
@@ -20,7 +20,7 @@ use super::link::Link;
 use crate::{
     error::Error,
     store::redis::{
-        errors::{refusal, timed_out, unexpected_reply},
+        errors::{timed_out, unexpected_reply},
         executor::{Arg, Call, Reply},
         scripts::Merges,
     },
@@ -173,7 +173,7 @@ impl Drop for UnderWay<'_> {
 impl Link {
     /// Runs a script on one key, together with others that come at the same moment.
     pub(super) async fn run(self: &Arc<Self>, call: Call) -> Result<Reply, Error> {
-        if call.script.merges == Merges::Never || !self.merges.load(Ordering::Relaxed) {
+        if call.script.merges == Merges::Never || !self.merges() {
             return self.run_alone(call).await;
         }
         let runtime = Handle::try_current().map_err(Error::unavailable)?;
@@ -271,14 +271,5 @@ impl Link {
                 }
             }
         }
-    }
-    /// Whether an error shows that it is many servers that look like one: then each key is asked for by itself from now
-    /// on. Nothing was done.
-    pub(super) fn is_many_servers(&self, error: &Error) -> bool {
-        let is_many = refusal(error).is_some_and(|text| text.contains("CROSSSLOT"));
-        if is_many {
-            self.merges.store(false, Ordering::Relaxed);
-        }
-        is_many
     }
 }

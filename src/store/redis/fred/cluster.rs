@@ -46,7 +46,7 @@ pub(super) struct Cluster {
     looked: Notify,
     looks: AtomicUsize,
     background: Background,
-    events: Events,
+    pub(super) events: Events,
 }
 
 /// What is known of the cluster.

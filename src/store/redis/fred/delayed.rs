@@ -55,9 +55,9 @@ impl<K: Hash + Eq, V> Delayed<K, V> {
         }
     }
 
-    /// It need not be done any more.
-    pub(in crate::store::redis) fn remove(&self, key: &K) {
-        self.lock().all.remove(key);
+    /// It need not be done any more. What was to be done.
+    pub(in crate::store::redis) fn remove(&self, key: &K) -> Option<V> {
+        self.lock().all.remove(key)
     }
 
     pub(in crate::store::redis) fn take(&self) -> HashMap<K, V> {

@@ -35,7 +35,7 @@ use crate::{
     error::Error,
     store::{
         Events,
-        redis::errors::{no_connection, timed_out, unsent},
+        redis::errors::{no_connection, refusal, timed_out, unsent},
     },
 };
 
@@ -49,8 +49,10 @@ pub(super) struct Link {
     pub(super) heard: LastHeard,
     pub(super) listening: Listening,
     pub(super) clock: Clock,
-    /// Whether it is known to lead to one server, which takes several sessions in one command.
-    pub(super) merges: AtomicBool,
+    /// Whether what it leads to says that it is one server.
+    is_one: AtomicBool,
+    /// Whether that was found to be many all the same.
+    is_many: AtomicBool,
     pub(super) lanes: Lanes,
     pub(super) refreshes: Refreshes,
     /// Tells those who wait for the first attempt.
@@ -175,8 +177,8 @@ impl Link {
         if let Ok(runtime) = Handle::try_current() {
             let link = link.clone();
             runtime.spawn(async move {
-                let merges = is_one_server(&client).await;
-                link.merges.store(merges, Ordering::Relaxed);
+                let is_one = is_one_server(&client).await;
+                link.is_one.store(is_one, Ordering::Relaxed);
             });
         }
         link
@@ -190,7 +192,8 @@ impl Link {
             heard: LastHeard::default(),
             listening: Listening::default(),
             clock: Clock::default(),
-            merges: AtomicBool::new(false),
+            is_one: AtomicBool::new(false),
+            is_many: AtomicBool::new(false),
             lanes: Lanes::default(),
             refreshes: Refreshes::new(),
             tried: Notify::new(),
@@ -389,10 +392,22 @@ impl Link {
         if let Some(reading) = connection.reading {
             self.clock.learn(reading);
         }
-        // One that was found to be many stays so.
-        if connection.is_one_server {
-            self.merges.store(true, Ordering::Relaxed);
+        (self.is_one).store(connection.is_one_server, Ordering::Relaxed);
+    }
+
+    /// Whether several sessions may be in one command.
+    pub(super) fn merges(&self) -> bool {
+        self.is_one.load(Ordering::Relaxed) && !self.is_many.load(Ordering::Relaxed)
+    }
+
+    /// Whether an error shows that it is many servers that look like one: then each key is asked for by itself from now
+    /// on. Nothing was done.
+    pub(super) fn is_many_servers(&self, error: &Error) -> bool {
+        let is_many = refusal(error).is_some_and(|text| text.contains("CROSSSLOT"));
+        if is_many {
+            self.is_many.store(true, Ordering::Relaxed);
         }
+        is_many
     }
 
     /// The server refuses `TIME` in scripts.

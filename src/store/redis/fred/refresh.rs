@@ -2,7 +2,7 @@
 //! one command.
 
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -12,11 +12,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{batch::MOST, delayed::Delayed, errors::redirection, link::Link};
-use crate::{
-    error::Error,
-    store::redis::{errors::refusal, executor::Call, scripts::Merges},
-};
+use super::{batch::MOST, delayed::Delayed, link::Link};
+use crate::store::redis::{executor::Call, scripts::Merges};
 
 /// How long they are gathered for.
 const DELAY: Duration = Duration::from_millis(5);
@@ -29,7 +26,7 @@ pub(super) type Refreshes = Delayed<Bytes, Call>;
 
 impl Link {
     pub(super) fn run_soon(self: &Arc<Self>, call: Call) {
-        if call.script.merges == Merges::Never || !self.merges.load(Ordering::Relaxed) {
+        if call.script.merges == Merges::Never || !self.merges() {
             return self.run_behind(call);
         }
         let link = Arc::downgrade(self);
@@ -44,15 +41,37 @@ impl Link {
         let link = self.clone();
         runtime.spawn(async move {
             if let Err(error) = link.run_alone(call).await {
-                link.not_refreshed(&error);
+                link.events().unavailable(&error);
             }
         });
     }
 
-    fn not_refreshed(&self, error: &Error) {
-        // Elsewhere, the session's next request refreshes it.
-        if redirection(refusal(error).unwrap_or_default(), "").is_none() {
-            self.events().unavailable(error);
+    /// A script that sets a session's time to live is about to run. A refresh that waits is sent only if that fails.
+    pub(super) fn replace_refresh(self: Arc<Self>, key: &Bytes) -> Replaced {
+        let refresh = self.refreshes.remove(key);
+        Replaced {
+            link: self,
+            refresh,
+        }
+    }
+}
+
+/// A refresh that something else takes the place of. When this is dropped before that is done, it is sent after all.
+pub(super) struct Replaced {
+    link: Arc<Link>,
+    refresh: Option<Call>,
+}
+
+impl Replaced {
+    pub(super) fn is_done(mut self) {
+        self.refresh = None;
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if let Some(refresh) = self.refresh.take() {
+            self.link.run_soon(refresh);
         }
     }
 }
@@ -68,11 +87,11 @@ async fn send(link: Weak<Link>) {
             Ok(answers) => answers
                 .iter()
                 .filter_map(|answer| answer.as_ref().err())
-                .for_each(|error| link.not_refreshed(error)),
+                .for_each(|error| link.events().unavailable(error)),
             Err(error) if link.is_many_servers(&error) => {
                 calls.iter().for_each(|call| link.run_behind(call.clone()));
             }
-            Err(error) => link.not_refreshed(&error),
+            Err(error) => link.events().unavailable(&error),
         }
     }
 }

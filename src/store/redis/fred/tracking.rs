@@ -45,7 +45,7 @@ use crate::{
         Events,
         redis::{
             errors::{is_refusal, no_connection, refusal, timed_out},
-            executor::{Call, Command, Executor, Reply},
+            executor::{Command, Reply},
         },
     },
 };
@@ -155,7 +155,6 @@ impl Tracking {
         let usable = connection.usable(&link, slot)?;
         Some(Tracked {
             permit: connection.permits.clone().try_acquire_owned().ok()?,
-            fred: self.fred.clone(),
             link,
             usable,
         })
@@ -192,9 +191,8 @@ impl Tracking {
     }
 }
 
-/// Reads over a tracking connection, and does all else over the others.
+/// A tracking connection, for one read.
 pub(in crate::store::redis) struct Tracked {
-    fred: Arc<Fred>,
     link: Arc<Link>,
     usable: Usable,
     #[expect(dead_code, reason = "held until it is dropped")]
@@ -447,37 +445,23 @@ impl Drop for Changes {
     }
 }
 
-impl Executor for Tracked {
-    async fn run(&self, call: Call) -> Result<Reply, Error> {
-        let Some(command) = call.script.alone else {
-            return self.fred.run(call).await;
-        };
-        let read = async {
-            let answer = commands::run(self.usable.client.clone(), call.key, command).await;
+impl Tracked {
+    /// Reads a session's hash and its time to live.
+    pub(in crate::store::redis) async fn read(
+        &self,
+        key: Bytes,
+        deadline: tokio::time::Instant,
+    ) -> Result<Reply, Error> {
+        let client = self.usable.client.clone();
+        let answer = in_time(deadline, async {
+            let answer = commands::run(client, key, Command::FieldsAndTimeToLive).await;
             answer.map_err(failed)
-        };
-        let answer = in_time(call.deadline, read).await;
+        });
+        let answer = answer.await;
         if let Err(refusal) = &answer {
             // It says as much about the link's connection.
             self.link.refused(self.usable.beside.number, refusal);
         }
         answer
-    }
-
-    async fn command(
-        &self,
-        key: Bytes,
-        command: Command,
-        deadline: tokio::time::Instant,
-    ) -> Result<Reply, Error> {
-        self.fred.command(key, command, deadline).await
-    }
-
-    fn run_soon(&self, call: Call) {
-        self.fred.run_soon(call);
-    }
-
-    fn now(&self, key: &Bytes) -> Option<i64> {
-        self.fred.now(key)
     }
 }

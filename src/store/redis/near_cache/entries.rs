@@ -148,9 +148,8 @@ impl Entries {
         self.entries.invalidate(&key);
     }
 
-    /// This process has written a session.
+    /// This process has set a session's time to live anew.
     pub(super) fn written(&self, key: SessionKey, expiry: Expiry) {
-        self.forget(key);
         self.place(key).written = Some(Written {
             key,
             at: Instant::now(),

@@ -108,34 +108,33 @@ impl<E: Executor> Operations<E> {
             When::NotYetDue => (&READ, nothing),
             When::Never | When::Due | When::Always => (&READ_WITH_TIME, nothing),
         };
-        let read = self.read(&*self.executor, &name, script, arg, deadline);
-        let read = read.await?;
+        let refreshes = matches!(arg, Arg::Number(_));
+        let read = self.executor.run(read_call(script, &name, arg, deadline));
+        let read = read.await;
+        let read = self.confirmed(&name, read, refreshes, deadline).await?;
         self.loaded(key, name, read, refresh, context).await
     }
 
-    /// Reads a session over `executor`, and how long it has to live.
+    /// What a session's hash and its time to live were read as.
     #[cfg(feature = "near-cache")]
-    pub(in crate::store::redis) async fn read_with_time<R: Executor>(
+    pub(in crate::store::redis) async fn confirmed_with_time(
         &self,
-        executor: &R,
         key: &Bytes,
+        read: Result<Reply, Error>,
         deadline: Instant,
     ) -> Result<Read, Error> {
-        let nothing = Arg::Bytes(Bytes::new());
-        self.read(executor, key, &READ_WITH_TIME, nothing, deadline)
-            .await
+        self.confirmed(key, read, false, deadline).await
     }
 
-    async fn read<R: Executor>(
+    /// `refreshes`: as in [`decode`](Self::decode).
+    async fn confirmed(
         &self,
-        executor: &R,
         key: &Bytes,
-        script: &'static Script,
-        arg: Arg,
+        read: Result<Reply, Error>,
+        refreshes: bool,
         deadline: Instant,
     ) -> Result<Read, Error> {
-        let refreshes = matches!(arg, Arg::Number(_));
-        match executor.run(read_call(script, key, arg, deadline)).await {
+        match read {
             Ok(reply) => {
                 if let Some(read) = self.decode(reply, refreshes)? {
                     return Ok(read);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use uuid::Uuid;
 
 use super::{
     Operations, answer,
@@ -49,24 +50,35 @@ impl<E: Executor> Operations<E> {
         changes: &Changes,
         context: Context,
     ) -> Result<Written, Error> {
-        let deadline = context.deadline;
+        let Context {
+            expiry,
+            deadline,
+            loaded,
+        } = context;
         let (old_key, new_key) = (self.key(old), self.key(new));
-        let mut waits = false;
+        let (attempt, ..) = Uuid::new_v4().as_fields();
+        let attempt = Arg::Number(attempt.into());
+        let own = changes.idle_timeout().map(whole_milliseconds);
+        let absolute = expiry.absolute_timeout().map_or(0, whole_milliseconds);
+        let args = vec![
+            new_key.clone().into(),
+            attempt.clone(),
+            Arg::Number(whole_milliseconds(deadline - loaded)),
+            Arg::Number(whole_milliseconds(MARK_HOLDS)),
+            Arg::Number(whole_milliseconds(expiry.idle_timeout())),
+            Arg::Number(whole_milliseconds(expiry.refresh_interval())),
+            Arg::Number(absolute),
+            own.map_or(Arg::Bytes(Bytes::new()), Arg::Number),
+        ];
         let renewed = loop {
-            let args = vec![
-                new_key.clone().into(),
-                Arg::Number(whole_milliseconds(MARK_HOLDS)),
-                Arg::flag(waits),
-            ];
-            match self.step(&MARK, &old_key, args, deadline).await {
+            match self.step(&MARK, &old_key, args.clone(), deadline).await {
                 Ok(Reply::List(hash)) => {
                     break self.renew_marked(old, new, &hash, changes, context).await;
                 }
                 Ok(Reply::Number(answer::GONE)) => return Ok(Written::Gone),
                 Ok(Reply::Number(answer::REPLACED)) => return Ok(Written::Replaced),
-                // Another request renews it. It may fail; but where it does not say so, its client may have its new id.
+                // Another request renews it. It may fail, and then says so.
                 Ok(Reply::Number(answer::BEING_RENEWED)) if Instant::now() + AGAIN < deadline => {
-                    waits = true;
                     sleep(AGAIN).await;
                 }
                 // There is no mark of this one.
@@ -78,7 +90,7 @@ impl<E: Executor> Operations<E> {
         };
         if renewed.is_err() {
             // Nobody is told the new key, and so it is never used.
-            self.unmark(old_key, new_key, deadline).await;
+            self.unmark(old_key, new_key, attempt, deadline).await;
         }
         renewed
     }
@@ -109,8 +121,12 @@ impl<E: Executor> Operations<E> {
         }
         changes.apply(&mut stored.fields)?;
         stored.idle_timeout = changes.idle_timeout().or(stored.idle_timeout);
-        let now = self.executor.now(&old_key).unwrap_or_default();
-        let full = expiry.time_to_live(stored.idle_timeout, stored.age(now));
+        let age = match expiry.absolute_timeout() {
+            None => Duration::ZERO,
+            // The mark's answer said what time it is. It is forgotten only with the connection.
+            Some(_) => stored.age(self.executor.now(&old_key).ok_or_else(timed_out)?),
+        };
+        let full = expiry.time_to_live(stored.idle_timeout, age);
         let full = match full {
             Some(full) if !stored.fields.is_empty() => full,
             full => {
@@ -139,8 +155,8 @@ impl<E: Executor> Operations<E> {
         Ok(Written::Kept(full))
     }
 
-    /// Does a step of a renewal, again and again while its answers are lost: done twice, it is the same.
-    async fn step(
+    /// Runs a script that is the same when it runs twice, again and again while its answers are lost.
+    pub(super) async fn step(
         &self,
         script: &'static Script,
         key: &Bytes,
@@ -165,11 +181,11 @@ impl<E: Executor> Operations<E> {
     }
 
     /// The renewal did not happen: its mark is taken away, as soon as that is possible. It is not waited for long.
-    async fn unmark(&self, old: Bytes, new: Bytes, deadline: Instant) {
+    async fn unmark(&self, old: Bytes, new: Bytes, attempt: Arg, deadline: Instant) {
         let this = self.clone();
         let unmark = tokio::spawn(async move {
             let over = deadline + LAST_STEP;
-            let args = vec![Arg::Bytes(new)];
+            let args = vec![new.into(), attempt];
             while Instant::now() < over {
                 let unmark = this.run(&UNMARK, old.clone(), args.clone(), over);
                 if unmark.await.is_ok() {
@@ -211,8 +227,9 @@ impl<E: Executor> Operations<E> {
             Reply::Number(1) => {
                 let done = Command::RemoveField(REPLACES);
                 self.executor.command(new, done, deadline).await?;
+                // Else it stays longer, which does no harm.
                 let shorten = Command::Shorten(RECORD);
-                self.executor.command(old, shorten, deadline).await?;
+                let _ = self.executor.command(old, shorten, deadline).await;
                 Ok(true)
             }
             Reply::Number(0) => {

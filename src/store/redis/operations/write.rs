@@ -16,7 +16,7 @@ use crate::{
         Change, Changes, Context, SessionKey, Written, key_is_taken,
         redis::{
             errors::{timed_out, unexpected_reply},
-            executor::{Arg, Executor},
+            executor::{Arg, Executor, Reply},
             scripts::{CREATE, PUT, REPLACE, Script},
         },
         session_is_gone,
@@ -104,17 +104,21 @@ impl<E: Executor> Operations<E> {
         deadline: Instant,
     ) -> Result<(), Error> {
         let args = vec![self.key(new).into(), Arg::flag(live), Arg::Number(RECORD)];
-        match self
-            .write_unless_renewed(&REPLACE, old, args, deadline)
-            .await?
-        {
-            answer::DONE => Ok(()),
-            answer::GONE => Err(session_is_gone()),
-            _ => Err(unexpected_reply()),
+        let old = self.key(old);
+        loop {
+            match self.step(&REPLACE, &old, args.clone(), deadline).await? {
+                Reply::Number(answer::DONE) => return Ok(()),
+                Reply::Number(answer::GONE) => return Err(session_is_gone()),
+                Reply::Number(answer::BEING_RENEWED) if Instant::now() + AGAIN.1 < deadline => {
+                    sleep(AGAIN.1).await;
+                }
+                Reply::Number(answer::BEING_RENEWED) => return Err(timed_out()),
+                _ => return Err(unexpected_reply()),
+            }
         }
     }
 
-    /// Runs a script that writes. While another request renews the session it waits: what it wrote would be lost.
+    /// Changes a session. While another request renews it, this waits: what it wrote would be lost.
     async fn write_unless_renewed(
         &self,
         script: &'static Script,

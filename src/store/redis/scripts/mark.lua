@@ -1,8 +1,9 @@
 -- The first step of a renewal: marks the session as being renewed. Until the mark's deadline it is read as before, writes
 -- wait, and no other renewal begins.
--- KEYS: 1 the session. A: its deadline; the new key; for how long after the deadline the mark holds, in milliseconds; 1
--- where the mark of another renewal counts although it is over, else 0. The mark is a hash of the new key, which must not
--- be shown.
+-- KEYS: 1 the session. A: its deadline; the new key; a number that tells this attempt from others; how long before the
+-- deadline the request has loaded the session, and how long after it the mark holds, in milliseconds; the idle timeout, the
+-- refresh interval and the absolute timeout (0: none) in milliseconds; the session's new own idle timeout or nothing. The
+-- mark is a hash of the new key, which must not be shown.
 -- Answers the session's hash before this, -1 where there is no session, -4 where it is too late, -6 where another request
 -- renews it, -7 where it was replaced, or the text of an error; then the time.
 local key, mark = KEYS[1], redis.sha1hex(A[2])
@@ -22,11 +23,31 @@ if #hash == 0 then
   return { type(refused) == 'table' and refused.err or -1, now }
 end
 local other = redis.call('HGET', key, '@replaced')
-if other and string.sub(other, 1, #mark) ~= mark and (A[4] == '1' or now <= (tonumber(string.match(other, '%d+$')) or 0)) then
-  return { -6, now }
+if other and string.sub(other, 1, #mark) ~= mark then
+  -- That renewal's client may have the new id, unless the mark was over when this request's client still sent the old one.
+  local over = tonumber(string.match(other, '%d+$')) or 0
+  if over >= A[1] - A[4] then
+    return { -6, now }
+  end
 end
 -- `@idle` is what writes look at first. Of a session without an idle timeout of its own it says nothing.
 local idle = redis.call('HGET', key, '@idle') or 0
-local until_when = string.format('%.0f', A[1] + A[3])
-local marked = redis.pcall('HSET', key, '@replaced', mark .. ' ' .. until_when, '@idle', idle)
-return { type(marked) == 'table' and marked.err or hash, now }
+mark = string.format('%s %s %.0f', mark, A[3], A[1] + A[5])
+local marked = redis.pcall('HSET', key, '@replaced', mark, '@idle', idle)
+if type(marked) == 'table' then
+  return { marked.err, now }
+end
+-- Until the last step, it is this hash that says whether the renewal has happened. So it must not end before the new one.
+local own = tonumber(A[9] ~= '' and A[9] or idle) or 0
+local full = A[6] + A[7]
+if own >= 1 and own <= 3153600000000 then -- 100 years, as in expiry.rs
+  full = own + A[7]
+end
+if A[8] ~= '0' then
+  local created = tonumber(redis.call('HGET', key, '@created')) or now
+  full = math.min(full, created + A[8] - now)
+end
+if redis.call('PTTL', key) < full then
+  redis.call('PEXPIRE', key, math.floor(full))
+end
+return { hash, now }

@@ -1,7 +1,9 @@
--- KEYS: 1 a session. ARGV: the new key of a renewal that did not happen. Takes its mark away, so that nobody waits for it.
+-- KEYS: 1 a session. ARGV: the new key of a renewal that did not happen, and the attempt's number. Takes its mark away, so
+-- that nobody waits for it.
 local key = KEYS[1]
 local mark, idle = unpack(redis.call('HMGET', key, '@replaced', '@idle'))
-if mark and string.sub(mark, 1, 40) == redis.sha1hex(ARGV[1]) then
+local ours = redis.sha1hex(ARGV[1]) .. ' ' .. ARGV[2] .. ' '
+if mark and string.sub(mark, 1, #ours) == ours then
   redis.call('HDEL', key, '@replaced')
   if idle == '0' then
     redis.call('HDEL', key, '@idle')

@@ -27,6 +27,11 @@ struct Scene {
 impl Scene {
     /// `left`: how long the session has to live, in milliseconds.
     async fn new(left: i64) -> Self {
+        Self::of(Changes::new(), left).await
+    }
+
+    /// Of a session with an idle timeout of its own.
+    async fn of(own: Changes, left: i64) -> Self {
         let server = RedisServer::start();
         let wire = Wire::to(server.addr()).await;
         let here = RedisStore::connect(&wire.url()).await;
@@ -35,7 +40,10 @@ impl Scene {
         let there = there.expect("a connection");
         let id = SessionId::random();
         let set = Change::Set("1".into());
-        let changes: Changes = [("a".into(), set)].into_iter().collect();
+        let mut changes: Changes = [("a".into(), set)].into_iter().collect();
+        if let Some(own) = own.idle_timeout() {
+            changes = changes.with_idle_timeout(own);
+        }
         let created = there.create(id.key(), &changes, context()).await;
         assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
         let gate = Gate::new();
@@ -121,7 +129,12 @@ async fn a_refresh_leaves_a_session_alone_that_was_given_less_time_meanwhile() {
 /// A renewal that gives the session more time, and is not over.
 #[tokio::test]
 async fn a_refresh_does_not_shorten_what_is_being_renewed() {
-    let scene = Scene::new(100_000).await;
+    for own in [Changes::new(), Changes::new().with_idle_timeout(IDLE)] {
+        does_not_shorten(Scene::of(own, 100_000).await).await;
+    }
+}
+
+async fn does_not_shorten(scene: Scene) {
     let turn = Gate::new();
     let wire = Wire::to(scene.server.addr()).await;
     let held = turn.clone();

@@ -113,8 +113,9 @@ impl SessionLayer {
     /// # }
     /// ```
     ///
-    /// It does not wait for requests whose handler still runs (a server's graceful shutdown does), nor for the second
-    /// half of a renewal that `RedisStore` could not finish in time: without it, the old id ends by itself.
+    /// It does not wait for requests whose handler still runs (a server's graceful shutdown does), nor for what
+    /// `RedisStore` does behind a response: a refresh, and the last step of a renewal, which the first request with the
+    /// new id does as well.
     pub async fn drain(&self) {
         self.shared.writes.closed().await;
     }

@@ -169,8 +169,7 @@ pub enum Written {
     Emptied,
     /// There is no such session any more; nothing was written.
     Gone,
-    /// The session has got another key meanwhile, so there is a replacement record, or it is getting one from another
-    /// renewal at this moment; nothing was written.
+    /// The session has got another key meanwhile, so there is a replacement record; nothing was written.
     Replaced,
 }
 

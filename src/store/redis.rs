@@ -46,7 +46,7 @@ mod scripts;
 ///
 /// Each operation ends by its deadline, whatever happens to the server, the network or the connection. A session that
 /// can be read is loaded also where Redis refuses to write. A write that was reported as failed does not happen later,
-/// unless the server refuses `TIME` in scripts: then the event `no_server_time` says so, once.
+/// unless the server refuses `TIME` in scripts: then the event `no_server_time` says so, once for each connection.
 /// The guide says [what a client sees](crate::guide::faults), and what a lost answer does to a renewal.
 ///
 /// # Access control
@@ -84,8 +84,8 @@ impl RedisStore {
     ///
     /// The connection is kept. When it is lost or the server falls silent, operations fail at once, and a new connection
     /// is tried for until there is one. What was sent over a lost connection is not sent again over the next one, but for
-    /// two cases: what has certainly not run, because the server says so, and the second half of a renewal, which may
-    /// run twice.
+    /// two cases: what has certainly not run, because the server says so, and the steps of a renewal or a replacement,
+    /// which may run twice.
     ///
     /// This must be called inside a tokio runtime.
     ///

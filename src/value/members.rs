@@ -263,7 +263,7 @@ impl<'de> MapAccess<'de> for Access<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let field = self.next.take().ok_or_else(refused)?;
-        let text = (field.text.as_ref()).map_err(|error| serde::de::Error::custom(error))?;
+        let text = (field.text.as_ref()).map_err(serde::de::Error::custom)?;
         self.reading.set(Some(field));
         let value = seed.deserialize(Reader {
             text,

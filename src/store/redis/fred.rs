@@ -98,7 +98,7 @@ impl Executor for Fred {
         };
         let answer = in_time(deadline, answer).await;
         if let (Some(replaced), Ok(Reply::Number(0..) | Reply::List(_))) = (replaced, &answer) {
-            replaced.is_done();
+            replaced.forget();
         }
         answer
     }

@@ -52,10 +52,10 @@ struct Lane {
     id: LaneId,
     under_way: usize,
     /// Those that are about to be sent together.
-    gathered: Vec<Gathered>,
+    queue: Vec<Queued>,
 }
 
-struct Gathered {
+struct Queued {
     call: Call,
     answer: oneshot::Sender<Result<Reply, Error>>,
     /// One runtime that stops must not take the calls of another with it.
@@ -106,7 +106,7 @@ impl Lanes {
             lanes.push(Lane {
                 id: id.clone(),
                 under_way: 1,
-                gathered: Vec::new(),
+                queue: Vec::new(),
             });
             return Turn::Now(call);
         };
@@ -114,9 +114,9 @@ impl Lanes {
             lane.under_way = 1;
             return Turn::Now(call);
         }
-        *first = !lane.gathered.iter().any(|other| other.runtime == runtime);
+        *first = !lane.queue.iter().any(|other| other.runtime == runtime);
         let (answer, answered) = oneshot::channel();
-        lane.gathered.push(Gathered {
+        lane.queue.push(Queued {
             call,
             answer,
             runtime,
@@ -125,30 +125,30 @@ impl Lanes {
     }
 
     /// Takes what is to be sent together. What is too much for once is left.
-    fn take(&self, id: &LaneId, runtime: Id) -> Vec<Gathered> {
+    fn take(&self, id: &LaneId, runtime: Id) -> Vec<Queued> {
         let mut lanes = self.lock();
         let Some(lane) = lanes.iter_mut().find(|lane| lane.id == *id) else {
             return Vec::new();
         };
         let (mut taken, mut left, mut args, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
         let mut is_full = false;
-        for gathered in mem::take(&mut lane.gathered) {
-            if gathered.runtime != runtime {
-                left.push(gathered);
+        for queued in mem::take(&mut lane.queue) {
+            if queued.runtime != runtime {
+                left.push(queued);
                 continue;
             }
-            let size = size(&gathered.call);
+            let size = size(&queued.call);
             let has_room = taken.is_empty()
                 || taken.len() < MOST && args + size.0 <= MOST_ARGS && bytes + size.1 <= MOST_BYTES;
             is_full |= !has_room;
             if is_full {
-                left.push(gathered);
+                left.push(queued);
             } else {
                 (args, bytes) = (args + size.0, bytes + size.1);
-                taken.push(gathered);
+                taken.push(queued);
             }
         }
-        lane.gathered = left;
+        lane.queue = left;
         if !taken.is_empty() {
             lane.under_way += 1;
         }
@@ -163,7 +163,7 @@ impl Drop for UnderWay<'_> {
             && let Some(lane) = lanes.get_mut(at)
         {
             lane.under_way -= 1;
-            if lane.under_way == 0 && lane.gathered.is_empty() {
+            if lane.under_way == 0 && lane.queue.is_empty() {
                 lanes.swap_remove(at);
             }
         }
@@ -229,10 +229,10 @@ impl Link {
         }
     }
 
-    async fn run_batch(self: &Arc<Self>, batch: Vec<Gathered>, until: Instant) {
+    async fn run_batch(self: &Arc<Self>, batch: Vec<Queued>, until: Instant) {
         let mut calls: Vec<Call> = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
-        for Gathered { call, answer, .. } in batch {
+        for Queued { call, answer, .. } in batch {
             // Requests of one client that come together, as those of a page do, share an answer.
             let shares = call.script.merges == Merges::WithSameArgs;
             let place = calls

@@ -63,7 +63,7 @@ pub(super) struct Replaced {
 }
 
 impl Replaced {
-    pub(super) fn is_done(mut self) {
+    pub(super) fn forget(mut self) {
         self.refresh = None;
     }
 }

@@ -9,7 +9,10 @@
 //!
 //! Where the first two steps do not end in time, the client keeps the old key, which works as before once the mark is
 //! over. Where the old session was ended before the third step, there is no mark to be found, and the new one is ended,
-//! too. The order was checked by a program over all interleavings, lost answers and crashes.
+//! too.
+//!
+//! A mark that is over may be replaced by another renewal, if it was over before that one's request was loaded. Otherwise
+//! the client may have the new id of the first.
 
 use std::time::Duration;
 

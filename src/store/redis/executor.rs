@@ -6,7 +6,6 @@ use std::{future::Future, sync::Arc};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::scripts::Script;
 use crate::error::Error;
 
 /// Runs scripts and commands. Each ends by its deadline.
@@ -43,6 +42,37 @@ pub(super) struct Call {
     pub(super) args: Vec<Arg>,
     /// A script that has [deadlines](Script::by_deadline) does nothing after this moment, wherever it was held up.
     pub(super) deadline: Instant,
+}
+
+/// A script.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Script {
+    pub(super) lua: &'static str,
+    /// The arguments of each key begin with a deadline. If all keys succeeded, it answers only the server's time; otherwise
+    /// one item a key, and then the time. A script without deadlines answers one item a key.
+    pub(super) by_deadline: bool,
+    /// Whether it takes several keys.
+    pub(super) merges: Merges,
+    /// A command that says the same of one key, and costs a server less.
+    pub(super) alone: Option<Command>,
+}
+
+/// Which calls of a script may be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Merges {
+    /// None: it takes one key.
+    Never,
+    /// Those with as many arguments. The arguments of each key come behind those of the one before.
+    OfOneShape,
+    /// Those with the same arguments, which come once.
+    WithSameArgs,
+}
+
+impl Script {
+    /// The same for scripts of the same text.
+    pub(super) fn id(&self) -> usize {
+        self.lua.as_ptr().addr()
+    }
 }
 
 /// A command on one key.

@@ -13,8 +13,8 @@ use tokio::{
 use self::{clock::AtServer, commands::Raw, connect::Target, errors::failed, routes::Servers};
 use super::{
     errors::timed_out,
+    executor::Merges,
     executor::{Call, Command, Executor, Reply},
-    scripts::Merges,
 };
 use crate::{error::Error, store::Events};
 
@@ -27,8 +27,10 @@ mod connect;
 mod delayed;
 mod errors;
 mod exchange;
+mod heard;
 #[cfg(feature = "near-cache")]
 mod heartbeat;
+mod lanes;
 #[cfg(feature = "near-cache")]
 mod lease;
 mod link;
@@ -42,6 +44,7 @@ mod supervisor;
 mod tls;
 #[cfg(feature = "near-cache")]
 mod tracking;
+mod url;
 
 #[cfg(feature = "near-cache")]
 pub(super) use {

@@ -13,9 +13,8 @@ use std::{
 
 use bytes::Bytes;
 
-use self::entries::{Entries, Entry};
+use self::entries::{Entries, Entry, LONGEST};
 use super::{
-    RedisStore,
     fred::{Delayed, Fred, Tracking},
     operations::{Operations, Read, When},
 };
@@ -26,9 +25,6 @@ use crate::{
 };
 
 mod entries;
-
-/// The longest that a session is served without asking Redis, which then also sets its time to live anew.
-const LONGEST: Duration = Duration::from_secs(10);
 
 /// How long after its load a session is read to be kept. By then a refresh has been sent, of which Redis would tell, and
 /// a request that writes the session mostly has done so.
@@ -43,7 +39,7 @@ pub(super) struct NearCache {
 }
 
 impl NearCache {
-    fn new(operations: &Operations<Fred>, capacity: u64) -> Self {
+    pub(super) fn new(operations: &Operations<Fred>, capacity: u64) -> Self {
         let entries = Arc::new(Entries::new(capacity, operations.prefix.clone()));
         let listener = Arc::downgrade(&entries);
         Self {
@@ -232,83 +228,4 @@ fn lifetime(record: &Record, expiry: Expiry) -> Duration {
         None => Duration::ZERO,
     };
     lifetime.min(LONGEST)
-}
-
-impl RedisStore {
-    /// Keeps sessions in this process, so that most requests ask Redis nothing. Off by default.
-    ///
-    /// The cache has a connection of its own, on a cluster one to each master. A tenth of a second after it was loaded, a
-    /// session that was not written meanwhile is read once more over it, and Redis says over it which of them have changed
-    /// ([client-side caching]). So it pays where each session is asked for several times in 10 seconds. This needs Redis 6
-    /// or later, or any Valkey.
-    ///
-    /// ```no_run
-    /// use tower_redis_session::{RedisStore, SessionLayer};
-    ///
-    /// # async fn connect() -> Result<(), tower_redis_session::Error> {
-    /// let store = RedisStore::connect("redis://127.0.0.1:6379").await?.with_near_cache(10_000);
-    /// let layer = SessionLayer::new(store);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # What a request sees
-    ///
-    /// - Whatever was written through this store, or a clone of it, before the request began.
-    /// - Whatever was written elsewhere (by another process, another program, or another store in this one), a logout
-    ///   too: as soon as Redis has said so, and in any case all that was acknowledged 1 second before the request began.
-    ///   This second also holds where nothing arrives any more: sessions are served from memory only while the
-    ///   connection has answered within the last second. While it is lost, or Redis refuses it, nothing is kept, and
-    ///   every session is loaded as without the cache. The cache is empty afterwards.
-    /// - [`Session::reload`](crate::Session::reload) always asks Redis. A handler that must not act on what was true a
-    ///   moment ago, such as a change of the password or a payment, calls it first.
-    ///
-    /// A pool of your own ([`from_pool`](Self::from_pool)) may have connected to another server under the same name. Then
-    /// what this store wrote is also seen after a second at the latest, not at once.
-    ///
-    /// The second is counted by this machine's clock. A process that is frozen together with its clock does not notice.
-    ///
-    /// # What it changes
-    ///
-    /// A session that is served from memory is not refreshed. So each is loaded from Redis, and refreshed, at least every
-    /// 10 seconds, or every half of the layer's `idle_timeout` where that is shorter. This is like a
-    /// [`refresh_interval`](Expiry::refresh_interval) of that length: each time to live in Redis is longer by it. A
-    /// session never ends before its idle timeout after its last request, and at most that much later. At its absolute
-    /// end it ends. A longer `refresh_interval` of the layer counts as before.
-    ///
-    /// Layers on one store that differ in their [`Expiry`](crate::store::Expiry) do not serve each other's sessions from
-    /// memory. A session that is not there is always asked for.
-    ///
-    /// # Memory
-    ///
-    /// `capacity` is how many sessions of up to 1 KiB are kept. A larger one takes as many places as it has KiB. Beside
-    /// names and texts, 256 bytes count for each session and 64 for each field. With what the cache itself needs, about
-    /// one and a half times `capacity` KiB are used at most. When the cache is full, it drops the sessions that were
-    /// loaded first, roughly in that order.
-    ///
-    /// Redis remembers which sessions it has to report on, up to `tracking-table-max-keys` of them (1,000,000 by
-    /// default). What is beyond that is loaded anew.
-    ///
-    /// # Rights
-    ///
-    /// In addition to those of the store, the user needs `HELLO`, `CLIENT TRACKING`, `CLIENT ID`, `GET` and `SET`. Where
-    /// one of them is missing, an event `untracked` says so, and nothing is kept.
-    ///
-    /// # In Redis
-    ///
-    /// While sessions are served from memory, two small keys (`session:@near:…`, a number each, with a time to live of a
-    /// minute) are read and written in turn, one of them every 250 milliseconds. This shows when a server has forgotten
-    /// which sessions it has to report on. Each `FLUSHDB`, of any database, makes it forget. While Redis refuses writes,
-    /// nothing is kept.
-    ///
-    /// Call it where the store is made. Clones that exist already have no cache, and their writes are seen as those of
-    /// another process are. [`with_prefix`](Self::with_prefix) after it makes another cache of the same capacity.
-    ///
-    /// [client-side caching]: https://redis.io/docs/latest/develop/reference/client-side-caching/
-    #[cfg_attr(docsrs, doc(cfg(feature = "near-cache")))]
-    #[must_use]
-    pub fn with_near_cache(mut self, capacity: u64) -> Self {
-        self.near_cache = Some(Arc::new(NearCache::new(&self.operations, capacity)));
-        self
-    }
 }

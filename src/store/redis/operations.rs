@@ -7,8 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     errors::{may_have_happened, unexpected_reply},
-    executor::{Arg, Call, Executor, Reply},
-    scripts::Script,
+    executor::{Arg, Call, Executor, Reply, Script},
 };
 use crate::{
     error::Error,

@@ -1,31 +1,6 @@
-//! The Lua scripts, and what an executor has to know of each. A script works on the keys that it declares and on no
-//! other; each key is one atomic step.
+//! The Lua scripts. Each works on the keys that it declares and on no other; each key is one atomic step.
 
-use super::executor::Command;
-
-/// A script.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Script {
-    lua: &'static str,
-    /// The arguments of each key begin with a deadline. It answers the server's time alone where it did for each key what
-    /// it is for; else what it says of each key, and then the time. One without a deadline answers only the former.
-    pub(super) by_deadline: bool,
-    /// Whether it takes several keys.
-    pub(super) merges: Merges,
-    /// A command that says the same of one key, and costs a server less.
-    pub(super) alone: Option<Command>,
-}
-
-/// Which calls of a script may be one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Merges {
-    /// None: it takes one key.
-    Never,
-    /// Those with as many arguments. The arguments of each key come behind those of the one before.
-    OfOneShape,
-    /// Those with the same arguments, which come once.
-    WithSameArgs,
-}
+use super::executor::{Command, Merges, Script};
 
 /// How a script is told its arguments and the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,27 +11,20 @@ pub(super) struct Form {
     pub(super) packed: bool,
 }
 
-impl Script {
-    /// The same for scripts of the same text.
-    pub(super) fn id(&self) -> usize {
-        self.lua.as_ptr().addr()
+/// A script's text.
+pub(super) fn text(script: &Script, form: Form) -> String {
+    if !script.by_deadline {
+        return script.lua.to_owned();
     }
-
-    /// Its text.
-    pub(super) fn lua(&self, form: Form) -> String {
-        if !self.by_deadline {
-            return self.lua.to_owned();
-        }
-        let time = match form.own_time {
-            true => include_str!("scripts/no_time.lua"),
-            false => include_str!("scripts/time.lua"),
-        };
-        if !form.packed {
-            return format!("{time}{}", self.lua);
-        }
-        let time = time.replace("local A = ARGV\n", include_str!("scripts/packed.lua"));
-        format!("{time}{}", self.lua)
+    let time = match form.own_time {
+        true => include_str!("scripts/no_time.lua"),
+        false => include_str!("scripts/time.lua"),
+    };
+    if !form.packed {
+        return format!("{time}{}", script.lua);
     }
+    let time = time.replace("local A = ARGV\n", include_str!("scripts/packed.lua"));
+    format!("{time}{}", script.lua)
 }
 
 macro_rules! script {

@@ -14,7 +14,6 @@ use fred::{
 #[cfg(feature = "near-cache")]
 use fred::types::Key;
 
-use super::scripts::Text;
 use crate::store::redis::executor::{Arg, Command, Reply};
 
 /// How many arguments a command has at most.
@@ -70,17 +69,12 @@ impl Raw {
         }
     }
 
-    /// A script that the server knows.
-    pub(super) fn evalsha(text: &Text, on: &KeysAndArgs) -> Self {
-        Self::script("EVALSHA", text.sha1.clone(), on)
-    }
-
-    /// A script with its text, so that the server knows it from then on.
-    pub(super) fn eval(text: &Text, on: &KeysAndArgs) -> Self {
-        Self::script("EVAL", text.lua.clone(), on)
-    }
-
-    fn script(name: &'static str, which: Str, KeysAndArgs { keys, args }: &KeysAndArgs) -> Self {
+    /// A script, by its text or its SHA-1.
+    pub(super) fn script(
+        name: &'static str,
+        which: Str,
+        KeysAndArgs { keys, args }: &KeysAndArgs,
+    ) -> Self {
         let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
         let mut all = Vec::with_capacity(2 + keys.len() + args.len());
         all.extend([which.into(), count.into()]);

@@ -19,10 +19,10 @@ use crate::{
     store::redis::{
         errors::{
             first_word, is_refusal, refusal, refused, script_lacks_right, timed_out,
-            unexpected_reply,
+            unexpected_reply, unsent,
         },
-        executor::{Call, Command, Reply},
-        scripts::{Form, Merges, Script},
+        executor::{Call, Command, Merges, Reply, Script},
+        scripts::Form,
     },
 };
 
@@ -35,14 +35,46 @@ const DONE: i64 = 0;
 
 /// Dropped before it is answered, it tells a server that is silent from one that somebody had no time to wait for.
 pub(super) struct Exchange<'a> {
-    pub(super) link: &'a Arc<Link>,
-    pub(super) connected: Connected,
-    pub(super) asked: Instant,
-    pub(super) until: Instant,
+    link: &'a Arc<Link>,
+    connected: Connected,
+    asked: Instant,
+    until: Instant,
     /// The key's slot is only on its way to that server, which has to be told that this is known.
-    pub(super) importing: bool,
-    pub(super) answered: bool,
-    pub(super) _permit: SemaphorePermit<'a>,
+    importing: bool,
+    answered: bool,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Link {
+    /// A client to ask something with, once there is a permit; an error at once while the server is gone. A server that was
+    /// named just now is waited for. `importing` is for a command on a key whose slot is on its way to that server; `until`
+    /// is the operation's deadline.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        importing: bool,
+        until: Instant,
+    ) -> Result<Exchange<'_>, Error> {
+        if self.client().is_err() {
+            self.is_tried().await;
+            self.client()?;
+        }
+        let permit = self.permits.acquire().await.map_err(Error::unavailable)?;
+        // It may have gone while there was no permit.
+        let connected = self.client()?;
+        if Instant::now() >= until {
+            // It is not for the server to say anything.
+            return Err(unsent(&timed_out()));
+        }
+        Ok(Exchange {
+            link: self,
+            connected,
+            asked: Instant::now(),
+            until,
+            importing,
+            answered: false,
+            _permit: permit,
+        })
+    }
 }
 
 impl Exchange<'_> {
@@ -65,9 +97,9 @@ impl Exchange<'_> {
         let packed = on.are_too_many();
         let on = if packed { on.packed() } else { on };
         let text = Text::of(script, Form { own_time, packed });
-        let answer = self.ask(Raw::evalsha(&text, &on)).await;
+        let answer = self.ask(text.evalsha(&on)).await;
         if scripts::is_unknown(&answer) {
-            return self.ask(Raw::eval(&text, &on)).await;
+            return self.ask(text.eval(&on)).await;
         }
         answer
     }

@@ -5,13 +5,16 @@
 //! written over the other connection at its next turn: the server has to tell of that. Of the two, one was read before
 //! the last beat, so that nothing that happens during a beat can hide.
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
 
 use fred::{clients::Client, types::Key};
 use tokio::time::Instant;
 
-use super::{commands::Raw, errors::failed, link::Link, tracking::SILENCE};
+use super::{commands::Raw, errors::failed, link::Link};
 use crate::{error::Error, id::SessionId};
+
+/// A connection that has not answered for so long is dead.
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
 /// What one beat finds.
 #[derive(Debug, PartialEq, Eq)]

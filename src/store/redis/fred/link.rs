@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fred::{
     clients::{Client, Pool},
     interfaces::ClientLike,
@@ -22,20 +23,21 @@ use tokio::{
 
 use super::{
     background::{Background, LONGEST_DELAY, Losses},
-    batch::Lanes,
     clock::Clock,
     connect::{Connection, Target, is_one_server},
+    delayed::Delayed,
     errors::{Elsewhere, elsewhere},
-    exchange::Exchange,
-    refresh::Refreshes,
-    silence::{LastHeard, Listening},
-    supervisor::{Supervised, first_connection, keep_connected, look_for, look_for_a_writer},
+    heard::{LastHeard, SilenceChecks},
+    lanes::Lanes,
 };
 use crate::{
     error::Error,
     store::{
         Events,
-        redis::errors::{no_connection, refusal, timed_out, unsent},
+        redis::{
+            errors::{no_connection, refusal, unsent},
+            executor::Call,
+        },
     },
 };
 
@@ -43,26 +45,27 @@ use crate::{
 const PERMITS: usize = 4096;
 
 pub(super) struct Link {
-    way: Way,
+    pub(super) way: Way,
     state: RwLock<State>,
-    permits: Semaphore,
+    pub(super) permits: Semaphore,
     pub(super) heard: LastHeard,
-    pub(super) listening: Listening,
+    pub(super) silence_checks: SilenceChecks,
     pub(super) clock: Clock,
     /// Whether what it leads to says that it is one server.
     is_one: AtomicBool,
     /// Whether that was found to be many all the same.
     is_many: AtomicBool,
     pub(super) lanes: Lanes,
-    pub(super) refreshes: Refreshes,
+    /// The last one of each key.
+    pub(super) refreshes: Delayed<Bytes, Call>,
     /// Tells those who wait for the first attempt.
     tried: Notify,
     reports: Reports,
-    supervisor: Background,
+    pub(super) supervisor: Background,
 }
 
 /// How a connection is made.
-enum Way {
+pub(super) enum Way {
     /// By us: a new client each time, so that nothing that was left in an old one is ever sent.
     Connect(Box<Target>),
     /// The caller's pool connects by itself.
@@ -70,14 +73,14 @@ enum Way {
 }
 
 /// Who logs that the server is back.
-enum Reports {
+pub(super) enum Reports {
     /// This link: it is the only one.
     Alone(Events),
     /// Whoever looks after several links, once all of them are back.
     WithOthers(Arc<Losses>, Events),
 }
 
-enum State {
+pub(super) enum State {
     Up(Live),
     Down {
         since: Instant,
@@ -91,8 +94,8 @@ pub(super) struct Live {
     clients: Clients,
     since: Instant,
     /// Tells this connection from those before and after it.
-    number: u64,
-    wanted: Arc<Wanted>,
+    pub(super) number: u64,
+    pub(super) wanted: Arc<Wanted>,
     /// Closed when it is lost or given up: the client leaves some of those without an answer who were asking.
     lost: Arc<Semaphore>,
 }
@@ -138,19 +141,6 @@ pub(super) struct Connected {
 }
 
 impl Link {
-    /// Connects, and keeps it so.
-    pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
-        let connection = first_connection(&target).await?;
-        let live = Live::new(Clients::One(connection.client.clone()));
-        let wanted = live.wanted.clone();
-        let way = Way::Connect(Box::new(target));
-        let reports = Reports::Alone(events.clone());
-        let link = Arc::new(Self::new(way, State::Up(live), reports));
-        link.introduced(&connection);
-        link.keep(Some((connection, wanted)));
-        Ok(link)
-    }
-
     /// Connects in the background, and says when the connection is lost.
     pub(super) fn to(target: Target, losses: Arc<Losses>, events: &Events) -> Arc<Self> {
         let down = State::Down {
@@ -184,18 +174,18 @@ impl Link {
         link
     }
 
-    fn new(way: Way, state: State, reports: Reports) -> Self {
+    pub(super) fn new(way: Way, state: State, reports: Reports) -> Self {
         Self {
             way,
             state: RwLock::new(state),
             permits: Semaphore::new(PERMITS),
             heard: LastHeard::default(),
-            listening: Listening::default(),
+            silence_checks: SilenceChecks::default(),
             clock: Clock::default(),
             is_one: AtomicBool::new(false),
             is_many: AtomicBool::new(false),
             lanes: Lanes::default(),
-            refreshes: Refreshes::new(),
+            refreshes: Delayed::new(),
             tried: Notify::new(),
             reports,
             supervisor: Background::default(),
@@ -236,37 +226,7 @@ impl Link {
         }
     }
 
-    /// A client to ask something with, once there is a permit; an error at once while the server is gone. A server that was
-    /// named just now is waited for. `importing` is for a command on a key whose slot is on its way to that server; `until`
-    /// is the operation's deadline.
-    pub(super) async fn begin(
-        self: &Arc<Self>,
-        importing: bool,
-        until: Instant,
-    ) -> Result<Exchange<'_>, Error> {
-        if self.client().is_err() {
-            self.is_tried().await;
-            self.client()?;
-        }
-        let permit = self.permits.acquire().await.map_err(Error::unavailable)?;
-        // It may have gone while there was no permit.
-        let connected = self.client()?;
-        if Instant::now() >= until {
-            // It is not for the server to say anything.
-            return Err(unsent(&timed_out()));
-        }
-        Ok(Exchange {
-            link: self,
-            connected,
-            asked: Instant::now(),
-            until,
-            importing,
-            answered: false,
-            _permit: permit,
-        })
-    }
-
-    fn client(self: &Arc<Self>) -> Result<Connected, Error> {
+    pub(super) fn client(self: &Arc<Self>) -> Result<Connected, Error> {
         let connected = self.live();
         if connected.is_err() && self.why_down().is_some() {
             self.keep(None);
@@ -329,17 +289,6 @@ impl Link {
         }
     }
 
-    fn wants_a_writer(self: &Arc<Self>, number: u64, why: Error) {
-        match &*self.state() {
-            State::Up(live) if live.number == number => live.wanted.writer.notify_one(),
-            _ => return,
-        }
-        if let Way::Given(pool) = &self.way {
-            let link = Arc::downgrade(self);
-            (self.supervisor).ensure(|| look_for_a_writer(link, pool.clone(), number, why));
-        }
-    }
-
     fn tell_of_loss(&self) {
         if let Reports::WithOthers(losses, _) = &self.reports {
             losses.add();
@@ -377,18 +326,8 @@ impl Link {
         }
     }
 
-    /// [`up`](Self::up) for one that we have made, which may be to another server than the last.
-    pub(super) fn up_with(&self, new: Connection, since: Option<Instant>) -> Supervised {
-        self.clock.forget();
-        self.introduced(&new);
-        let live = Live::new(Clients::One(new.client.clone()));
-        let wanted = live.wanted.clone();
-        self.up(live, since);
-        (new, wanted)
-    }
-
     /// What a server has said of itself on connecting.
-    fn introduced(&self, connection: &Connection) {
+    pub(super) fn introduced(&self, connection: &Connection) {
         if let Some(reading) = connection.reading {
             self.clock.learn(reading);
         }
@@ -420,7 +359,7 @@ impl Link {
         events
     }
 
-    fn state(&self) -> RwLockReadGuard<'_, State> {
+    pub(super) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -434,18 +373,6 @@ impl Link {
         if matches!(self.way, Way::Connect(_)) && !self.supervisor.runs() {
             self.down(no_connection());
             self.keep(None);
-        }
-    }
-
-    /// Sees to it that there is a supervisor.
-    fn keep(self: &Arc<Self>, connection: Option<Supervised>) {
-        // It must not keep alive what it keeps up.
-        let link = Arc::downgrade(self);
-        match &self.way {
-            Way::Connect(target) => {
-                (self.supervisor).ensure(|| keep_connected(link, Target::clone(target), connection))
-            }
-            Way::Given(pool) => self.supervisor.ensure(|| look_for(link, pool.clone())),
         }
     }
 }

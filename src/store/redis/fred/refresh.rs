@@ -12,17 +12,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{batch::MOST, delayed::Delayed, link::Link};
-use crate::store::redis::{executor::Call, scripts::Merges};
+use super::{lanes::MOST, link::Link};
+use crate::store::redis::executor::{Call, Merges};
 
 /// How long they are gathered for.
 const DELAY: Duration = Duration::from_millis(5);
 /// And how long they then wait for being sent. The answer may take as long as it takes: a server that is silent is found
 /// out by the requests.
 const TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The last one of each key.
-pub(super) type Refreshes = Delayed<Bytes, Call>;
 
 impl Link {
     pub(super) fn run_soon(self: &Arc<Self>, call: Call) {

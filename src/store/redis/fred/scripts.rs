@@ -9,8 +9,11 @@ use fred::{
     types::{Value, scripts::Script as Hashed},
 };
 
-use super::commands::Raw;
-use crate::store::redis::scripts::{ALL, Form, Script};
+use super::commands::{KeysAndArgs, Raw};
+use crate::store::redis::{
+    executor::Script,
+    scripts::{self, ALL, Form},
+};
 
 /// Their texts in their usual form.
 static TEXTS: LazyLock<Vec<(&Script, Text)>> = LazyLock::new(|| {
@@ -28,7 +31,7 @@ pub(super) struct Text {
 
 impl Text {
     fn new(script: &Script, form: Form) -> Self {
-        let lua = Str::from(script.lua(form));
+        let lua = Str::from(scripts::text(script, form));
         let sha1 = Hashed::from_lua(lua.clone()).sha1().clone();
         Self { lua, sha1 }
     }
@@ -38,6 +41,18 @@ impl Text {
             .iter()
             .find(|(of, _)| form == Form::default() && of.id() == script.id());
         usual.map_or_else(|| Self::new(script, form), |(_, text)| text.clone())
+    }
+}
+
+impl Text {
+    /// Runs it where the server knows it.
+    pub(super) fn evalsha(&self, on: &KeysAndArgs) -> Raw {
+        Raw::script("EVALSHA", self.sha1.clone(), on)
+    }
+
+    /// Runs it by its text, so that the server knows it from then on.
+    pub(super) fn eval(&self, on: &KeysAndArgs) -> Raw {
+        Raw::script("EVAL", self.lua.clone(), on)
     }
 }
 

@@ -1,59 +1,25 @@
 //! Whether a server is gone that does not answer.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
-    task::AbortHandle,
     time::{Instant, timeout_at},
 };
 
 use super::{
     commands::Raw,
     errors::is_answer,
+    heard::SilenceCheck,
     link::{Connected, Link},
 };
 use crate::store::redis::errors::timed_out;
 
-/// A server is taken for gone when an operation's time is over and it has said nothing, to anybody, since it was asked
-/// for that; but it has so long in any case, also where the operation has less.
+/// A server counts as gone when an operation has timed out and nobody has had an answer since that was sent. It always has
+/// at least this long.
 pub(super) const SILENCE: Duration = Duration::from_millis(250);
-/// Whoever looks so much later than that is late itself, and may have the answer in its socket: it looks again, for as
-/// long.
+/// If this process itself looks later than that, the answer may lie unread in its socket: it looks once more.
 const GRACE: Duration = Duration::from_millis(50);
-
-/// When a server was last heard, whoever had asked it.
-#[derive(Debug, Default)]
-pub(super) struct LastHeard(Mutex<Option<Instant>>);
-
-impl LastHeard {
-    pub(super) fn now(&self) {
-        *self.lock() = Some(Instant::now());
-    }
-
-    /// Whether it has said anything since this moment.
-    fn since(&self, moment: Instant) -> bool {
-        self.lock().is_some_and(|heard| heard >= moment)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Waits for a word of a server, for all who wait for one.
-#[derive(Default)]
-pub(super) struct Listening(Mutex<Option<Listener>>);
-
-struct Listener {
-    /// The number of the connection.
-    number: u64,
-    until: Instant,
-    task: AbortHandle,
-}
 
 impl Link {
     /// A server was asked something at this moment and has not answered. Where it has said nothing at all since then, until
@@ -69,14 +35,13 @@ impl Link {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let listening = self.listening.0.lock();
-        let mut listener = listening.unwrap_or_else(PoisonError::into_inner);
-        if let Some(listener) = &*listener {
-            let listens = listener.number == number && !listener.task.is_finished();
-            if listens && listener.until <= until {
+        let mut check = self.silence_checks.lock();
+        if let Some(check) = &*check {
+            let is_under_way = check.number == number && !check.task.is_finished();
+            if is_under_way && check.until <= until {
                 return;
             }
-            listener.task.abort();
+            check.task.abort();
         }
         let (link, client, lost) = (
             Arc::downgrade(self),
@@ -104,31 +69,10 @@ impl Link {
                 return;
             }
         };
-        *listener = Some(Listener {
+        *check = Some(SilenceCheck {
             number,
             until,
             task: runtime.spawn(listen).abort_handle(),
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_counts_for_what_was_asked_before_it() {
-        let pass = async |millis| tokio::time::advance(Duration::from_millis(millis)).await;
-        let heard = LastHeard::default();
-        assert!(!heard.since(Instant::now()));
-        pass(5).await;
-        let before = Instant::now();
-        assert!(!heard.since(before));
-        pass(5).await;
-        heard.now();
-        assert!(heard.since(before));
-        pass(1).await;
-        assert!(!heard.since(Instant::now()));
-        assert!(heard.since(before), "it stays true");
     }
 }

@@ -19,11 +19,14 @@ use super::{
     background::{LONGEST_DELAY, with_jitter},
     connect::{ATTEMPT, Connection, Target, is_replica, may_write},
     errors::is_answer,
-    link::{Clients, Link, Live, Wanted},
+    link::{Clients, Link, Live, Reports, State, Wanted, Way},
 };
 use crate::{
     error::{Error, ErrorKind},
-    store::redis::errors::{no_connection, timed_out},
+    store::{
+        Events,
+        redis::errors::{no_connection, timed_out},
+    },
 };
 
 /// How soon after a failure it is looked for again at first.
@@ -32,7 +35,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// A machine that has just started is slow: what took too long is tried again, as long as one attempt may take.
-pub(super) async fn first_connection(target: &Target) -> Result<Connection, Error> {
+async fn first_connection(target: &Target) -> Result<Connection, Error> {
     let end = Instant::now() + ATTEMPT;
     loop {
         let attempt = timeout_at(end, target.connect_to_serve()).await;
@@ -44,7 +47,55 @@ pub(super) async fn first_connection(target: &Target) -> Result<Connection, Erro
 }
 
 /// A connection, and what is wanted of its supervisor.
-pub(super) type Supervised = (Connection, Arc<Wanted>);
+type Supervised = (Connection, Arc<Wanted>);
+
+impl Link {
+    /// Connects, and keeps it so.
+    pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
+        let connection = first_connection(&target).await?;
+        let live = Live::new(Clients::One(connection.client.clone()));
+        let wanted = live.wanted.clone();
+        let way = Way::Connect(Box::new(target));
+        let reports = Reports::Alone(events.clone());
+        let link = Arc::new(Self::new(way, State::Up(live), reports));
+        link.introduced(&connection);
+        link.keep(Some((connection, wanted)));
+        Ok(link)
+    }
+
+    /// Sees to it that there is a supervisor.
+    pub(super) fn keep(self: &Arc<Self>, connection: Option<Supervised>) {
+        // It must not keep alive what it keeps up.
+        let link = Arc::downgrade(self);
+        match &self.way {
+            Way::Connect(target) => {
+                (self.supervisor).ensure(|| keep_connected(link, Target::clone(target), connection))
+            }
+            Way::Given(pool) => self.supervisor.ensure(|| look_for(link, pool.clone())),
+        }
+    }
+
+    pub(super) fn wants_a_writer(self: &Arc<Self>, number: u64, why: Error) {
+        match &*self.state() {
+            State::Up(live) if live.number == number => live.wanted.writer.notify_one(),
+            _ => return,
+        }
+        if let Way::Given(pool) = &self.way {
+            let link = Arc::downgrade(self);
+            (self.supervisor).ensure(|| look_for_a_writer(link, pool.clone(), number, why));
+        }
+    }
+
+    /// [`up`](Self::up) for one that we have made, which may be to another server than the last.
+    fn up_with(&self, new: Connection, since: Option<Instant>) -> Supervised {
+        self.clock.forget();
+        self.introduced(&new);
+        let live = Live::new(Clients::One(new.client.clone()));
+        let wanted = live.wanted.clone();
+        self.up(live, since);
+        (new, wanted)
+    }
+}
 
 /// A supervisor ends with its runtime, and with it the connection. Whoever asks next, in another runtime, has another.
 struct EndsWithRuntime(Weak<Link>);
@@ -58,11 +109,7 @@ impl Drop for EndsWithRuntime {
 }
 
 /// Makes a new connection whenever there is none.
-pub(super) async fn keep_connected(
-    link: Weak<Link>,
-    target: Target,
-    mut supervised: Option<Supervised>,
-) {
+async fn keep_connected(link: Weak<Link>, target: Target, mut supervised: Option<Supervised>) {
     let _ends = EndsWithRuntime(link.clone());
     let mut delay = FIRST_DELAY;
     loop {
@@ -112,7 +159,7 @@ async fn a_writer(target: &Target, wanted: &Notify) -> (Connection, Instant) {
 }
 
 /// The same for a pool, which is to connect anew only where that leads to such a server.
-pub(super) async fn look_for_a_writer(link: Weak<Link>, pool: Pool, number: u64, why: Error) {
+async fn look_for_a_writer(link: Weak<Link>, pool: Pool, number: u64, why: Error) {
     // It may be one again itself.
     let itself = is_replica(pool.next_connected()).await;
     let is_there = !matches!(itself, Ok(false))
@@ -130,7 +177,7 @@ pub(super) async fn look_for_a_writer(link: Weak<Link>, pool: Pool, number: u64,
 }
 
 /// Makes a pool connect anew, and waits until it is answered.
-pub(super) async fn look_for(link: Weak<Link>, pool: Pool) {
+async fn look_for(link: Weak<Link>, pool: Pool) {
     let reconnecting = pool.clone();
     let reconnection = tokio::spawn(async move { reconnecting.force_reconnection().await });
     let options = Options {

@@ -15,7 +15,7 @@ use fred::{
     types::config::TlsConnector,
 };
 
-use super::connect::{invalid, percent_decoded};
+use super::url::{invalid, percent_decoded};
 use crate::error::{Error, ErrorKind};
 
 /// From what follows `rediss://`: its query may name PEM files, `ca`, and `cert` with `key`.

@@ -33,7 +33,7 @@ use super::{
     commands,
     connect::{Connection, STEP, Target},
     errors::{failed, redirection},
-    heartbeat::{Found, Heartbeat},
+    heartbeat::{Found, Heartbeat, SILENCE},
     in_time,
     lease::Lease,
     link::{Connected, Link},
@@ -52,8 +52,6 @@ use crate::{
 
 /// How often the server is asked for a heartbeat, while something is served.
 const BEAT: Duration = Duration::from_millis(250);
-/// A connection that has not answered for so long is dead.
-pub(super) const SILENCE: Duration = Duration::from_secs(1);
 /// Beats without use before they stop.
 const IDLE: u32 = 40;
 /// How soon a connection is tried for again at first.

@@ -3,12 +3,11 @@
 use std::{
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use moka::{policy::EvictionPolicy, sync::Cache as Moka};
 
-use super::LONGEST;
 use crate::{
     id::SessionKey,
     store::{
@@ -16,6 +15,9 @@ use crate::{
         redis::fred::{Lease, Listener},
     },
 };
+
+/// The longest that a session is served without asking Redis, which then also sets its time to live anew.
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 
 /// What is loaded must not have changed since it was asked for: changes are counted in so many places, at least, and one
 /// for each session that has room up to the most.

@@ -8,8 +8,8 @@ use crate::store::{
     Change, Changes, Expiry, Fields,
     changes::is_reserved,
     redis::{
-        executor::{Arg, Reply},
-        scripts::{ADD, SET, Script, UPDATE},
+        executor::{Arg, Reply, Script},
+        scripts::{ADD, SET, UPDATE},
     },
 };
 

@@ -15,8 +15,8 @@ use crate::{
         Changes, Context, Expiry, Loaded, Record, SessionKey,
         redis::{
             errors::{is_syntax_error, is_wrong_type, refused, unexpected_reply},
-            executor::{Arg, Call, Executor, Reply},
-            scripts::{ABSENT, READ, READ_WITH_TIME, REFRESH, Script},
+            executor::{Arg, Call, Executor, Reply, Script},
+            scripts::{ABSENT, READ, READ_WITH_TIME, REFRESH},
         },
     },
 };

@@ -31,8 +31,8 @@ use crate::{
         Changes, Context, SessionKey, Written, key_is_taken,
         redis::{
             errors::{is_refusal, may_have_happened, timed_out, unexpected_reply},
-            executor::{Arg, Command, Executor, Reply},
-            scripts::{DISCARD, MARK, PUT, Script, TURN, UNMARK},
+            executor::{Arg, Command, Executor, Reply, Script},
+            scripts::{DISCARD, MARK, PUT, TURN, UNMARK},
         },
     },
 };

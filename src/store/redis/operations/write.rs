@@ -16,8 +16,8 @@ use crate::{
         Change, Changes, Context, SessionKey, Written, key_is_taken,
         redis::{
             errors::{timed_out, unexpected_reply},
-            executor::{Arg, Executor, Reply},
-            scripts::{CREATE, PUT, REPLACE, Script},
+            executor::{Arg, Executor, Reply, Script},
+            scripts::{CREATE, PUT, REPLACE},
         },
         session_is_gone,
     },

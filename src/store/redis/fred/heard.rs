@@ -1,0 +1,64 @@
+//! When a server was last heard.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::{task::AbortHandle, time::Instant};
+
+/// When a server was last heard, whoever had asked it.
+#[derive(Debug, Default)]
+pub(super) struct LastHeard(Mutex<Option<Instant>>);
+
+impl LastHeard {
+    pub(super) fn now(&self) {
+        *self.lock() = Some(Instant::now());
+    }
+
+    /// Whether it has said anything since this moment.
+    pub(super) fn since(&self, moment: Instant) -> bool {
+        self.lock().is_some_and(|heard| heard >= moment)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The check under way whether a server is silent, for all who wait for its answer.
+#[derive(Default)]
+pub(super) struct SilenceChecks(Mutex<Option<SilenceCheck>>);
+
+impl SilenceChecks {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<SilenceCheck>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct SilenceCheck {
+    /// The number of the connection.
+    pub(super) number: u64,
+    pub(super) until: Instant,
+    pub(super) task: AbortHandle,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_counts_for_what_was_asked_before_it() {
+        let pass = async |millis| tokio::time::advance(Duration::from_millis(millis)).await;
+        let heard = LastHeard::default();
+        assert!(!heard.since(Instant::now()));
+        pass(5).await;
+        let before = Instant::now();
+        assert!(!heard.since(before));
+        pass(5).await;
+        heard.now();
+        assert!(heard.since(before));
+        pass(1).await;
+        assert!(!heard.since(Instant::now()));
+        assert!(heard.since(before), "it stays true");
+    }
+}

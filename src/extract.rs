@@ -1,10 +1,11 @@
 //! The axum extractors (feature `axum`): [`Session`] and `Option<Session>`, and [`LazySession`].
 
 use axum_core::{
+    body::Body,
     extract::{FromRequestParts, OptionalFromRequestParts},
     response::{IntoResponse, Response},
 };
-use http::request::Parts;
+use http::{HeaderValue, header, request::Parts};
 
 use crate::{
     error::{Error, ErrorKind},
@@ -23,19 +24,19 @@ async fn session(parts: &Parts) -> Result<Option<Session>, Error> {
     }
 }
 
+const MISSING_LAYER: &str = "the route is not inside a SessionLayer: call `.layer(sessions)` on the router after this \
+                             route was added, and make a lazy layer where the handler takes a LazySession";
+
 fn missing_layer() -> Error {
     event::missing_layer();
-    Error::new(
-        ErrorKind::MissingLayer,
-        "the route is not inside a SessionLayer",
-    )
+    Error::new(ErrorKind::MissingLayer, MISSING_LAYER)
 }
 
 /// Works in a lazy layer, too: the session is loaded when the extractor runs.
 ///
 /// # Errors
 ///
-/// 500, and an event that says why, where the route is not inside a [`SessionLayer`](crate::SessionLayer); 503 where
+/// 500 with a body that says so, and an event, where the route is not inside a [`SessionLayer`](crate::SessionLayer); 503 where
 /// the layer is lazy and the store failed.
 impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = Error;
@@ -63,10 +64,18 @@ impl<S: Sync> FromRequestParts<S> for LazySession {
     }
 }
 
-/// So that a handler can return it: 503 with `Retry-After` where the store is to blame, else 500; the body is empty,
-/// and the error is in the response's extensions for outer layers.
+/// So that a handler can return it: 503 with `Retry-After` where the store is to blame, else 500. The error is in the
+/// response's extensions for outer layers. The body is empty, but for a route that is not inside a layer: whoever builds
+/// the app sees what to do.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        response::failed(self)
+        let has_layer = self.kind() != ErrorKind::MissingLayer;
+        let mut response: Response = response::failed(self);
+        if !has_layer {
+            let text = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, text);
+            *response.body_mut() = Body::from(MISSING_LAYER);
+        }
+        response
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! # A first app
 //!
-//! With axum (feature `axum`), a handler takes the session as an argument:
+//! With axum (feature `axum`, on by default), a handler takes the session as an argument:
 //!
 #![cfg_attr(feature = "axum", doc = "```")]
 #![cfg_attr(not(feature = "axum"), doc = "```ignore")]
@@ -15,7 +15,7 @@
 //! use tower_redis_session::{Error, MemoryStore, Session, SessionLayer};
 //!
 //! async fn login(session: Session, name: String) -> Result<(), Error> {
-//!     session.renew(); // a new id at every login
+//!     session.destroy(); // a login gets a new id, and no data of an earlier user
 //!     session.insert("user", name)
 //! }
 //!
@@ -133,11 +133,11 @@
 //! | feature | default | brings |
 //! | --- | --- | --- |
 //! | `redis` | yes | [`RedisStore`], on fred |
-//! | `axum` | no | the extractors of [`Session`] and [`LazySession`], and [`Error`] as a response, on axum-core |
+//! | `axum` | yes | the extractors of [`Session`] and [`LazySession`], and [`Error`] as a response, on axum-core |
 //! | `near-cache` | no | `RedisStore::with_near_cache`: sessions kept in the process, and kept right by Redis; on moka |
 //! | `rustls` | no | `rediss://` URLs: TLS to Redis, with rustls and *ring* |
 //! | `metrics` | no | counters and a histogram, see [observability](guide::observability#metrics) |
-//! | `test-util` | no | `testing`: the suite that a store of your own must pass |
+//! | `test-util` | no | `testing`: a session for the tests of an app, and the suite that a store of your own must pass |
 //!
 //! # More
 //!

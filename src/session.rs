@@ -71,7 +71,7 @@ pub(crate) struct Shared {
 /// The session of a request.
 ///
 /// It is loaded before the handler runs and written after it. So only `save` and `reload` are async, and a `get` cannot
-/// fail because of the store. Clones share one state. An axum handler takes it as an argument (feature `axum`);
+/// fail because of the store. Clones share one state. An axum handler takes it as an argument;
 /// elsewhere it is in the request's extensions:
 ///
 #[doc = example!(
@@ -306,22 +306,25 @@ impl Session {
 
     /// Gives the session a new id and keeps its data; the old id is then invalid.
     ///
-    /// Call it at every login and every other change of rights, or whoever planted the old id shares the session
-    /// (OWASP: session fixation). On a new session it does nothing: that gets a new id anyway.
+    /// Call it at every change of rights of the same user, a second factor say, or whoever planted the old id shares the
+    /// session (OWASP: session fixation). At a login call [`destroy`](Self::destroy) and then `insert`, so that nothing stays
+    /// of another user who was logged in on this browser. On a new session this does nothing: that gets a new id anyway.
     ///
     /// Where the session was logged out while the request ran, the response becomes a 503 without a cookie. Where another
     /// request has given it a new id, the response goes out as it is: the browser has the cookie of that request.
     ///
     #[doc = example!(
-        "session.renew();"
         "session.insert(\"user\", \"abdullah\")?;"
+        "session.renew();"
+        "session.insert(\"second_factor\", true)?;"
     )]
     #[doc(alias = "cycle_id")]
     pub fn renew(&self) {
         self.change(State::renew);
     }
 
-    /// Deletes the session and clears the cookie. An `insert` after it starts a new session with a new id.
+    /// Deletes the session and clears the cookie. An `insert` after it starts a new session with a new id: that is what a
+    /// login does.
     ///
     /// Where another request has given the session a new id meanwhile, it is ended all the same, unless an `insert`
     /// follows.

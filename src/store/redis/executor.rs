@@ -25,8 +25,8 @@ pub(super) trait Executor: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Reply, Error>> + Send;
 
-    /// Runs a script soon, without anybody waiting. Where a write on the same key comes before, and succeeds, that takes its
-    /// place.
+    /// Runs a script soon, without anybody waiting. Where a write on the same key comes before, and is not refused, that
+    /// takes its place.
     fn run_soon(self: &Arc<Self>, call: Call);
 
     /// The time of the server that a key is on, in milliseconds since 1970 and never later than it is, as far as it is

@@ -12,7 +12,7 @@ use tokio::{
 
 use self::{clock::AtServer, commands::Raw, connect::Target, errors::failed, routes::Servers};
 use super::{
-    errors::timed_out,
+    errors::{is_refusal, timed_out},
     executor::Merges,
     executor::{Call, Command, Executor, Reply},
 };
@@ -89,10 +89,12 @@ impl Fred {
 
 impl Executor for Fred {
     async fn run(&self, call: Call) -> Result<Reply, Error> {
-        let replaced = (call.script.by_deadline || call.script.merges == Merges::Never)
+        // It sets the time to live itself, or ends the session.
+        let refreshes = call.script.by_deadline || call.script.merges == Merges::Never;
+        let link = refreshes
             .then(|| self.servers.known_link(&call.key))
-            .flatten()
-            .map(|link| link.replace_refresh(&call.key));
+            .flatten();
+        let displaced = link.as_ref().and_then(|it| it.refreshes.remove(&call.key));
         let deadline = call.deadline;
         // Boxed: it is large, and all that hold it would be so, too.
         let answer: Pin<Box<dyn Future<Output = _> + Send>> = match &self.servers {
@@ -100,8 +102,13 @@ impl Executor for Fred {
             Servers::Cluster(_) => Box::pin(self.ask_cluster(Asked::Script(call))),
         };
         let answer = in_time(deadline, answer).await;
-        if let (Some(replaced), Ok(Reply::Number(0..) | Reply::List(_))) = (replaced, &answer) {
-            replaced.forget();
+        let was_refused = match &answer {
+            Ok(reply) => matches!(reply, Reply::Number(..0)),
+            Err(error) => is_refusal(error),
+        };
+        // Where there was no answer at all, the session's next request refreshes it.
+        if let (Some(link), Some(refresh), true) = (link, displaced, was_refused) {
+            link.run_soon(refresh);
         }
         answer
     }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep},
@@ -41,35 +40,6 @@ impl Link {
                 link.events().unavailable(&error);
             }
         });
-    }
-
-    /// A script that sets a session's time to live is about to run. A refresh that waits is sent only if that fails.
-    pub(super) fn replace_refresh(self: Arc<Self>, key: &Bytes) -> Replaced {
-        let refresh = self.refreshes.remove(key);
-        Replaced {
-            link: self,
-            refresh,
-        }
-    }
-}
-
-/// A refresh that something else takes the place of. When this is dropped before that is done, it is sent after all.
-pub(super) struct Replaced {
-    link: Arc<Link>,
-    refresh: Option<Call>,
-}
-
-impl Replaced {
-    pub(super) fn forget(mut self) {
-        self.refresh = None;
-    }
-}
-
-impl Drop for Replaced {
-    fn drop(&mut self) {
-        if let Some(refresh) = self.refresh.take() {
-            self.link.run_soon(refresh);
-        }
     }
 }
 

@@ -48,6 +48,10 @@ if A[8] ~= '0' then
   full = math.min(full, created + A[8] - now)
 end
 if redis.call('PTTL', key) < full then
-  redis.call('PEXPIRE', key, math.floor(full))
+  local extended = redis.pcall('PEXPIRE', key, math.floor(full))
+  if type(extended) == 'table' then
+    redis.pcall('HDEL', key, '@replaced', idle == 0 and '@idle' or '@replaced')
+    return { extended.err, now }
+  end
 end
 return { hash, now }

@@ -36,8 +36,8 @@ fn missing_layer() -> Error {
 ///
 /// # Errors
 ///
-/// 500 with a body that says so, and an event, where the route is not inside a [`SessionLayer`](crate::SessionLayer); 503 where
-/// the layer is lazy and the store failed.
+/// 500 with a body that says so, and an event, where the route is not inside a [`SessionLayer`](crate::SessionLayer);
+/// 503 where the layer is lazy and the store failed.
 impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = Error;
 

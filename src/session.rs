@@ -216,6 +216,10 @@ impl Session {
             let message = format!("the value for field {field:?} cannot be stored");
             Error::new(ErrorKind::Serialize, message).with_source(source)
         })?;
+        self.set_text(field, text)
+    }
+
+    fn set_text(&self, field: &str, text: Bytes) -> Result<(), Error> {
         let limit = self.inner.shared.config.max_session_bytes;
         self.change(|state| state.data.set(field, text, limit))
     }
@@ -231,9 +235,7 @@ impl Session {
     ///
     /// [`ErrorKind::ReservedField`] and [`ErrorKind::TooLarge`], as [`insert`](Self::insert).
     pub fn insert_bytes(&self, field: &str, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
-        let bytes = Bytes::copy_from_slice(bytes.as_ref());
-        let limit = self.inner.shared.config.max_session_bytes;
-        self.change(|state| state.data.set(field, bytes, limit))
+        self.set_text(field, Bytes::copy_from_slice(bytes.as_ref()))
     }
 
     /// Removes a field, and says whether it was there. With the last field the session itself goes, and its cookie.

@@ -3,9 +3,9 @@
 
 use std::{mem, time::Duration};
 
-pub(crate) use self::successor::Replacement;
 use tokio::time::Instant;
 
+pub(crate) use self::successor::Replacement;
 use self::{
     successor::Destroyed,
     under_way::{Then, UnderWay},

@@ -161,7 +161,7 @@ impl NearCache {
             asked: Instant::now(),
         };
         let read = tracked.read(name.clone(), deadline).await;
-        match operations.confirmed_with_time(name, read, deadline).await {
+        match operations.confirmed(name, read, false, deadline).await {
             Ok(read) => Some((read, ticket)),
             Err(error) => {
                 tracked.failed(&error);

@@ -115,19 +115,8 @@ impl<E: Executor> Operations<E> {
         self.loaded(key, name, read, refresh, context).await
     }
 
-    /// What a session's hash and its time to live were read as.
-    #[cfg(feature = "near-cache")]
-    pub(in crate::store::redis) async fn confirmed_with_time(
-        &self,
-        key: &Bytes,
-        read: Result<Reply, Error>,
-        deadline: Instant,
-    ) -> Result<Read, Error> {
-        self.confirmed(key, read, false, deadline).await
-    }
-
-    /// `refreshes`: as in [`decode`](Self::decode).
-    async fn confirmed(
+    /// What was read of a key. `refreshes`: as in [`decode`](Self::decode).
+    pub(in crate::store::redis) async fn confirmed(
         &self,
         key: &Bytes,
         read: Result<Reply, Error>,

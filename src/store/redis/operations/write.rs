@@ -1,6 +1,6 @@
 //! Creating and changing a session.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
@@ -16,7 +16,7 @@ use crate::{
         Change, Changes, Context, SessionKey, Written, key_is_taken,
         redis::{
             errors::{timed_out, unexpected_reply},
-            executor::{Arg, Executor, Reply, Script},
+            executor::{Arg, Executor, Reply},
             scripts::{CREATE, PUT, REPLACE},
         },
         session_is_gone,
@@ -77,10 +77,12 @@ impl<E: Executor> Operations<E> {
         }: Context,
     ) -> Result<Written, Error> {
         let (script, args) = update_args(changes, expiry);
-        match self
-            .write_unless_renewed(script, key, args, deadline)
-            .await?
-        {
+        let name = self.key(key);
+        let update = || {
+            let written = self.run_for_number(script, name.clone(), args.clone(), deadline);
+            once_true(deadline, written)
+        };
+        match unless_renewed(deadline, update).await? {
             answer::DONE => Ok(Written::Kept(
                 expiry.idle_timeout() + expiry.refresh_interval(),
             )),
@@ -105,38 +107,35 @@ impl<E: Executor> Operations<E> {
     ) -> Result<(), Error> {
         let args = vec![self.key(new).into(), Arg::flag(live), Arg::Number(RECORD)];
         let old = self.key(old);
-        loop {
+        // Asked for again where its answer is lost: done twice, it is the same.
+        let replace = || async {
             match self.step(&REPLACE, &old, args.clone(), deadline).await? {
-                Reply::Number(answer::DONE) => return Ok(()),
-                Reply::Number(answer::GONE) => return Err(session_is_gone()),
-                Reply::Number(answer::BEING_RENEWED) if Instant::now() + AGAIN.1 < deadline => {
-                    sleep(AGAIN.1).await;
-                }
-                Reply::Number(answer::BEING_RENEWED) => return Err(timed_out()),
-                _ => return Err(unexpected_reply()),
+                Reply::Number(number) => Ok(number),
+                _ => Err(unexpected_reply()),
             }
+        };
+        match unless_renewed(deadline, replace).await? {
+            answer::DONE => Ok(()),
+            answer::GONE => Err(session_is_gone()),
+            _ => Err(unexpected_reply()),
         }
     }
+}
 
-    /// Changes a session. While another request renews it, this waits: what it wrote would be lost.
-    async fn write_unless_renewed(
-        &self,
-        script: &'static Script,
-        key: SessionKey,
-        args: Vec<Arg>,
-        deadline: Instant,
-    ) -> Result<i64, Error> {
-        let (key, mut pause) = (self.key(key), AGAIN.0);
-        loop {
-            let written = self.run_for_number(script, key.clone(), args.clone(), deadline);
-            match once_true(deadline, written).await? {
-                answer::BEING_RENEWED if Instant::now() + pause >= deadline => {
-                    return Err(timed_out());
-                }
-                answer::BEING_RENEWED => sleep(pause).await,
-                written => return Ok(written),
+/// Writes. While another request renews the session, this waits: what it wrote would be lost.
+async fn unless_renewed<F>(deadline: Instant, write: impl Fn() -> F) -> Result<i64, Error>
+where
+    F: Future<Output = Result<i64, Error>>,
+{
+    let mut pause = AGAIN.0;
+    loop {
+        match write().await? {
+            answer::BEING_RENEWED if Instant::now() + pause >= deadline => {
+                return Err(timed_out());
             }
-            pause = (2 * pause).min(AGAIN.1);
+            answer::BEING_RENEWED => sleep(pause).await,
+            written => return Ok(written),
         }
+        pause = (2 * pause).min(AGAIN.1);
     }
 }

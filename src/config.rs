@@ -10,27 +10,6 @@ use crate::{
     store::{Context, Expiry, LONGEST},
 };
 
-/// How long the browser keeps the cookie.
-///
-/// ```
-/// # use tower_redis_session::CookieLifetime;
-/// assert_eq!(CookieLifetime::default(), CookieLifetime::Browser);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CookieLifetime {
-    /// Until it is closed: no `Max-Age`, no `Expires`.
-    #[default]
-    Browser,
-    /// As long as the session lives: `Max-Age`, sent again whenever the time to live is refreshed.
-    ///
-    /// Before that, one script asks whether the session still lives: if it was renewed meanwhile, the old id would
-    /// replace the new one in the browser. With a `refresh_interval` most responses set no cookie, and cost nothing
-    /// more. Set one where pages send several requests at once: of two responses under way to the browser together, the
-    /// one with the old id may arrive last.
-    Persistent,
-}
-
 /// What happens to a request when the store fails or does not answer in time.
 ///
 /// ```
@@ -95,7 +74,8 @@ fn has_not_failed(status: StatusCode, headers: &HeaderMap) -> bool {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) cookie: CookieConfig,
-    pub(crate) cookie_lifetime: CookieLifetime,
+    /// Whether the browser keeps the cookie of a session that does not say so itself.
+    pub(crate) persistent: bool,
     pub(crate) expiry: Expiry,
     pub(crate) lazy: bool,
     pub(crate) store_timeout: Duration,
@@ -117,10 +97,6 @@ impl Config {
     /// What an operation with this deadline is told.
     pub(crate) fn context(&self, deadline: Instant) -> Context {
         Context::new(self.expiry, deadline)
-    }
-
-    pub(crate) fn is_persistent(&self) -> bool {
-        self.cookie_lifetime == CookieLifetime::Persistent
     }
 }
 

@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::{
     cookie::Presented,
-    response::{committed, failed, not_committed},
+    response::{EmptyBody, committed, failed, not_committed},
     session::{Ending, Find, LazySession, Session, Shared, Writing, find, outcome, timed_out},
 };
 
@@ -114,7 +114,7 @@ where
 impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    ResBody: Default,
+    ResBody: EmptyBody,
 {
     type Output = Result<Response<ResBody>, S::Error>;
 
@@ -194,7 +194,7 @@ where
 type Step<S, ReqBody, F, R> = (State<S, ReqBody, F, R>, Option<R>);
 
 /// The inner service has answered: begins to write the session, if there is anything to write.
-fn finish<S, ReqBody, F, ResBody: Default>(
+fn finish<S, ReqBody, F, ResBody: EmptyBody>(
     session: Session,
     response: Response<ResBody>,
     shared: &Shared,

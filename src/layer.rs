@@ -3,11 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
-use tokio::sync::watch;
 use tower_layer::Layer;
 
 use crate::{
-    config::{Config, CookieLifetime, KeepChanges, OnStoreError},
+    config::{Config, KeepChanges, OnStoreError},
     cookie::{Attributes, CookieConfig, SameSite},
     error::ConfigError,
     service::SessionService,
@@ -79,7 +78,7 @@ impl SessionLayer {
                 same_site: SameSite::Lax,
                 partitioned: false,
             },
-            cookie_lifetime: CookieLifetime::Browser,
+            persistent: false,
             idle_timeout: Duration::from_secs(900),
             absolute_timeout: None,
             refresh_interval: Duration::ZERO,
@@ -118,6 +117,13 @@ impl SessionLayer {
     /// new id does as well.
     pub async fn drain(&self) {
         self.shared.writes.closed().await;
+    }
+}
+
+#[cfg(test)]
+impl SessionLayer {
+    pub(crate) fn into_config(self) -> Option<Config> {
+        Arc::into_inner(self.shared).map(|shared| shared.config)
     }
 }
 
@@ -168,7 +174,7 @@ pub struct SessionLayerBuilder {
     store: Arc<dyn ErasedStore>,
     events: Events,
     cookie: Attributes,
-    cookie_lifetime: CookieLifetime,
+    persistent: bool,
     idle_timeout: Duration,
     absolute_timeout: Option<Duration>,
     refresh_interval: Duration,
@@ -244,11 +250,21 @@ impl SessionLayerBuilder {
         self
     }
 
-    /// How long the browser keeps the cookie; [`CookieLifetime::Browser`] by default.
+    /// Whether the browser keeps the cookie when it is closed; `false` by default: the cookie has neither `Max-Age` nor
+    /// `Expires`. With `true` it has a `Max-Age` ([RFC 6265bis, section 5.6.2]) as long as the session has to live, and
+    /// is sent again whenever the time to live is refreshed. [`Session::set_expiry`](crate::Session::set_expiry) decides
+    /// it for one session.
     ///
-    #[doc = example!(".cookie_lifetime(CookieLifetime::Persistent)")]
-    pub fn cookie_lifetime(mut self, lifetime: CookieLifetime) -> Self {
-        self.cookie_lifetime = lifetime;
+    /// Before a cookie is sent only for its age, one script asks whether the session still lives: if it was renewed
+    /// meanwhile, the old id would replace the new one in the browser. With a `refresh_interval` most responses set no
+    /// cookie, and cost nothing more. Set one where pages send several requests at once: of two responses under way to
+    /// the browser together, the one with the old id may arrive last.
+    ///
+    /// [RFC 6265bis, section 5.6.2]: https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis#section-5.6.2
+    ///
+    #[doc = example!(".persistent(true)")]
+    pub fn persistent(mut self, persistent: bool) -> Self {
+        self.persistent = persistent;
         self
     }
 
@@ -393,7 +409,7 @@ impl SessionLayerBuilder {
         }
         let config = Config {
             cookie,
-            cookie_lifetime: self.cookie_lifetime,
+            persistent: self.persistent,
             expiry,
             lazy: self.lazy,
             store_timeout: self.store_timeout,
@@ -406,12 +422,7 @@ impl SessionLayerBuilder {
         #[cfg(feature = "metrics")]
         crate::store::describe();
         Ok(SessionLayer {
-            shared: Arc::new(Shared {
-                config,
-                store: self.store,
-                events: self.events,
-                writes: watch::Sender::new(()),
-            }),
+            shared: Arc::new(Shared::new(config, self.store, self.events)),
         })
     }
 }

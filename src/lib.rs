@@ -178,15 +178,16 @@ pub mod testing;
 mod value;
 
 pub use self::{
-    config::{CookieLifetime, OnStoreError},
+    config::OnStoreError,
     cookie::SameSite,
     error::{ConfigError, Error, ErrorKind},
     future::ResponseFuture,
     id::{ParseSessionIdError, SessionId},
     layer::{SessionLayer, SessionLayerBuilder},
+    response::EmptyBody,
     service::SessionService,
     session::{LazySession, Lookup, Session},
-    store::memory::MemoryStore,
+    store::{SessionExpiry, memory::MemoryStore},
 };
 #[cfg(feature = "redis")]
 pub use store::redis::RedisStore;

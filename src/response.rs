@@ -12,6 +12,47 @@ use crate::{
     session::{CookieAction, Session},
 };
 
+/// A response body that can be empty, as that of the layer's own 503 is: any that is [`Default`].
+///
+/// It is what [`SessionService`](crate::SessionService) asks of the inner service's body. That of axum is one, those of
+/// `http-body-util` that can be empty are, and so is `String`. Where a layer inside of this one, such as tower-http's
+/// `TraceLayer`, makes another body, put that layer outside:
+///
+/// ```
+/// use tower::{ServiceBuilder, ServiceExt, service_fn, util::MapResponseLayer};
+/// use tower_redis_session::{MemoryStore, SessionLayer};
+///
+/// /// As `TraceLayer` makes it.
+/// struct Traced(String);
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let service = ServiceBuilder::new()
+///     .layer(MapResponseLayer::new(|response: http::Response<String>| response.map(Traced)))
+///     .layer(SessionLayer::new(MemoryStore::new())) // behind it, so that it is inside
+///     .service_fn(|_: http::Request<()>| async { Ok::<_, std::io::Error>(http::Response::new(String::new())) });
+/// assert!(service.oneshot(http::Request::new(())).await.is_ok());
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the response body `{Self}` cannot be empty, so `SessionLayer` cannot answer with it",
+    label = "`SessionLayer` has an empty body to send where the session store fails",
+    note = "a layer inside of `SessionLayer` may have made this body: put that layer outside, in a `ServiceBuilder` in \
+            front of `.layer(sessions)`, on axum's `Router` behind it",
+    note = "a body of your own needs `#[derive(Default)]`"
+)]
+pub trait EmptyBody {
+    /// The empty body.
+    fn empty() -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<B: Default> EmptyBody for B {
+    fn empty() -> Self {
+        B::default()
+    }
+}
+
 /// Seconds after which a client that got a 503 may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
@@ -31,14 +72,14 @@ pub(crate) fn committed<B>(
 
 /// The response in place of the handler's, where the session could not be written. What a `save` has done stays done, so
 /// the client is told the id that the session has by that.
-pub(crate) fn not_committed<B: Default>(
+pub(crate) fn not_committed<B: EmptyBody>(
     session: &Session,
     error: Error,
     config: &Config,
 ) -> Response<B> {
     let mut response = failed(error);
-    if let Some((id, left)) = session.saved_id() {
-        let action = CookieAction::Set(id, left);
+    let action = session.saved_cookie();
+    if action != CookieAction::Nothing {
         tell(response.headers_mut(), action, true, config);
     }
     response
@@ -46,10 +87,9 @@ pub(crate) fn not_committed<B: Default>(
 
 /// Tells the client and the caches.
 fn tell(headers: &mut HeaderMap, action: CookieAction, is_used: bool, config: &Config) {
-    let persistent = config.is_persistent();
     let line = match action {
         CookieAction::Nothing => None,
-        CookieAction::Set(id, left) => config.cookie.set(id, persistent.then_some(left)),
+        CookieAction::Set { id, max_age } => config.cookie.set(id, max_age),
         CookieAction::Clear => Some(config.cookie.cleared()),
     };
     if config.cache_headers {
@@ -67,8 +107,8 @@ fn tell(headers: &mut HeaderMap, action: CookieAction, is_used: bool, config: &C
 
 /// The response to an error: 503 with `Retry-After` where trying again may help, because the store is to blame or the
 /// session was logged out while the request ran; else 500. Outer layers find the error in its extensions.
-pub(crate) fn failed<B: Default>(error: Error) -> Response<B> {
-    let mut response = Response::new(B::default());
+pub(crate) fn failed<B: EmptyBody>(error: Error) -> Response<B> {
+    let mut response = Response::new(B::empty());
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     if error.is_unavailable() || error.kind() == ErrorKind::Gone {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -12,6 +12,7 @@ use tower_service::Service;
 use crate::{
     cookie::{self, Presented},
     future::{Handle, ResponseFuture},
+    response::EmptyBody,
     session::{Found, LazySession, Session, Shared},
 };
 
@@ -55,7 +56,7 @@ impl<S> SessionService<S> {
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SessionService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    ResBody: Default,
+    ResBody: EmptyBody,
 {
     type Response = S::Response;
     type Error = S::Error;

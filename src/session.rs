@@ -1,10 +1,10 @@
-//! [`Session`], the handle that a handler works with. Only `save` and `reload` are async; the layer does the rest.
+//! [`Session`], the handle that a handler works with. The layer loads it and writes it; what is done in the store at once
+//! is async.
 
 use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     error::{Error, ErrorKind},
     id::SessionId,
-    store::{ErasedStore, Events, Written, session_is_gone},
+    store::{ErasedStore, Events, SessionExpiry, Written, session_is_gone},
     value,
 };
 
@@ -41,8 +41,10 @@ macro_rules! example {
     };
 }
 
+mod at_once;
 mod data;
 mod detached;
+mod ended;
 mod lazy;
 mod lookup;
 mod members;
@@ -50,6 +52,7 @@ mod request;
 mod state;
 mod write;
 
+use ended::Waiting;
 pub use lazy::LazySession;
 pub(crate) use lookup::{Find, Found, find};
 pub(crate) use request::Ending;
@@ -66,13 +69,26 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     /// Each write under way holds a receiver: without writes, the channel is closed.
     pub(crate) writes: watch::Sender<()>,
+    waiting: Waiting,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, store: Arc<dyn ErasedStore>, events: Events) -> Self {
+        Self {
+            config,
+            store,
+            events,
+            writes: watch::Sender::new(()),
+            waiting: Waiting::default(),
+        }
+    }
 }
 
 /// The session of a request.
 ///
-/// It is loaded before the handler runs and written after it. So only `save` and `reload` are async, and a `get` cannot
-/// fail because of the store. Clones share one state. An axum handler takes it as an argument;
-/// elsewhere it is in the request's extensions:
+/// It is loaded before the handler runs and written after it, so that a `get` or an `insert` does not wait, and cannot fail
+/// because of the store. What a handler wants done at once is async: `save`, `reload`, `touch`, `take_once`. Clones share
+/// one state. An axum handler takes it as an argument; elsewhere it is in the request's extensions:
 ///
 #[doc = example!(
     "let session = request.extensions().get::<Session>().cloned().unwrap();"
@@ -251,6 +267,9 @@ impl Session {
 
     /// Removes a field and gives its value.
     ///
+    /// Two requests at the same moment may both get it: each takes what it has loaded, and the removal is written when it
+    /// ends. What may be used only once is for [`take_once`](Self::take_once).
+    ///
     #[doc = example!(
         "session.insert(\"notice\", \"Saved.\")?;"
         "assert_eq!(session.take::<String>(\"notice\")?.as_deref(), Some(\"Saved.\"));"
@@ -341,24 +360,31 @@ impl Session {
         self.change(State::destroy);
     }
 
-    /// Sets the session's own idle timeout ("remember me"). It is kept with the session, and used in place of the
-    /// layer's `idle_timeout`. At least 1 millisecond, at most 100 years, and never beyond the `absolute_timeout`. For
-    /// the browser to remember as well, the layer needs [`CookieLifetime::Persistent`](crate::CookieLifetime). A
-    /// session without a field is not stored, so it has no timeout either.
+    /// Says when this session ends, and whether the browser keeps its cookie, from now on ("remember me"), in place of
+    /// what the layer says. It is kept with the session, also where that gets a new id, until it is set anew;
+    /// [`SessionExpiry::Default`] leads back. Each change sends the cookie anew.
+    ///
+    /// The timeout is at least 1 millisecond and at most 100 years, and never reaches beyond the `absolute_timeout`. A
+    /// session without a field is not stored, so it has no expiry either.
     ///
     #[doc = example!(
         "use std::time::Duration;"
+        "let remember_me = true; // what the form says"
+        "session.destroy();"
         "session.insert(\"user\", \"abdullah\")?;"
-        "session.set_idle_timeout(Duration::from_secs(30 * 24 * 60 * 60));"
+        "if remember_me {"
+        "    session.set_expiry(SessionExpiry::Persistent(Duration::from_secs(30 * 24 * 60 * 60)));"
+        "}"
     )]
-    pub fn set_idle_timeout(&self, timeout: Duration) {
-        self.change(|state| state.data.set_idle_timeout(timeout));
+    pub fn set_expiry(&self, expiry: SessionExpiry) {
+        self.change(|state| state.data.set_expiry(expiry));
     }
 
     /// Writes what has changed so far, for handlers that must do so before they answer: a long stream, a WebSocket.
     /// Where nothing has changed, nothing is sent, and the time to live is as before.
     ///
-    /// Once the response head is out no cookie can follow, so a session cannot be created or renewed any more. The
+    /// Once the response head is out no cookie can follow, so a session cannot be created, renewed or given another
+    /// expiry any more. The
     /// write goes on if the caller stops waiting. What could not be written is still pending: a second `save`, or the
     /// end of the request, tries again. An increment whose write timed out may then count twice.
     ///

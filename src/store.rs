@@ -5,8 +5,9 @@
 //! in files. With feature `test-util`, `testing::check_store` checks that one keeps every rule. The two of this crate
 //! pass it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind};
@@ -21,11 +22,12 @@ pub(crate) mod memory;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub(crate) mod redis;
+mod shared;
 mod stored;
 
 pub use crate::{event::Events, id::SessionKey};
 pub use changes::{Change, Changes};
-pub use expiry::Expiry;
+pub use expiry::{Expiry, SessionExpiry};
 pub use fields::Fields;
 pub use stored::Stored;
 
@@ -87,8 +89,8 @@ impl Context {
 pub struct Record {
     /// The fields, without the layer's own.
     pub fields: Fields,
-    /// The session's own idle timeout, where it has one.
-    pub idle_timeout: Option<Duration>,
+    /// What the session itself says about its end.
+    pub expiry: SessionExpiry,
     /// The time that it still has.
     pub time_to_live: Duration,
     /// Whether this operation set the time to live anew.
@@ -101,7 +103,7 @@ impl Record {
     pub fn new(fields: Fields, time_to_live: Duration) -> Self {
         Self {
             fields,
-            idle_timeout: None,
+            expiry: SessionExpiry::Default,
             time_to_live,
             refreshed: false,
         }
@@ -173,17 +175,37 @@ pub enum Written {
     Replaced,
 }
 
+/// What a take found.
+///
+/// ```
+/// use tower_redis_session::store::{Stored, Taken};
+///
+/// let mut stored = Stored::default();
+/// stored.fields = [("state".into(), "xyz".into())].into();
+/// assert_eq!(stored.take(b"state"), Taken::Last("xyz".into()));
+/// assert_eq!(stored.take(b"state"), Taken::Nothing);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The field's text.
+    Field(Bytes),
+    /// The text of the last field: with it the session has ended.
+    Last(Bytes),
+    /// There is no such field, or no such session any more.
+    Nothing,
+}
+
 /// What a backend implements. Each operation is one atomic step: done as a whole or not at all, also where its future is
 /// dropped.
 ///
-/// - Of each session a store keeps the fields, when it was created, its own idle timeout if it has one, and when it ends.
+/// - Of each session a store keeps the fields, when it was created, its own [`SessionExpiry`], and when it ends.
 ///   [`Changes::apply`] and [`Expiry`] say what becomes of them.
 /// - Only `create`, and `renew` for its new key, make a session where there was none. A session whose end has come is
 ///   not there, whether or not it has been freed.
 /// - No session is stored without an end, and no replacement record either.
 /// - A replacement record is left where a session gets another key: it says for [`REPLACED_FOR`] which key took the
-///   place of the old one. To every operation it is no session, and none but `delete` follows it. So a late request with
-///   the old key gets nothing of the session, but is told from one with a key that was never known.
+///   place of the old one. To every operation it is no session, and only `delete` and `alive` follow it. So a late
+///   request with the old key gets nothing of the session, but is told from one with a key that was never known.
 /// - What was reported as failed does not happen later, see [`Context::deadline`]. An operation has failed where it
 ///   answers an error, and where the layer drops its future.
 ///
@@ -193,7 +215,9 @@ pub enum Written {
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use tower_redis_session::{Error, MemoryStore};
-/// use tower_redis_session::store::{Changes, Context, Loaded, SessionKey, SessionStore, Written};
+/// use tower_redis_session::store::{
+///     Changes, Context, Loaded, SessionKey, SessionStore, Taken, Written,
+/// };
 ///
 /// /// Counts the operations.
 /// #[derive(Default)]
@@ -226,8 +250,16 @@ pub enum Written {
 ///     }
 ///     async fn replace(
 ///         &self, old: SessionKey, new: SessionKey, live: bool, context: Context,
-///     ) -> Result<(), Error> {
+///     ) -> Result<bool, Error> {
 ///         self.count().replace(old, new, live, context).await
+///     }
+///     async fn take(&self, key: SessionKey, field: &[u8], context: Context) -> Result<Taken, Error> {
+///         self.count().take(key, field, context).await
+///     }
+///     async fn alive(
+///         &self, keys: &[SessionKey], context: Context,
+///     ) -> Result<Vec<Option<SessionKey>>, Error> {
+///         self.count().alive(keys, context).await
 ///     }
 /// }
 /// # let _ = tower_redis_session::SessionLayer::new(Counting::default());
@@ -253,7 +285,7 @@ pub trait SessionStore: Send + Sync + 'static {
         None
     }
 
-    /// Stores a new session, with its own [idle timeout](Changes::idle_timeout) if it has one; each of `changes` is a
+    /// Stores a new session, with its own [expiry](Changes::expiry) if it has one; each of `changes` is a
     /// [`Set`](Change::Set). Answers [`Written::Kept`].
     ///
     /// # Errors
@@ -266,8 +298,8 @@ pub trait SessionStore: Send + Sync + 'static {
         context: Context,
     ) -> impl Future<Output = Result<Written, Error>> + Send;
 
-    /// Changes a session, its own [idle timeout](Changes::idle_timeout) included, and sets its time to live anew, whether or
-    /// not that is due. Without changes it does only the latter. Where no field is left, the session is deleted. Any
+    /// Changes a session, its own [expiry](Changes::expiry) included, and sets its time to live anew, whether or not that
+    /// is due. Without changes it does only the latter. Where no field is left, the session is deleted. Any
     /// [`Written`] may be the answer.
     ///
     /// # Errors
@@ -308,7 +340,8 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Puts `new`, a session that the request has just created, in the place of `old`, which the request presented: a
     /// session under `old` is ended, and a replacement record says for [`REPLACED_FOR`] that `new` took its place. Where
-    /// there is a record already, that one stays as it is.
+    /// there is a record already, that one stays as it is. Whether it was done: `false` where there is a record of another
+    /// key.
     ///
     /// `live`: the request has loaded a session from `old`.
     ///
@@ -322,83 +355,33 @@ pub trait SessionStore: Send + Sync + 'static {
         new: SessionKey,
         live: bool,
         context: Context,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// Removes a field and answers its text: of all that take it at the same moment, only one gets it. It sets no time to
+    /// live. With the last field the session ends.
+    fn take(
+        &self,
+        key: SessionKey,
+        field: &[u8],
+        context: Context,
+    ) -> impl Future<Output = Result<Taken, Error>> + Send;
+
+    /// Which of these sessions live, in the same order: for each the key that it has now, which is another one where a
+    /// [`renew`](Self::renew) has moved it; `None` where it has ended. What a [`replace`](Self::replace) has put in its
+    /// place is another session. Nothing is refreshed.
+    ///
+    /// All waiting sessions of a process are asked for together, so these may be thousands.
+    fn alive(
+        &self,
+        keys: &[SessionKey],
+        context: Context,
+    ) -> impl Future<Output = Result<Vec<Option<SessionKey>>, Error>> + Send;
 
     /// Where the layer logs what happens to the sessions of this store; asked for once, when a layer is built. A store
     /// that itself logs events, such as [`recovered`](Events::recovered), answers with a clone of its `Events`, so
     /// that both share the limits. Else the default is right.
     fn events(&self) -> Events {
         Events::new()
-    }
-}
-
-/// A store that is shared: the application keeps a clone of the `Arc`.
-///
-/// ```
-/// use std::sync::Arc;
-/// use tower_redis_session::{MemoryStore, SessionLayer};
-///
-/// let store = Arc::new(MemoryStore::new());
-/// let layer = SessionLayer::new(store.clone());
-/// ```
-impl<S: SessionStore> SessionStore for Arc<S> {
-    async fn load(
-        &self,
-        key: SessionKey,
-        refresh: bool,
-        context: Context,
-    ) -> Result<Loaded, Error> {
-        (**self).load(key, refresh, context).await
-    }
-
-    fn known(&self, key: SessionKey, expiry: Expiry) -> Option<Record> {
-        (**self).known(key, expiry)
-    }
-
-    async fn create(
-        &self,
-        key: SessionKey,
-        changes: &Changes,
-        context: Context,
-    ) -> Result<Written, Error> {
-        (**self).create(key, changes, context).await
-    }
-
-    async fn update(
-        &self,
-        key: SessionKey,
-        changes: &Changes,
-        context: Context,
-    ) -> Result<Written, Error> {
-        (**self).update(key, changes, context).await
-    }
-
-    async fn renew(
-        &self,
-        old: SessionKey,
-        new: SessionKey,
-        changes: &Changes,
-        context: Context,
-    ) -> Result<Written, Error> {
-        (**self).renew(old, new, changes, context).await
-    }
-
-    async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
-        (**self).delete(key, context).await
-    }
-
-    async fn replace(
-        &self,
-        old: SessionKey,
-        new: SessionKey,
-        live: bool,
-        context: Context,
-    ) -> Result<(), Error> {
-        (**self).replace(old, new, live, context).await
-    }
-
-    fn events(&self) -> Events {
-        (**self).events()
     }
 }
 

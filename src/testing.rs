@@ -7,11 +7,13 @@ use self::subject::Subject;
 use crate::store::SessionStore;
 
 mod cookie;
+mod ends;
 mod fields;
 mod parallel;
 mod renewals;
 mod replacements;
 mod subject;
+mod takes;
 mod times;
 
 pub use cookie::session_cookie;
@@ -76,8 +78,8 @@ where
             a_load_refreshes_where_it_is_told_to,
             a_load_refreshes_only_what_is_due,
             an_update_refreshes,
-            an_own_idle_timeout_is_kept,
-            an_own_idle_timeout_can_be_changed,
+            an_own_expiry_is_kept,
+            an_own_expiry_can_be_changed,
             a_session_ends_by_itself,
             a_session_ends_after_its_own_idle_timeout,
             the_absolute_end_is_never_put_off,
@@ -86,7 +88,7 @@ where
         }
         renewals {
             a_renewal_moves_the_session,
-            a_renewal_keeps_age_and_own_idle_timeout,
+            a_renewal_keeps_age_and_own_expiry,
             a_renewal_of_no_session_makes_none,
             a_renewal_to_a_taken_key_changes_nothing,
             a_renewal_with_an_impossible_increment_changes_nothing,
@@ -101,9 +103,21 @@ where
             a_session_that_has_ended_is_not_replaced,
             a_replacement_record_ends,
         }
+        takes {
+            a_field_is_taken_once,
+            the_last_field_that_is_taken_takes_the_session_with_it,
+            nothing_is_taken_from_no_session,
+        }
+        ends {
+            a_session_lives_until_it_ends,
+            a_renewed_session_lives_on_under_its_new_key,
+            a_session_does_not_live_on_in_the_one_that_took_its_place,
+            asking_whether_a_session_lives_refreshes_nothing,
+        }
         parallel {
             parallel_updates_are_all_kept,
             parallel_increments_all_count,
+            parallel_takes_give_a_field_to_one,
             parallel_creations_of_one_key_make_one_session,
             parallel_renewals_make_one_session,
             an_update_beside_a_renewal_is_kept_or_replaced,

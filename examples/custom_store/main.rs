@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tower_redis_session::store::{
     Changes, Context, Loaded, MOST_REPLACEMENTS, REPLACED_FOR, SessionKey as Key, SessionStore,
-    Stored, Written, key_is_taken, session_is_gone,
+    Stored, Taken, Written, key_is_taken, session_is_gone,
 };
 use tower_redis_session::{Error, Session, SessionLayer};
 
@@ -41,8 +41,16 @@ impl FileStore {
 #[derive(Serialize, Deserialize)]
 enum Entry {
     Session(Stored),
-    /// A replacement record: the key that took the place, and when the record ends.
-    Replaced(String, Duration),
+    /// A replacement record: the key that took the place, how, and when the record ends.
+    Replaced(String, How, Duration),
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum How {
+    /// It is the same session under a new key.
+    Renewed,
+    /// It has ended, and another one took its place.
+    Ended,
 }
 
 type Answer = Result<Written, Error>;
@@ -85,7 +93,7 @@ impl SessionStore for FileStore {
         let mut key = key;
         for _ in 0..=MOST_REPLACEMENTS {
             // A file that cannot be read is no record, and goes as well.
-            let Ok(Some(Entry::Replaced(new, _))) = folder.read(key, by) else {
+            let Ok(Some(Entry::Replaced(new, ..))) = folder.read(key, by) else {
                 return folder.remove(key);
             };
             key = Key::from_text(new.as_bytes()).ok_or_else(not_a_key)?;
@@ -93,13 +101,32 @@ impl SessionStore for FileStore {
         Ok(())
     }
 
-    async fn replace(&self, old: Key, new: Key, live: bool, by: Context) -> Result<(), Error> {
+    async fn replace(&self, old: Key, new: Key, live: bool, by: Context) -> Result<bool, Error> {
         let folder = self.0.lock().await;
         match folder.read(old, by)? {
-            Some(Entry::Replaced(..)) => Ok(()),
+            Some(Entry::Replaced(other, ..)) => Ok(other == new.to_string()),
             None if live => Err(session_is_gone()),
-            Some(Entry::Session(_)) | None => folder.replaced(old, new),
+            Some(Entry::Session(_)) | None => folder.replaced(old, new, How::Ended).map(|()| true),
         }
+    }
+
+    async fn take(&self, key: Key, field: &[u8], by: Context) -> Result<Taken, Error> {
+        let folder = self.0.lock().await;
+        let Some(Entry::Session(mut stored)) = folder.read(key, by)? else {
+            return Ok(Taken::Nothing);
+        };
+        let taken = stored.take(field);
+        match taken {
+            Taken::Field(_) => folder.write(key, &Entry::Session(stored))?,
+            Taken::Last(_) => folder.remove(key)?,
+            Taken::Nothing => {}
+        }
+        Ok(taken)
+    }
+
+    async fn alive(&self, keys: &[Key], by: Context) -> Result<Vec<Option<Key>>, Error> {
+        let folder = self.0.lock().await;
+        keys.iter().map(|key| folder.lives(*key, by)).collect()
     }
 }
 
@@ -113,7 +140,7 @@ impl Folder {
         let entry: Entry = serde_json::from_slice(&json).map_err(Error::unavailable)?;
         let is_over = match &entry {
             Entry::Session(stored) => stored.is_over(by.expiry, now()),
-            Entry::Replaced(_, end) => *end <= now(),
+            Entry::Replaced(_, _, end) => *end <= now(),
         };
         if is_over {
             return self.remove(key).map(|()| None);
@@ -138,7 +165,7 @@ impl Folder {
             self.write(new, &Entry::Session(stored))?;
             // A crash before this leaves the old key, which the client has, and a new one, which nobody knows.
             if let Some(old) = old.filter(|old| *old != new)
-                && let Err(error) = self.replaced(old, new)
+                && let Err(error) = self.replaced(old, new, How::Renewed)
             {
                 self.remove(new)?;
                 return Err(error);
@@ -150,9 +177,23 @@ impl Folder {
     }
 
     /// Leaves a replacement record in the place of what is under `old`.
-    fn replaced(&self, old: Key, new: Key) -> Result<(), Error> {
-        let record = Entry::Replaced(new.to_string(), now() + REPLACED_FOR);
+    fn replaced(&self, old: Key, new: Key, how: How) -> Result<(), Error> {
+        let record = Entry::Replaced(new.to_string(), how, now() + REPLACED_FOR);
         self.write(old, &record)
+    }
+
+    /// The key that a session has now, `None` where it has ended.
+    fn lives(&self, mut key: Key, by: Context) -> Result<Option<Key>, Error> {
+        for _ in 0..=MOST_REPLACEMENTS {
+            match self.read(key, by)? {
+                Some(Entry::Session(_)) => return Ok(Some(key)),
+                Some(Entry::Replaced(new, How::Renewed, _)) => {
+                    key = Key::from_text(new.as_bytes()).ok_or_else(not_a_key)?;
+                }
+                Some(Entry::Replaced(_, How::Ended, _)) | None => break,
+            }
+        }
+        Ok(None)
     }
 
     /// A crash leaves the file as it was or as it is to be: only what is complete gets its name.

@@ -3,14 +3,14 @@
 //! It is what was loaded, with a delta over it, as in cookie's `CookieJar`. Only the delta is written, so two requests
 //! that change different fields both keep their change.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
     error::{Error, ErrorKind},
     store::{
-        Change, Changes, Expiry, Fields,
+        Change, Changes, Fields, SessionExpiry,
         changes::{add, is_reserved, overflow},
     },
 };
@@ -22,13 +22,13 @@ static NONE: Changes = Changes::new();
 #[derive(Debug, Default)]
 pub(crate) struct Data {
     stored: Fields,
-    stored_idle: Option<Duration>,
+    stored_expiry: SessionExpiry,
     /// Shared with the write.
     in_flight: Option<Arc<Changes>>,
     pending: Changes,
     /// Fields of a write that failed, and may have been done all the same: nobody knows what the store holds.
     uncertain: BTreeSet<Bytes>,
-    uncertain_idle: bool,
+    uncertain_expiry: bool,
     count: usize,
     /// Counted where something is to be set: most requests only read.
     bytes: Option<usize>,
@@ -121,11 +121,11 @@ impl Data {
         let known = (self.stored.keys().chain(self.in_flight().names()))
             .filter(|name| self.base(name).is_some());
         let names: Vec<Bytes> = known.chain(&self.uncertain).cloned().collect();
-        let idle_timeout = self.pending.idle_timeout();
+        let expiry = self.pending.expiry();
         self.pending = (names.into_iter())
             .map(|name| (name, Change::Remove))
             .collect();
-        self.pending.set_idle_timeout(idle_timeout);
+        self.pending.set_expiry(expiry);
         (self.count, self.bytes) = (0, Some(0));
     }
 
@@ -158,12 +158,51 @@ impl Data {
         Ok(sum)
     }
 
-    pub(crate) fn set_idle_timeout(&mut self, timeout: Duration) {
-        let timeout = Expiry::storable(timeout);
-        let known = self.in_flight().idle_timeout().or(self.stored_idle);
-        let is_stored = known == Some(timeout) && !self.uncertain_idle;
-        self.pending
-            .set_idle_timeout((!is_stored).then_some(timeout));
+    pub(crate) fn expiry(&self) -> SessionExpiry {
+        (self.pending.expiry()).unwrap_or_else(|| self.base_expiry())
+    }
+
+    /// As it is once the write under way is done, without later changes.
+    fn base_expiry(&self) -> SessionExpiry {
+        self.in_flight().expiry().unwrap_or(self.stored_expiry)
+    }
+
+    pub(crate) fn set_expiry(&mut self, expiry: SessionExpiry) {
+        let expiry = expiry.storable();
+        let is_stored = self.base_expiry() == expiry && !self.uncertain_expiry;
+        self.pending.set_expiry((!is_stored).then_some(expiry));
+    }
+
+    /// Whether another expiry waits to be written.
+    pub(crate) fn has_new_expiry(&self) -> bool {
+        self.pending.expiry().is_some()
+    }
+
+    /// Whether another expiry is being written.
+    pub(crate) fn writes_expiry(&self) -> bool {
+        self.in_flight().expiry().is_some()
+    }
+
+    /// The store has removed this field: what it held, under what this request has done to the field since its load.
+    /// `None` of the store: it had no such field. No write is under way.
+    pub(crate) fn taken(&mut self, name: &str, stored: Option<Bytes>) -> Option<Bytes> {
+        let value = over(self.pending.get(name.as_bytes()), || stored);
+        self.stored.remove(name.as_bytes());
+        self.pending.forget(name.as_bytes());
+        self.uncertain.remove(name.as_bytes());
+        self.recount();
+        value
+    }
+
+    /// Nobody knows whether the store has removed this field.
+    pub(crate) fn may_be_taken(&mut self, name: &str) {
+        self.uncertain
+            .insert(Bytes::copy_from_slice(name.as_bytes()));
+    }
+
+    /// Whether this request has removed the field.
+    pub(crate) fn is_removed(&self, name: &str) -> bool {
+        matches!(self.pending.get(name.as_bytes()), Some(Change::Remove))
     }
 
     fn in_flight(&self) -> &Changes {
@@ -187,15 +226,15 @@ impl Data {
                 Some((name.clone(), Change::Set(text)))
             });
             self.pending = sets.collect();
-            self.pending.set_idle_timeout(pending.idle_timeout());
+            self.pending.set_expiry(pending.expiry());
         }
         self.begin_write()
     }
 
     pub(crate) fn written(&mut self) {
         let changes = self.in_flight.take().unwrap_or_default();
-        self.stored_idle = changes.idle_timeout().or(self.stored_idle);
-        (self.uncertain, self.uncertain_idle) = (BTreeSet::new(), false);
+        self.stored_expiry = changes.expiry().unwrap_or(self.stored_expiry);
+        (self.uncertain, self.uncertain_expiry) = (BTreeSet::new(), false);
         for (name, change) in changes.unordered() {
             match over(Some(change), || self.stored.get(name).cloned()) {
                 Some(text) => drop(self.stored.insert(name.clone(), text)),
@@ -209,18 +248,18 @@ impl Data {
         let changes = self.in_flight.take().unwrap_or_default();
         if !certainly {
             self.uncertain.extend(changes.names().cloned());
-            self.uncertain_idle |= changes.idle_timeout().is_some();
+            self.uncertain_expiry |= changes.expiry().is_some();
         }
         let later = std::mem::take(&mut self.pending);
         self.pending = merged(Arc::unwrap_or_clone(changes), &later);
     }
 
     /// Puts other fields under the pending changes.
-    pub(crate) fn replace_stored(&mut self, stored: Fields, stored_idle: Option<Duration>) {
+    pub(crate) fn replace_stored(&mut self, stored: Fields, stored_expiry: SessionExpiry) {
         self.stored = stored;
-        self.stored_idle = stored_idle;
+        self.stored_expiry = stored_expiry;
         self.in_flight = None;
-        (self.uncertain, self.uncertain_idle) = (BTreeSet::new(), false);
+        (self.uncertain, self.uncertain_expiry) = (BTreeSet::new(), false);
         self.recount();
     }
 
@@ -311,8 +350,8 @@ fn merged(mut earlier: Changes, later: &Changes) -> Changes {
             earlier.put(name, change);
         }
     }
-    let idle_timeout = later.idle_timeout().or(earlier.idle_timeout());
-    earlier.set_idle_timeout(idle_timeout);
+    let expiry = later.expiry().or(earlier.expiry());
+    earlier.set_expiry(expiry);
     earlier
 }
 

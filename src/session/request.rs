@@ -102,7 +102,7 @@ impl Session {
         let late = state.drop_late_changes();
         // Before a cookie is only refreshed, the store is asked whether its session still lives: if it was renewed
         // meanwhile, the old id would replace the new one in the browser.
-        let mut touch = !is_not_modified(status) && state.is_cookie_refresh(config.is_persistent());
+        let mut touch = !is_not_modified(status) && state.is_cookie_refresh(config);
         let pending = state.is_pending();
         if !keeps && state.is_under_way() {
             // A `save` that the handler left under way is waited for, since it may give the session another id, but
@@ -131,17 +131,17 @@ impl Session {
         self.inner.state().keep_cookie();
     }
 
-    /// See [`State::saved_id`].
-    pub(crate) fn saved_id(&self) -> Option<(SessionId, Duration)> {
-        self.inner.state().saved_id()
+    /// See [`State::saved_cookie`].
+    pub(crate) fn saved_cookie(&self) -> CookieAction {
+        let config = &self.inner.shared.config;
+        self.inner.state().saved_cookie(config)
     }
 
     /// What the client of this response has to be told, and whether the handler read or wrote the session.
     pub(crate) fn head(&self, status: StatusCode) -> (CookieAction, bool) {
         let config = &self.inner.shared.config;
-        let persistent = config.is_persistent() && !is_not_modified(status);
         let state = self.inner.state();
-        let action = state.cookie(persistent, config.clear_unknown);
+        let action = state.cookie(config, !is_not_modified(status));
         (action, state.is_used())
     }
 }

@@ -5,18 +5,21 @@ use std::{mem, time::Duration};
 
 use tokio::time::Instant;
 
-pub(crate) use self::successor::Replacement;
+pub(crate) use self::{at_once::Take, successor::Replacement};
 use self::{
     successor::Destroyed,
     under_way::{Then, UnderWay},
 };
 use super::{data::Data, lookup::Found};
 use crate::{
+    config::Config,
     cookie::Presented,
     error::Error,
     id::{SessionId, SessionKey},
+    store::Record,
 };
 
+mod at_once;
 mod successor;
 mod under_way;
 
@@ -38,7 +41,11 @@ pub enum Lookup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CookieAction {
     Nothing,
-    Set(SessionId, Duration),
+    Set {
+        id: SessionId,
+        /// How long the browser keeps it; `None`: until it is closed.
+        max_age: Option<Duration>,
+    },
     Clear,
 }
 
@@ -61,7 +68,9 @@ enum Case {
     /// One that is in the store. `renew_to` is the id that it is to get.
     Live {
         id: SessionId,
+        /// How long it had to live at this moment.
         time_to_live: Duration,
+        since: Instant,
         /// The time to live was set anew in this request.
         refreshed: bool,
         renew_to: Option<SessionId>,
@@ -85,6 +94,8 @@ enum ClientCookie {
     Unknown,
     /// This live session.
     Names(SessionId),
+    /// This live session, but the browser is to keep the cookie for another time than it was told.
+    Outdated(SessionId),
     /// A session that this request has ended.
     Ended,
     /// Nobody knows, or the client may have another cookie by now, which must not be cleared.
@@ -99,6 +110,15 @@ enum Missed {
     /// `renew` or `clear`.
     Change,
     Destroy,
+}
+
+/// What a handler wants of a session that it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intent {
+    /// To write something.
+    Write,
+    /// To be the session from now on, whatever other requests do: it said `renew` or `destroy`.
+    Login,
 }
 
 /// The response head, after which no cookie can follow.
@@ -125,6 +145,7 @@ pub(crate) struct State {
     destroyed: Vec<Destroyed>,
     pending_replacements: Vec<Replacement>,
     missed: Missed,
+    intent: Intent,
     head: Head,
     /// The handler read or wrote the session, so that the response depends on the cookie.
     used: bool,
@@ -151,6 +172,7 @@ impl State {
             destroyed: Vec::new(),
             pending_replacements: Vec::new(),
             missed: Missed::Nothing,
+            intent: Intent::Write,
             head: Head::NotMade,
             used: false,
             load_took: Duration::ZERO,
@@ -171,16 +193,30 @@ impl State {
                 (Lookup::NotFound, ClientCookie::LeftAlone, case)
             }
             Found::One(id, record) => {
-                self.data.replace_stored(record.fields, record.idle_timeout);
+                self.data.replace_stored(record.fields, record.expiry);
                 let case = Case::Live {
                     id,
                     time_to_live: record.time_to_live,
+                    since: self.loaded,
                     refreshed: record.refreshed,
                     renew_to: None,
                 };
                 (Lookup::Found, ClientCookie::Names(id), case)
             }
         };
+    }
+
+    /// A reload has found it.
+    pub(crate) fn reloaded(&mut self, record: Record) {
+        self.data.replace_stored(record.fields, record.expiry);
+        if let Case::Live {
+            time_to_live,
+            since,
+            ..
+        } = &mut self.case
+        {
+            (*time_to_live, *since) = (record.time_to_live, self.loaded);
+        }
     }
 
     pub(crate) fn unavailable(&mut self, why: Error) {
@@ -212,8 +248,13 @@ impl State {
 
     /// The session that the cookie names went away: the client may have another cookie by now.
     fn leave_cookie_alone(&mut self) {
-        if let ClientCookie::Names(_) = self.cookie {
-            self.cookie = ClientCookie::LeftAlone;
+        self.cookie_of_live_is(ClientCookie::LeftAlone);
+    }
+
+    /// The session that the cookie names is no more: what becomes of the cookie.
+    fn cookie_of_live_is(&mut self, now: ClientCookie) {
+        if let ClientCookie::Names(_) | ClientCookie::Outdated(_) = self.cookie {
+            self.cookie = now;
         }
     }
 
@@ -277,6 +318,7 @@ impl State {
     }
 
     pub(crate) fn renew(&mut self) {
+        self.intent = Intent::Login;
         let coming = self.coming_id();
         match &mut self.case {
             Case::Unavailable(_) => self.miss(Missed::Change),
@@ -296,6 +338,7 @@ impl State {
     }
 
     pub(crate) fn destroy(&mut self) {
+        self.intent = Intent::Login;
         self.data = Data::default();
         if let Some(write) = &mut self.under_way {
             write.then = Then::Delete;
@@ -349,8 +392,8 @@ impl State {
         self.head == Head::MadeAndChanged && (self.is_pending() || self.data.is_changed())
     }
 
-    /// What to tell the client, once everything is written. `persistent`: its cookie has a `Max-Age`.
-    pub(crate) fn cookie(&self, persistent: bool, clear_unknown: bool) -> CookieAction {
+    /// What to tell the client, once everything is written. `refresh`: a cookie may be sent only for its age.
+    pub(crate) fn cookie(&self, config: &Config, refresh: bool) -> CookieAction {
         match (&self.case, self.cookie) {
             (
                 Case::Live {
@@ -361,33 +404,58 @@ impl State {
                 },
                 cookie,
             ) => {
+                let is_persistent = self.is_persistent(config);
                 let holds_it = cookie == ClientCookie::Names(*id);
-                if holds_it && !(persistent && *refreshed) {
+                if holds_it && !(refresh && is_persistent && *refreshed) {
                     CookieAction::Nothing
                 } else {
-                    CookieAction::Set(*id, *time_to_live)
+                    let (id, max_age) = (*id, is_persistent.then_some(*time_to_live));
+                    CookieAction::Set { id, max_age }
                 }
             }
             (_, ClientCookie::Ended) => CookieAction::Clear,
-            (_, ClientCookie::Unknown) if clear_unknown => CookieAction::Clear,
+            (_, ClientCookie::Unknown) if config.clear_unknown => CookieAction::Clear,
             // A late answer must not clear the cookie that another request has just set.
             _ => CookieAction::Nothing,
         }
     }
 
-    /// What to tell a client whose request failed: the id that a `save` has given the session, and how long that has to
-    /// live. Nothing of what the end of the request has done: a login that failed must not look like a success.
-    pub(crate) fn saved_id(&self) -> Option<(SessionId, Duration)> {
-        match self.cookie(false, false) {
-            CookieAction::Set(id, left) if self.saved == Some(id) => Some((id, left)),
-            _ => None,
+    /// What to tell a client whose request failed: the id that a `save` has given the session. Nothing of what the end of
+    /// the request has done: a login that failed must not look like a success.
+    pub(crate) fn saved_cookie(&self, config: &Config) -> CookieAction {
+        match self.cookie(config, false) {
+            set @ CookieAction::Set { id, .. } if self.saved == Some(id) => set,
+            _ => CookieAction::Nothing,
         }
     }
 
     /// Whether a cookie is sent only for its age: then no write shows that the session still lives.
-    pub(crate) fn is_cookie_refresh(&self, persistent: bool) -> bool {
+    pub(crate) fn is_cookie_refresh(&self, config: &Config) -> bool {
         let names_it = |session| self.cookie == ClientCookie::Names(session);
-        persistent && matches!(self.case, Case::Live { id, refreshed: true, .. } if names_it(id))
+        matches!(self.case, Case::Live { id, refreshed: true, .. } if names_it(id))
+            && self.is_persistent(config)
+    }
+
+    /// Whether the browser keeps the cookie when it is closed.
+    fn is_persistent(&self, config: &Config) -> bool {
+        let own = self.data.expiry().is_persistent();
+        own.unwrap_or(config.persistent)
+    }
+
+    /// How long the session has to live, if nothing refreshes it.
+    pub(crate) fn expires_in(&self, config: &Config) -> Option<Duration> {
+        match &self.case {
+            _ if self.data.is_empty() => None,
+            Case::Live {
+                time_to_live,
+                since,
+                ..
+            } => Some(time_to_live.saturating_sub(since.elapsed())),
+            Case::Anonymous { .. } | Case::Ambiguous { .. } => {
+                (config.expiry).time_to_live(self.data.expiry(), Duration::ZERO)
+            }
+            Case::Replaced { .. } | Case::Unavailable(_) | Case::Gone { .. } => None,
+        }
     }
 
     /// It could not be found out whether the session still lives: its cookie is not sent again.

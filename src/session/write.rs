@@ -25,7 +25,7 @@ use crate::{
 
 /// A write is dropped this long after its deadline. A store ends it before that by itself, so that only the store decides
 /// whether it has failed.
-const GRACE: Duration = Duration::from_millis(10);
+pub(super) const GRACE: Duration = Duration::from_millis(10);
 
 /// `None`: there was nothing to write.
 type Outcome = Result<Option<Written>, Error>;
@@ -93,7 +93,7 @@ impl Inner {
         }
         let deleted = self.delete_pending(deadline).await;
         replaced.and(deleted)?;
-        self.state().lost_login().map_or(Ok(written), Err)
+        self.state().outcome(written)
     }
 
     async fn perform(&self, write: Write, deadline: Instant) -> Result<Written, Error> {
@@ -162,10 +162,16 @@ impl Inner {
         let replace = (store.clone()).replace(old.key(), new.key(), live, context);
         let replaced = in_time(config, deadline + GRACE, replace).await;
         match &replaced {
-            Ok(()) => {
+            Ok(true) => {
                 self.state().replaced(replacement);
                 if live {
                     events.destroyed(old.key());
+                }
+            }
+            Ok(false) => {
+                let is_void = self.state().replaced_by_another(replacement);
+                if is_void {
+                    events.gone(old.key());
                 }
             }
             Err(error) if error.kind() == ErrorKind::Gone => {
@@ -174,7 +180,7 @@ impl Inner {
             }
             Err(error) => events.unavailable(error),
         }
-        replaced
+        replaced.map(|_| ())
     }
 
     /// Deletes what was destroyed, all at once.
@@ -240,7 +246,8 @@ impl Inner {
                     match store.clone().load(id.key(), false, context).await? {
                         Loaded::Found(fresh) => {
                             record.fields = fresh.fields;
-                            record.idle_timeout = fresh.idle_timeout;
+                            record.expiry = fresh.expiry;
+                            record.time_to_live = fresh.time_to_live;
                         }
                         Loaded::NotFound => found = Found::Nothing,
                         Loaded::Replaced => found = Found::Replaced(*id),
@@ -259,9 +266,7 @@ impl Inner {
                 // Unless the handler destroyed it meanwhile.
                 if state.stored_id() == Some(id) {
                     match loaded {
-                        Loaded::Found(record) => state
-                            .data
-                            .replace_stored(record.fields, record.idle_timeout),
+                        Loaded::Found(record) => state.reloaded(record),
                         Loaded::NotFound => state.lost(None),
                         Loaded::Replaced => state.lost(Some(id)),
                     }

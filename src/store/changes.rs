@@ -1,10 +1,10 @@
 //! [`Changes`]: what one request did to the fields of a session. No input or output, no locks.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 
-use super::{Expiry, Fields};
+use super::{Fields, SessionExpiry};
 use crate::error::{Error, ErrorKind};
 
 /// What one request did to one field.
@@ -38,7 +38,7 @@ pub struct Changes {
     fields: BTreeMap<Bytes, Placed>,
     /// The place of the next field.
     next_place: u64,
-    idle_timeout: Option<Duration>,
+    expiry: Option<SessionExpiry>,
 }
 
 /// A change with its place in the order: fields are stored in the order in which the handler set them.
@@ -55,14 +55,14 @@ impl Changes {
         Self {
             fields: BTreeMap::new(),
             next_place: 0,
-            idle_timeout: None,
+            expiry: None,
         }
     }
 
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty() && self.idle_timeout.is_none()
+        self.fields.is_empty() && self.expiry.is_none()
     }
 
     /// The changed fields, each once, in the order in which they were first changed.
@@ -74,17 +74,18 @@ impl Changes {
             .map(|(name, placed)| (name, &placed.change))
     }
 
-    /// The same, and the session gets an idle timeout of its own, as [`Expiry::storable`] makes it.
+    /// The same, and the session gets an expiry of its own, with its timeout as
+    /// [`Expiry::storable`](super::Expiry::storable) makes it.
     #[must_use]
-    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.set_idle_timeout(Some(timeout));
+    pub fn with_expiry(mut self, expiry: SessionExpiry) -> Self {
+        self.set_expiry(Some(expiry));
         self
     }
 
-    /// The session's own idle timeout, where this request set one.
+    /// The session's own expiry, where this request has changed it.
     #[must_use]
-    pub fn idle_timeout(&self) -> Option<Duration> {
-        self.idle_timeout
+    pub fn expiry(&self) -> Option<SessionExpiry> {
+        self.expiry
     }
 
     /// Makes the changes in `fields`: all of them or none.
@@ -144,8 +145,8 @@ impl Changes {
         self.fields.remove(name);
     }
 
-    pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        self.idle_timeout = timeout.map(Expiry::storable);
+    pub(crate) fn set_expiry(&mut self, expiry: Option<SessionExpiry>) {
+        self.expiry = expiry.map(SessionExpiry::storable);
     }
 }
 
@@ -174,7 +175,7 @@ impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Changes")
             .field("fields", &self.fields)
-            .field("idle_timeout", &self.idle_timeout)
+            .field("expiry", &self.expiry)
             .finish()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use super::{Changes, Context, Expiry, Loaded, Record, SessionKey, SessionStore, Written};
+use bytes::Bytes;
+
+use super::{Changes, Context, Expiry, Loaded, Record, SessionKey, SessionStore, Taken, Written};
 use crate::error::Error;
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -41,7 +43,13 @@ pub(crate) trait ErasedStore: Send + Sync {
         new: SessionKey,
         live: bool,
         context: Context,
-    ) -> BoxFuture<()>;
+    ) -> BoxFuture<bool>;
+    fn take(self: Arc<Self>, key: SessionKey, field: Bytes, context: Context) -> BoxFuture<Taken>;
+    fn alive(
+        self: Arc<Self>,
+        keys: Vec<SessionKey>,
+        context: Context,
+    ) -> BoxFuture<Vec<Option<SessionKey>>>;
 }
 
 impl<S: SessionStore> ErasedStore for S {
@@ -83,7 +91,19 @@ impl<S: SessionStore> ErasedStore for S {
         new: SessionKey,
         live: bool,
         context: Context,
-    ) -> BoxFuture<()> {
+    ) -> BoxFuture<bool> {
         Box::pin(async move { SessionStore::replace(&*self, old, new, live, context).await })
+    }
+
+    fn take(self: Arc<Self>, key: SessionKey, field: Bytes, context: Context) -> BoxFuture<Taken> {
+        Box::pin(async move { SessionStore::take(&*self, key, &field, context).await })
+    }
+
+    fn alive(
+        self: Arc<Self>,
+        keys: Vec<SessionKey>,
+        context: Context,
+    ) -> BoxFuture<Vec<Option<SessionKey>>> {
+        Box::pin(async move { SessionStore::alive(&*self, &keys, context).await })
     }
 }

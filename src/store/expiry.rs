@@ -1,4 +1,4 @@
-//! [`Expiry`]: when a session ends.
+//! When a session ends: [`Expiry`], what the layer says, and [`SessionExpiry`], what one session says.
 
 use std::time::Duration;
 
@@ -7,17 +7,80 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 6
 /// Redis counts in milliseconds, and a time to live of 0 would end the session at once.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// When a session ends; a part of the [`Context`](super::Context) of each operation.
+/// What a session itself says about its end and its cookie, set by
+/// [`Session::set_expiry`](crate::Session::set_expiry) and kept with it.
+///
+/// The times are idle timeouts: how long after its last request the session ends. They are kept as
+/// [`Expiry::storable`] makes them, whole milliseconds, and the layer's `absolute_timeout` caps them.
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_redis_session::store::Expiry;
+/// use tower_redis_session::SessionExpiry;
+///
+/// let remembered = SessionExpiry::Persistent(Duration::from_secs(30 * 24 * 60 * 60));
+/// assert_eq!(remembered.idle_timeout(), Some(Duration::from_secs(2_592_000)));
+/// assert_eq!(SessionExpiry::default().idle_timeout(), None);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionExpiry {
+    /// What the layer says: its `idle_timeout`, and its `persistent` for the cookie.
+    #[default]
+    Default,
+    /// This idle timeout, and a cookie that is gone when the browser closes.
+    Browser(Duration),
+    /// This idle timeout, and a cookie that the browser keeps as long ("remember me").
+    Persistent(Duration),
+}
+
+impl SessionExpiry {
+    pub(crate) fn of(idle_timeout: Option<Duration>, is_persistent: bool) -> Self {
+        match (idle_timeout, is_persistent) {
+            (None, _) => Self::Default,
+            (Some(idle), false) => Self::Browser(idle),
+            (Some(idle), true) => Self::Persistent(idle),
+        }
+    }
+
+    /// The session's own idle timeout; `None` where the layer's counts.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Default => None,
+            Self::Browser(idle) | Self::Persistent(idle) => Some(*idle),
+        }
+    }
+
+    /// Whether the browser keeps the cookie; `None` where the layer decides.
+    pub(crate) fn is_persistent(&self) -> Option<bool> {
+        match self {
+            Self::Default => None,
+            Self::Browser(_) => Some(false),
+            Self::Persistent(_) => Some(true),
+        }
+    }
+
+    /// With a timeout as a store can keep it.
+    pub(crate) fn storable(self) -> Self {
+        match self {
+            Self::Default => Self::Default,
+            Self::Browser(idle) => Self::Browser(Expiry::storable(idle)),
+            Self::Persistent(idle) => Self::Persistent(Expiry::storable(idle)),
+        }
+    }
+}
+
+/// When a session ends, as the layer says; a part of the [`Context`](super::Context) of each operation.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_redis_session::store::{Expiry, SessionExpiry};
 ///
 /// let minutes = |n: u64| Duration::from_secs(60 * n);
 /// let expiry = Expiry::new(minutes(15)).with_absolute_timeout(minutes(480));
-/// assert_eq!(expiry.time_to_live(None, Duration::ZERO), Some(minutes(15)));
-/// assert_eq!(expiry.time_to_live(None, minutes(470)), Some(minutes(10)));
-/// assert_eq!(expiry.time_to_live(None, minutes(480)), None);
+/// let own = SessionExpiry::Default;
+/// assert_eq!(expiry.time_to_live(own, Duration::ZERO), Some(minutes(15)));
+/// assert_eq!(expiry.time_to_live(own, minutes(470)), Some(minutes(10)));
+/// assert_eq!(expiry.time_to_live(own, minutes(480)), None);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
@@ -28,7 +91,7 @@ pub struct Expiry {
 
 impl Expiry {
     /// A timeout as a store can keep it: whole milliseconds, rounded up, at least 1 millisecond and at most 100 years.
-    /// Every timeout in an `Expiry`, and of a session's own in [`Changes`](super::Changes), is of this form.
+    /// Every timeout in an `Expiry`, and in the [`SessionExpiry`] of [`Changes`](super::Changes), is of this form.
     ///
     /// ```
     /// use std::time::Duration;
@@ -94,8 +157,8 @@ impl Expiry {
     /// refresh was due would end too early. So it never ends before `idle_timeout` after its last request, and at
     /// most `refresh_interval` later than that.
     #[must_use]
-    pub fn time_to_live(&self, own_idle: Option<Duration>, age: Duration) -> Option<Duration> {
-        let idle = own_idle.map_or(self.idle_timeout, Self::storable) + self.refresh_interval;
+    pub fn time_to_live(&self, own: SessionExpiry, age: Duration) -> Option<Duration> {
+        let idle = self.idle_timeout_of(own) + self.refresh_interval;
         match self.absolute_timeout {
             None => Some(idle),
             Some(absolute) => {
@@ -108,14 +171,18 @@ impl Expiry {
     /// Whether to refresh a time to live of which this much is `left`, and which should be `full` (see
     /// [`time_to_live`](Self::time_to_live)): it has aged enough, or is shorter than the idle timeout.
     #[must_use]
-    pub fn is_due(&self, own_idle: Option<Duration>, full: Duration, left: Duration) -> bool {
+    pub fn is_due(&self, own: SessionExpiry, full: Duration, left: Duration) -> bool {
         // Near the absolute end `full` and `left` shrink together, so the age alone does not tell.
-        let idle = own_idle.map_or(self.idle_timeout, Self::storable);
+        let idle = self.idle_timeout_of(own);
         match full.checked_sub(left) {
             Some(aged) => aged >= self.refresh_interval || left < idle.min(full),
             // Longer than it should be: the configuration changed, or another program set it.
             None => true,
         }
+    }
+
+    fn idle_timeout_of(&self, own: SessionExpiry) -> Duration {
+        own.idle_timeout().map_or(self.idle_timeout, Self::storable)
     }
 }
 
@@ -130,10 +197,12 @@ mod tests {
     #[test]
     fn a_session_never_ends_before_the_idle_timeout_after_its_last_request() {
         let expiry = Expiry::new(s(900)).with_refresh_interval(s(60));
-        let full = expiry.time_to_live(None, s(0)).unwrap_or_default();
+        let full = expiry
+            .time_to_live(SessionExpiry::Default, s(0))
+            .unwrap_or_default();
         // The last moment at which a request does not refresh leaves the whole idle timeout.
-        assert!(!expiry.is_due(None, full, s(901)));
-        assert!(expiry.is_due(None, full, s(900)));
+        assert!(!expiry.is_due(SessionExpiry::Default, full, s(901)));
+        assert!(expiry.is_due(SessionExpiry::Default, full, s(900)));
         assert_eq!(full, s(960));
     }
 
@@ -142,18 +211,27 @@ mod tests {
         let expiry =
             (Expiry::new(s(900)).with_absolute_timeout(s(2000))).with_refresh_interval(s(900));
         // Refreshed at 300 s for 1700 s, the absolute end: nothing to do. At 0 s, for 1800 s: it would end too early.
-        assert!(!expiry.is_due(None, s(800), s(800)));
-        assert!(expiry.is_due(None, s(500), s(300)));
+        assert!(!expiry.is_due(SessionExpiry::Default, s(800), s(800)));
+        assert!(expiry.is_due(SessionExpiry::Default, s(500), s(300)));
     }
 
     #[test]
     fn the_absolute_end_caps_every_time_to_live() {
         let expiry = Expiry::new(s(900)).with_absolute_timeout(s(1000));
-        assert_eq!(expiry.time_to_live(None, s(500)), Some(s(500)));
-        assert_eq!(expiry.time_to_live(Some(s(5)), s(500)), Some(s(5)));
-        assert_eq!(expiry.time_to_live(Some(s(5000)), s(500)), Some(s(500)));
-        assert_eq!(expiry.time_to_live(None, s(1000)), None);
-        assert_eq!(expiry.time_to_live(None, s(2000)), None);
+        assert_eq!(
+            expiry.time_to_live(SessionExpiry::Default, s(500)),
+            Some(s(500))
+        );
+        assert_eq!(
+            expiry.time_to_live(SessionExpiry::Browser(s(5)), s(500)),
+            Some(s(5))
+        );
+        assert_eq!(
+            expiry.time_to_live(SessionExpiry::Browser(s(5000)), s(500)),
+            Some(s(500))
+        );
+        assert_eq!(expiry.time_to_live(SessionExpiry::Default, s(1000)), None);
+        assert_eq!(expiry.time_to_live(SessionExpiry::Default, s(2000)), None);
     }
 
     #[test]
@@ -162,7 +240,7 @@ mod tests {
         assert_eq!(shortest.idle_timeout(), Duration::from_millis(1));
         let longest = Expiry::new(Duration::MAX).with_absolute_timeout(Duration::MAX);
         assert_eq!(
-            longest.time_to_live(Some(Duration::MAX), s(0)),
+            longest.time_to_live(SessionExpiry::Browser(Duration::MAX), s(0)),
             Some(LONGEST)
         );
     }

@@ -5,7 +5,9 @@ use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, hi
 
 use tokio::time::Instant;
 
-use super::{Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Written};
+use super::{
+    Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Taken, Written,
+};
 use crate::error::{Error, ErrorKind};
 
 /// Every event that is counted.
@@ -128,9 +130,21 @@ impl<S: SessionStore> SessionStore for Measured<S> {
         new: SessionKey,
         live: bool,
         context: Context,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let replace = self.0.replace(old, new, live, context);
         measured!("replace", context, replace)
+    }
+
+    async fn take(&self, key: SessionKey, field: &[u8], context: Context) -> Result<Taken, Error> {
+        measured!("take", context, self.0.take(key, field, context))
+    }
+
+    async fn alive(
+        &self,
+        keys: &[SessionKey],
+        context: Context,
+    ) -> Result<Vec<Option<SessionKey>>, Error> {
+        measured!("alive", context, self.0.alive(keys, context))
     }
 
     fn events(&self) -> Events {

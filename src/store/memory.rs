@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Changes, Context, Events, Expiry, Loaded, MOST_REPLACEMENTS, REPLACED_FOR, SessionKey,
-    SessionStore, Stored, Written, key_is_taken, session_is_gone,
+    SessionStore, Stored, Taken, Written, key_is_taken, session_is_gone,
 };
 use crate::error::Error;
 
@@ -49,8 +49,17 @@ enum Entry {
     /// A replacement record.
     Replaced {
         by: SessionKey,
+        how: Replaced,
         end: Duration,
     },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replaced {
+    /// It is the same session under its new key.
+    ByRenewal,
+    /// It has ended; this is the one that took its place.
+    ByAnother,
 }
 
 impl Entry {
@@ -190,7 +199,7 @@ impl Sessions {
         match written {
             Written::Kept(_) => {
                 if old != new {
-                    self.replaced(old, new, now);
+                    self.replaced(old, new, Replaced::ByRenewal, now);
                 }
                 self.insert(new, Entry::Session(stored));
             }
@@ -200,15 +209,15 @@ impl Sessions {
     }
 
     /// Leaves a replacement record under `old`.
-    fn replaced(&mut self, old: SessionKey, by: SessionKey, now: Duration) {
+    fn replaced(&mut self, old: SessionKey, by: SessionKey, how: Replaced, now: Duration) {
         let end = now.saturating_add(REPLACED_FOR);
-        self.insert(old, Entry::Replaced { by, end });
+        self.insert(old, Entry::Replaced { by, how, end });
     }
 
-    /// The key that the session of this key has now, as the replacement records say.
-    fn follow(&self, key: SessionKey) -> SessionKey {
+    /// Where the replacement records of these kinds lead from this key.
+    fn follow(&self, key: SessionKey, kinds: &[Replaced]) -> SessionKey {
         let by = |key: &SessionKey| match self.by_key.get(key) {
-            Some(Entry::Replaced { by, .. }) => Some(*by),
+            Some(Entry::Replaced { by, how, .. }) if kinds.contains(how) => Some(*by),
             _ => None,
         };
         let chain = std::iter::successors(Some(key), by).take(MOST_REPLACEMENTS + 1);
@@ -281,7 +290,7 @@ impl SessionStore for MemoryStore {
 
     async fn delete(&self, key: SessionKey, _: Context) -> Result<(), Error> {
         let mut sessions = self.lock();
-        let key = sessions.follow(key);
+        let key = sessions.follow(key, &[Replaced::ByRenewal, Replaced::ByAnother]);
         if sessions.session(key).is_some() {
             sessions.remove(key);
         }
@@ -294,14 +303,47 @@ impl SessionStore for MemoryStore {
         new: SessionKey,
         live: bool,
         Context { expiry, .. }: Context,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut sessions = self.lock_for(old, expiry);
         match sessions.by_key.get(&old) {
-            Some(Entry::Replaced { .. }) => {}
-            None if live => return Err(session_is_gone()),
-            Some(Entry::Session(_)) | None => sessions.replaced(old, new, self.now()),
+            Some(Entry::Replaced { by, .. }) => Ok(*by == new),
+            None if live => Err(session_is_gone()),
+            Some(Entry::Session(_)) | None => {
+                sessions.replaced(old, new, Replaced::ByAnother, self.now());
+                Ok(true)
+            }
         }
-        Ok(())
+    }
+
+    async fn take(
+        &self,
+        key: SessionKey,
+        field: &[u8],
+        Context { expiry, .. }: Context,
+    ) -> Result<Taken, Error> {
+        let mut sessions = self.lock_for(key, expiry);
+        let Some(Entry::Session(stored)) = sessions.by_key.get_mut(&key) else {
+            return Ok(Taken::Nothing);
+        };
+        let taken = stored.take(field);
+        if let Taken::Last(_) = taken {
+            sessions.remove(key);
+        }
+        Ok(taken)
+    }
+
+    async fn alive(
+        &self,
+        keys: &[SessionKey],
+        Context { expiry, .. }: Context,
+    ) -> Result<Vec<Option<SessionKey>>, Error> {
+        let (sessions, now) = (self.lock(), self.now());
+        let alive = keys.iter().map(|key| {
+            let key = sessions.follow(*key, &[Replaced::ByRenewal]);
+            let stored = sessions.session(key)?;
+            (!stored.is_over(expiry, now)).then_some(key)
+        });
+        Ok(alive.collect())
     }
 
     fn events(&self) -> Events {

@@ -8,7 +8,9 @@ use self::{
     fred::Fred,
     operations::{Operations, When},
 };
-use super::{Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Written};
+use super::{
+    Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Taken, Written,
+};
 use crate::error::Error;
 
 mod errors;
@@ -365,10 +367,23 @@ impl SessionStore for RedisStore {
         new: SessionKey,
         live: bool,
         context: Context,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let (context, _writes) = self.writes([old], context);
         let replaced = self.operations.replace(old, new, live, context.deadline);
         boxed(replaced).await
+    }
+
+    async fn take(&self, key: SessionKey, field: &[u8], context: Context) -> Result<Taken, Error> {
+        let (context, _writes) = self.writes([key], context);
+        boxed(self.operations.take(key, field, context.deadline)).await
+    }
+
+    async fn alive(
+        &self,
+        keys: &[SessionKey],
+        context: Context,
+    ) -> Result<Vec<Option<SessionKey>>, Error> {
+        boxed(self.operations.alive(keys, context)).await
     }
 
     fn events(&self) -> Events {

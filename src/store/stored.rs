@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Changes, Expiry, Fields, Record, Written};
+use super::{Changes, Expiry, Fields, Record, SessionExpiry, Taken, Written};
 use crate::error::Error;
 
 /// A session, and what the operations make of it, for a store that reads and writes sessions whole.
@@ -31,8 +31,8 @@ use crate::error::Error;
 pub struct Stored {
     /// The fields.
     pub fields: Fields,
-    /// The session's own idle timeout, where it has one.
-    pub idle_timeout: Option<Duration>,
+    /// What the session itself says about its end.
+    pub expiry: SessionExpiry,
     /// When it was created.
     pub created: Duration,
     /// When it ends.
@@ -61,10 +61,10 @@ impl Stored {
     pub fn load(&mut self, refresh: bool, expiry: Expiry, now: Duration) -> Record {
         let left = self.end.saturating_sub(now);
         let mut record = Record::new(self.fields.clone(), left);
-        record.idle_timeout = self.idle_timeout;
+        record.expiry = self.expiry;
         if let Some(full) = self.full_time(expiry, now)
             && refresh
-            && expiry.is_due(self.idle_timeout, full, left)
+            && expiry.is_due(self.expiry, full, left)
         {
             self.end = now.saturating_add(full);
             (record.time_to_live, record.refreshed) = (full, true);
@@ -86,7 +86,7 @@ impl Stored {
         now: Duration,
     ) -> Result<Written, Error> {
         changes.apply(&mut self.fields)?;
-        self.idle_timeout = changes.idle_timeout().or(self.idle_timeout);
+        self.expiry = changes.expiry().unwrap_or(self.expiry);
         if self.fields.is_empty() {
             return Ok(Written::Emptied);
         }
@@ -99,25 +99,38 @@ impl Stored {
         })
     }
 
+    /// What [`take`](super::SessionStore::take) answers. Where that is [`Taken::Last`] the store deletes the session.
+    pub fn take(&mut self, field: &[u8]) -> Taken {
+        match self.fields.remove(field) {
+            None => Taken::Nothing,
+            Some(text) if self.fields.is_empty() => Taken::Last(text),
+            Some(text) => Taken::Field(text),
+        }
+    }
+
     fn full_time(&self, expiry: Expiry, now: Duration) -> Option<Duration> {
         let age = now.saturating_sub(self.created);
-        expiry.time_to_live(self.idle_timeout, age)
+        expiry.time_to_live(self.expiry, age)
     }
 }
 
 impl Serialize for Stored {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let times = (self.idle_timeout, self.created, self.end);
-        (&self.fields, times).serialize(serializer)
+        let own = (
+            self.expiry.idle_timeout(),
+            self.expiry.is_persistent().unwrap_or(false),
+        );
+        (&self.fields, own, (self.created, self.end)).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Stored {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (fields, (idle_timeout, created, end)) = Deserialize::deserialize(deserializer)?;
+        let (fields, (idle_timeout, is_persistent), (created, end)) =
+            Deserialize::deserialize(deserializer)?;
         Ok(Self {
             fields,
-            idle_timeout,
+            expiry: SessionExpiry::of(idle_timeout, is_persistent),
             created,
             end,
         })

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::subject::{Checked, MINUTE, Subject, Write, changed, changes, key, made, minute, set};
 use crate::{
     error::ErrorKind,
-    store::{Change, Changes, SessionStore, Written},
+    store::{Change, Changes, SessionExpiry, SessionStore, Written},
 };
 
 pub(super) async fn an_unknown_key_is_no_session(it: &Subject<impl SessionStore>) -> Checked {
@@ -42,7 +42,7 @@ pub(super) async fn what_is_created_is_loaded(it: &Subject<impl SessionStore>) -
     it.kept(Write::Create(key), &all, minute()).await?;
     let fields = made(&all)?;
     let record = it.holds(key, &fields).await?;
-    it.own_timeout(&record, None)?;
+    it.own_expiry(&record, SessionExpiry::Default)?;
     let record = it.found(key, true, minute()).await?;
     if record.fields != fields {
         return it.broken("the same fields with refresh as without");
@@ -76,12 +76,12 @@ pub(super) async fn several_hundred_fields_are_one_session(
 pub(super) async fn a_taken_key_is_refused(it: &Subject<impl SessionStore>) -> Checked {
     let (key, first) = (key(), changes([set("a", "first")]));
     let own = MINUTE * 2;
-    let first = first.with_idle_timeout(own);
+    let first = first.with_expiry(SessionExpiry::Browser(own));
     it.kept(Write::Create(key), &first, minute()).await?;
     let second = changes([set("a", "second"), set("b", "second")]);
     it.refused(Write::Create(key), &second, minute()).await?;
     let record = it.holds(key, &made(&first)?).await?;
-    it.own_timeout(&record, Some(own))
+    it.own_expiry(&record, SessionExpiry::Browser(own))
 }
 
 pub(super) async fn sessions_do_not_mix(it: &Subject<impl SessionStore>) -> Checked {
@@ -136,7 +136,7 @@ pub(super) async fn an_update_of_no_session_writes_nothing(
     it.kept(Write::Create(deleted), &created, minute()).await?;
     it.delete(deleted).await?;
     let some = changes([set("a", "2"), ("n", Change::Increment(1))]);
-    let own = Changes::new().with_idle_timeout(MINUTE);
+    let own = Changes::new().with_expiry(SessionExpiry::Browser(MINUTE));
     for key in [never, deleted] {
         for changes in [&some, &own, &Changes::new()] {
             let update = Write::Update(key);
@@ -181,13 +181,13 @@ pub(super) async fn an_impossible_increment_changes_nothing(
             ("n", Change::Increment(1)),
             ("z", Change::Remove),
         ]);
-        let all = all.with_idle_timeout(MINUTE * 2);
+        let all = all.with_expiry(SessionExpiry::Browser(MINUTE * 2));
         let error = it.refused(Write::Update(key), &all, minute()).await?;
         if error.kind() != kind {
             return it.broken(format_args!("an error of the kind {kind:?}"));
         }
         let record = it.holds(key, &made(&created)?).await?;
-        it.own_timeout(&record, None)?;
+        it.own_expiry(&record, SessionExpiry::Default)?;
     }
     Ok(())
 }
@@ -196,7 +196,7 @@ pub(super) async fn the_last_field_takes_the_session_with_it(
     it: &Subject<impl SessionStore>,
 ) -> Checked {
     let key = key();
-    let two = changes([set("a", "1"), set("b", "2")]).with_idle_timeout(MINUTE);
+    let two = changes([set("a", "1"), set("b", "2")]).with_expiry(SessionExpiry::Browser(MINUTE));
     it.kept(Write::Create(key), &two, minute()).await?;
     let replaced = changes([("a", Change::Remove), ("b", Change::Remove), set("c", "3")]);
     it.kept(Write::Update(key), &replaced, minute()).await?;
@@ -227,7 +227,7 @@ pub(super) async fn a_deleted_session_is_gone(it: &Subject<impl SessionStore>) -
 pub(super) async fn what_is_known_is_what_is_stored(it: &Subject<impl SessionStore>) -> Checked {
     let (old, new) = (key(), key());
     let create = changes([set("a", "1")]);
-    let update = changes([set("a", "2")]).with_idle_timeout(MINUTE * 2);
+    let update = changes([set("a", "2")]).with_expiry(SessionExpiry::Browser(MINUTE * 2));
     let renew = changes([set("a", "3")]);
     for (write, changes) in [
         (Write::Create(old), create),

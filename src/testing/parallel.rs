@@ -13,7 +13,7 @@ use super::subject::{
 };
 use crate::{
     error::Error,
-    store::{Change, Changes, Context, SessionStore, Written},
+    store::{Change, Changes, Context, SessionExpiry, SessionStore, Taken, Written},
 };
 
 /// Operations that run together wait fewer turns than this before they begin.
@@ -126,6 +126,31 @@ pub(super) async fn parallel_increments_all_count(it: &Subject<impl SessionStore
     Ok(())
 }
 
+/// Also where it is the last one.
+pub(super) async fn parallel_takes_give_a_field_to_one(it: &Subject<impl SessionStore>) -> Checked {
+    for others in [vec![set("a", "1")], Vec::new()] {
+        let (it, key) = (it.again(), key());
+        let fields = others.iter().cloned().chain([set("state", "xyz")]);
+        let created: Changes = fields.map(|(name, set)| (name.into(), set)).collect();
+        it.kept(Write::Create(key), &created, minute()).await?;
+        let (start, mut tasks) = (Arc::new(Barrier::new(MANY)), JoinSet::new());
+        for turns in 0..MANY {
+            let subject = it.clone();
+            let take = async move { subject.take(key, "state").await };
+            tasks.spawn(begin(start.clone(), turns % 4, take));
+        }
+        let mut got = 0;
+        while let Some(ended) = tasks.join_next().await {
+            let taken = ended.map_err(|error| format!("  a take did not end: {error}"))?;
+            got += usize::from(taken? != Taken::Nothing);
+        }
+        if got != 1 {
+            return it.broken(format_args!("one that gets it, not {got}"));
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn parallel_creations_of_one_key_make_one_session(
     it: &Subject<impl SessionStore>,
 ) -> Checked {
@@ -189,12 +214,15 @@ pub(super) async fn a_replacement_beside_a_renewal_leaves_one_record(
         }
         let replace = {
             let it = it.clone();
-            async move { it.replaces(old, other, true).await }
+            async move { it.replace(old, other, true).await }
         };
         let renew = write(&it, Write::Renew(old, renewed), Changes::new());
-        let (renewal, ()) = together(round, renew, replace).await?;
+        let (renewal, replacement) = together(round, renew, replace).await?;
         it.replaced(old).await?;
         it.holds(other, &made(&created)?).await?;
+        if !matches!(replacement, Ok(done) if done != is_kept(&renewal)) {
+            return it.broken("either the one or the other");
+        }
         if is_kept(&renewal) {
             it.holds(renewed, &made(&created)?).await?;
         } else if is_replaced(&renewal) {
@@ -338,7 +366,7 @@ pub(super) async fn a_dropped_update_is_done_or_not(it: &Subject<impl SessionSto
             ("n", Change::Increment(1)),
             set("z", "2"),
         ]);
-        let all = all.with_idle_timeout(MINUTE * 2);
+        let all = all.with_expiry(SessionExpiry::Browser(MINUTE * 2));
         let mut update = Box::pin(it.store().update(key, &all, soon(minute())));
         for _ in 0..polls {
             let ended = std::future::poll_fn(|cx| Poll::Ready(update.as_mut().poll(cx).is_ready()));
@@ -352,9 +380,9 @@ pub(super) async fn a_dropped_update_is_done_or_not(it: &Subject<impl SessionSto
         it.wait(AFTERWARDS).await;
         let (before, after) = (made(&created)?, changed(&made(&created)?, &all)?);
         let record = it.found(key, false, minute()).await?;
-        match record.idle_timeout {
-            None if record.fields == before => {}
-            Some(_) if record.fields == after => {}
+        match record.expiry {
+            SessionExpiry::Default if record.fields == before => {}
+            SessionExpiry::Browser(_) if record.fields == after => {}
             _ => return it.broken("all of the update or nothing"),
         }
     }

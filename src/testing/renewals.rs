@@ -7,7 +7,7 @@ use super::subject::{
 };
 use crate::{
     error::ErrorKind,
-    store::{Change, Changes, SessionStore, Written},
+    store::{Change, Changes, SessionExpiry, SessionStore, Written},
 };
 
 pub(super) async fn a_renewal_moves_the_session(it: &Subject<impl SessionStore>) -> Checked {
@@ -32,16 +32,14 @@ pub(super) async fn a_renewal_moves_the_session(it: &Subject<impl SessionStore>)
     it.replaced(new).await
 }
 
-pub(super) async fn a_renewal_keeps_age_and_own_idle_timeout(
-    it: &Subject<impl SessionStore>,
-) -> Checked {
+pub(super) async fn a_renewal_keeps_age_and_own_expiry(it: &Subject<impl SessionStore>) -> Checked {
     let (old, new, newer) = (key(), key(), key());
     let far = minute().with_absolute_timeout(MINUTE * 10);
     let some = changes([set("a", "1")]);
     let own = MINUTE * 2;
     it.kept(
         Write::Create(old),
-        &some.clone().with_idle_timeout(own),
+        &some.clone().with_expiry(SessionExpiry::Persistent(own)),
         far,
     )
     .await?;
@@ -50,14 +48,14 @@ pub(super) async fn a_renewal_keeps_age_and_own_idle_timeout(
     let left = it.kept(Write::Renew(old, new), &some, far).await?;
     it.fresh(left, own, renewed)?;
     let record = it.found(new, true, far).await?;
-    it.own_timeout(&record, Some(own))?;
+    it.own_expiry(&record, SessionExpiry::Persistent(own))?;
     it.fresh(record.time_to_live, own, renewed)?;
 
-    let other = some.clone().with_idle_timeout(own * 2);
+    let other = some.clone().with_expiry(SessionExpiry::Browser(own * 2));
     let left = it.kept(Write::Renew(new, newer), &other, far).await?;
     it.fresh(left, own * 2, renewed)?;
     let record = it.found(newer, false, far).await?;
-    it.own_timeout(&record, Some(own * 2))?;
+    it.own_expiry(&record, SessionExpiry::Browser(own * 2))?;
     // It kept its age: an absolute end before that has come.
     it.absent(newer, minute().with_absolute_timeout(A_WHILE / 2))
         .await
@@ -65,7 +63,7 @@ pub(super) async fn a_renewal_keeps_age_and_own_idle_timeout(
 
 pub(super) async fn a_renewal_of_no_session_makes_none(it: &Subject<impl SessionStore>) -> Checked {
     let (old, new, taken) = (key(), key(), key());
-    let some = changes([set("a", "1")]).with_idle_timeout(MINUTE);
+    let some = changes([set("a", "1")]).with_expiry(SessionExpiry::Browser(MINUTE));
     for changes in [&some, &Changes::new()] {
         let renew = Write::Renew(old, new);
         it.answers(Written::Gone, renew, changes, minute()).await?;
@@ -91,11 +89,12 @@ pub(super) async fn a_renewal_to_a_taken_key_changes_nothing(
     let (a, b) = (changes([set("a", "1")]), changes([set("b", "2")]));
     it.kept(Write::Create(old), &a, minute()).await?;
     it.kept(Write::Create(taken), &b, minute()).await?;
-    let all = changes([set("a", "3"), ("b", Change::Remove)]).with_idle_timeout(MINUTE);
+    let all =
+        changes([set("a", "3"), ("b", Change::Remove)]).with_expiry(SessionExpiry::Browser(MINUTE));
     it.refused(Write::Renew(old, taken), &all, minute()).await?;
     for (key, fields) in [(old, &a), (taken, &b)] {
         let record = it.holds(key, &made(fields)?).await?;
-        it.own_timeout(&record, None)?;
+        it.own_expiry(&record, SessionExpiry::Default)?;
     }
     Ok(())
 }
@@ -112,13 +111,13 @@ pub(super) async fn a_renewal_with_an_impossible_increment_changes_nothing(
         ("n", Change::Increment(1)),
         ("z", Change::Remove),
     ]);
-    let all = all.with_idle_timeout(MINUTE);
+    let all = all.with_expiry(SessionExpiry::Browser(MINUTE));
     let error = it.refused(Write::Renew(old, new), &all, minute()).await?;
     if error.kind() != ErrorKind::NotAnInteger {
         return it.broken("an error of the kind NotAnInteger");
     }
     let record = it.holds(old, &made(&created)?).await?;
-    it.own_timeout(&record, None)?;
+    it.own_expiry(&record, SessionExpiry::Default)?;
     it.absent(new, minute()).await
 }
 

@@ -72,7 +72,9 @@ pub(super) async fn a_replacement_takes_the_place_of_a_session(
     // Two sessions may have been live at once, so that a request trusted neither of them; or it did not look.
     for live in [true, false] {
         let (it, old, new) = (it.again(), created(it).await?, created(it).await?);
-        it.replaces(old, new, live).await?;
+        it.replaces(old, new, live, true).await?;
+        // Done twice, it is the same.
+        it.replaces(old, new, live, true).await?;
         it.replaced(old).await?;
         let update = Write::Update(old);
         it.answers(Written::Replaced, update, &some(), minute())
@@ -88,7 +90,7 @@ pub(super) async fn a_replacement_takes_the_place_of_an_unknown_key(
     it: &Subject<impl SessionStore>,
 ) -> Checked {
     let (unknown, new) = (key(), created(it).await?);
-    it.replaces(unknown, new, false).await?;
+    it.replaces(unknown, new, false, true).await?;
     it.replaced(unknown).await?;
     it.holds(new, &made(&some())?).await?;
     it.delete(unknown).await?;
@@ -102,7 +104,7 @@ pub(super) async fn a_replacement_record_is_not_replaced(
         let (it, old, first) = (it.again(), created(it).await?, key());
         it.kept(Write::Renew(old, first), &some(), minute()).await?;
         let second = created(&it).await?;
-        it.replaces(old, second, live).await?;
+        it.replaces(old, second, live, false).await?;
         it.replaced(old).await?;
         it.holds(first, &made(&some())?).await?;
         it.delete(old).await?;
@@ -133,7 +135,7 @@ pub(super) async fn a_replacement_record_ends(it: &Subject<impl SessionStore>) -
     }
     let (old, unknown, new) = (created(it).await?, key(), key());
     it.kept(Write::Renew(old, new), &some(), minute()).await?;
-    it.replaces(unknown, new, false).await?;
+    it.replaces(unknown, new, false, true).await?;
     it.wait(REPLACED_FOR - A_WHILE).await;
     it.replaced(old).await?;
     it.replaced(unknown).await?;

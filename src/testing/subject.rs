@@ -14,7 +14,8 @@ use crate::{
     error::Error,
     id::SessionId,
     store::{
-        Change, Changes, Context, Expiry, Fields, Loaded, Record, SessionKey, SessionStore, Written,
+        Change, Changes, Context, Expiry, Fields, Loaded, Record, SessionExpiry, SessionKey,
+        SessionStore, Taken, Written,
     },
 };
 
@@ -274,18 +275,24 @@ impl<S: SessionStore> Subject<S> {
         old: SessionKey,
         new: SessionKey,
         live: bool,
-    ) -> Checked<Result<(), Error>> {
+    ) -> Checked<Result<bool, Error>> {
         let context = soon(minute());
         let step = format!("Replace({old:?}, {new:?}), live {live}");
         let replace = self.store.replace(old, new, live, context);
         self.answer(step, replace, context.deadline).await
     }
 
-    /// A replacement that must be done.
-    pub(super) async fn replaces(&self, old: SessionKey, new: SessionKey, live: bool) -> Checked {
+    /// A replacement that must be done, or must find that another one was.
+    pub(super) async fn replaces(
+        &self,
+        old: SessionKey,
+        new: SessionKey,
+        live: bool,
+        done: bool,
+    ) -> Checked {
         match self.replace(old, new, live).await? {
-            Ok(()) => Ok(()),
-            Err(_) => self.broken("no error"),
+            Ok(it) if it == done => Ok(()),
+            _ => self.broken(done),
         }
     }
 
@@ -302,19 +309,48 @@ impl<S: SessionStore> Subject<S> {
         self.step(format!("known({key:?}): {}", Short(&known)));
         match expected {
             None => self.broken("None"),
-            Some(it) if (&it.fields, it.idle_timeout) == (&known.fields, known.idle_timeout) => {
-                Ok(())
-            }
+            Some(it) if (&it.fields, it.expiry) == (&known.fields, known.expiry) => Ok(()),
             Some(it) => self.broken(Short(it)),
         }
     }
 
-    /// The session's own idle timeout is this.
-    pub(super) fn own_timeout(&self, record: &Record, expected: Option<Duration>) -> Checked {
-        if record.idle_timeout != expected {
-            return self.broken(format_args!("the idle_timeout {expected:?}"));
+    /// The session's own expiry is this.
+    pub(super) fn own_expiry(&self, record: &Record, expected: SessionExpiry) -> Checked {
+        if record.expiry != expected {
+            return self.broken(format_args!("the expiry {expected:?}"));
         }
         Ok(())
+    }
+
+    /// What the store answers to a take.
+    pub(super) async fn take(&self, key: SessionKey, field: &str) -> Checked<Taken> {
+        let context = soon(minute());
+        let step = format!("Take({key:?}, {field:?})");
+        let take = self.store.take(key, field.as_bytes(), context);
+        match self.answer(step, take, context.deadline).await? {
+            Ok(taken) => Ok(taken),
+            Err(_) => self.broken("no error"),
+        }
+    }
+
+    /// A take with one right answer.
+    pub(super) async fn takes(&self, key: SessionKey, field: &str, expected: Taken) -> Checked {
+        match self.take(key, field).await? {
+            taken if taken == expected => Ok(()),
+            _ => self.broken(format_args!("{expected:?}")),
+        }
+    }
+
+    /// These sessions live under these keys, or have ended.
+    pub(super) async fn live(&self, sessions: &[(SessionKey, Option<SessionKey>)]) -> Checked {
+        let context = soon(minute());
+        let (keys, expected): (Vec<_>, Vec<_>) = sessions.iter().copied().unzip();
+        let alive = self.store.alive(&keys, context);
+        let step = format!("alive({keys:?})");
+        match self.answer(step, alive, context.deadline).await? {
+            Ok(alive) if alive == expected => Ok(()),
+            _ => self.broken(format_args!("{expected:?}")),
+        }
     }
 
     pub(super) fn refreshed(&self, record: &Record, expected: bool) -> Checked {
@@ -413,8 +449,8 @@ impl Display for Done<'_> {
             0 => {}
             more => write!(f, " and {more} more changes")?,
         }
-        match self.0.idle_timeout() {
-            Some(own) => write!(f, ", its own idle timeout {own:?}"),
+        match self.0.expiry() {
+            Some(own) => write!(f, ", its own expiry {own:?}"),
             None => Ok(()),
         }
     }

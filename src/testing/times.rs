@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::subject::{A_WHILE, Checked, MINUTE, Subject, Write, changes, key, made, minute, set};
-use crate::store::{Change, Changes, Expiry, SessionKey, SessionStore, Written};
+use crate::store::{Change, Changes, Expiry, SessionExpiry, SessionKey, SessionStore, Written};
 
 /// Ends within [`A_WHILE`].
 const SHORT: Duration = Duration::from_millis(60);
@@ -81,34 +81,44 @@ pub(super) async fn an_update_refreshes(it: &Subject<impl SessionStore>) -> Chec
     Ok(())
 }
 
-pub(super) async fn an_own_idle_timeout_is_kept(it: &Subject<impl SessionStore>) -> Checked {
-    let (key, own) = (key(), Duration::from_millis(123_456));
-    let begun = Instant::now();
-    let created = some().with_idle_timeout(own);
-    let left = it.kept(Write::Create(key), &created, minute()).await?;
-    it.fresh(left, own, begun)?;
-    let left = it.kept(Write::Update(key), &some(), minute()).await?;
-    it.fresh(left, own, begun)?;
-    for refresh in [false, true] {
-        let record = it.found(key, refresh, minute()).await?;
-        it.own_timeout(&record, Some(own))?;
-        it.fresh(record.time_to_live, own, begun)?;
+pub(super) async fn an_own_expiry_is_kept(it: &Subject<impl SessionStore>) -> Checked {
+    let own = Duration::from_millis(123_456);
+    for expiry in [SessionExpiry::Browser(own), SessionExpiry::Persistent(own)] {
+        let (it, key, begun) = (it.again(), key(), Instant::now());
+        let created = some().with_expiry(expiry);
+        let left = it.kept(Write::Create(key), &created, minute()).await?;
+        it.fresh(left, own, begun)?;
+        let left = it.kept(Write::Update(key), &some(), minute()).await?;
+        it.fresh(left, own, begun)?;
+        for refresh in [false, true] {
+            let record = it.found(key, refresh, minute()).await?;
+            it.own_expiry(&record, expiry)?;
+            it.fresh(record.time_to_live, own, begun)?;
+        }
     }
     Ok(())
 }
 
-pub(super) async fn an_own_idle_timeout_can_be_changed(it: &Subject<impl SessionStore>) -> Checked {
+pub(super) async fn an_own_expiry_can_be_changed(it: &Subject<impl SessionStore>) -> Checked {
     let key = key();
     it.kept(Write::Create(key), &some(), minute()).await?;
     // With a field and without.
-    for (fields, own) in [(some(), MINUTE * 2), (Changes::new(), MINUTE / 2)] {
+    for (fields, own) in [
+        (some(), SessionExpiry::Browser(MINUTE * 2)),
+        (Changes::new(), SessionExpiry::Browser(MINUTE / 2)),
+        (Changes::new(), SessionExpiry::Persistent(MINUTE / 2)),
+        (some(), SessionExpiry::Default),
+        (some(), SessionExpiry::Persistent(MINUTE * 3)),
+        (Changes::new(), SessionExpiry::Default),
+    ] {
         let updated = Instant::now();
-        let changed = fields.with_idle_timeout(own);
+        let idle = own.idle_timeout().unwrap_or(MINUTE);
+        let changed = fields.with_expiry(own);
         let left = it.kept(Write::Update(key), &changed, minute()).await?;
-        it.fresh(left, own, updated)?;
+        it.fresh(left, idle, updated)?;
         let record = it.holds(key, &made(&some())?).await?;
-        it.own_timeout(&record, Some(own))?;
-        it.fresh(record.time_to_live, own, updated)?;
+        it.own_expiry(&record, own)?;
+        it.fresh(record.time_to_live, idle, updated)?;
     }
     Ok(())
 }
@@ -155,23 +165,26 @@ pub(super) async fn a_session_ends_by_itself(it: &Subject<impl SessionStore>) ->
     it.wait(A_WHILE).await;
     have_ended(it, keys, minute()).await?;
     // Its key is free again, and nothing of it is left.
-    let (key, mut last) = (key(), changes([set("b", "2")]).with_idle_timeout(SHORT));
+    let (key, mut last) = (
+        key(),
+        changes([set("b", "2")]).with_expiry(SessionExpiry::Browser(SHORT)),
+    );
     it.kept(Write::Create(key), &last, short).await?;
     it.wait(A_WHILE).await;
     last = changes([set("c", "3")]);
     it.kept(Write::Create(key), &last, minute()).await?;
     let record = it.holds(key, &made(&last)?).await?;
-    it.own_timeout(&record, None)
+    it.own_expiry(&record, SessionExpiry::Default)
 }
 
 pub(super) async fn a_session_ends_after_its_own_idle_timeout(
     it: &Subject<impl SessionStore>,
 ) -> Checked {
     let (longer, updated) = (key(), key());
-    let own = some().with_idle_timeout(MINUTE);
+    let own = some().with_expiry(SessionExpiry::Browser(MINUTE));
     it.kept(Write::Create(longer), &own, Expiry::new(SHORT))
         .await?;
-    let own = some().with_idle_timeout(SHORT);
+    let own = some().with_expiry(SessionExpiry::Browser(SHORT));
     let keys = created(it, &own, minute()).await?;
     it.kept(Write::Create(updated), &some(), minute()).await?;
     it.kept(Write::Update(updated), &own, minute()).await?;
@@ -186,7 +199,7 @@ pub(super) async fn a_session_ends_after_its_own_idle_timeout(
 pub(super) async fn the_absolute_end_is_never_put_off(it: &Subject<impl SessionStore>) -> Checked {
     let (old, new) = (key(), key());
     let absolute = minute().with_absolute_timeout(MINUTE);
-    let longer = || some().with_idle_timeout(MINUTE * 10);
+    let longer = || some().with_expiry(SessionExpiry::Browser(MINUTE * 10));
     let created = Instant::now();
     let left = it.kept(Write::Create(old), &longer(), absolute).await?;
     it.fresh(left, MINUTE, created)?;
@@ -230,14 +243,14 @@ pub(super) async fn the_longest_timeouts_can_be_kept(it: &Subject<impl SessionSt
         .with_absolute_timeout(Duration::MAX)
         .with_refresh_interval(Duration::MAX);
     let longest = Expiry::storable(Duration::MAX);
-    let create = some().with_idle_timeout(Duration::MAX);
+    let create = some().with_expiry(SessionExpiry::Browser(Duration::MAX));
     let left = it.kept(Write::Create(key), &create, for_ever).await?;
     it.fresh(left, longest, begun)?;
     let update = changes([("n", Change::Increment(1))]);
     let left = it.kept(Write::Update(key), &update, for_ever).await?;
     it.fresh(left, longest, begun)?;
     let record = it.found(key, true, for_ever).await?;
-    it.own_timeout(&record, Some(longest))?;
+    it.own_expiry(&record, SessionExpiry::Browser(longest))?;
     it.fresh(record.time_to_live, longest, begun)?;
     it.delete(key).await
 }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use tower_redis_session::{
-    ConfigError, CookieLifetime, MemoryStore, OnStoreError, SameSite, SessionLayer,
-    SessionLayerBuilder,
+    ConfigError, MemoryStore, OnStoreError, SameSite, SessionLayer, SessionLayerBuilder,
 };
 
 /// What `build` makes of a change to the defaults.
@@ -255,7 +254,7 @@ fn everything_at_once_is_accepted_where_nothing_contradicts() {
             .http_only(false)
             .same_site(SameSite::None)
             .partitioned(true)
-            .cookie_lifetime(CookieLifetime::Persistent)
+            .persistent(true)
             .idle_timeout(secs(60))
             .absolute_timeout(secs(3600))
             .refresh_interval(secs(10))

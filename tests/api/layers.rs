@@ -5,9 +5,7 @@ use std::cell::RefCell;
 use http::{Request, Response, header};
 use serde::{Deserialize, Deserializer};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_redis_session::{
-    CookieLifetime, Error, LazySession, MemoryStore, Session, SessionId, SessionLayer,
-};
+use tower_redis_session::{Error, LazySession, MemoryStore, Session, SessionId, SessionLayer};
 
 /// The `Set-Cookie` lines of one request with this cookie.
 async fn lines<S>(service: S, cookie: &str) -> Vec<String>
@@ -40,10 +38,10 @@ async fn insert(request: Request<()>) -> Result<Response<()>, Error> {
 #[tokio::test]
 async fn the_same_layer_twice_counts_once() {
     for lazy in [false, true] {
-        for lifetime in [CookieLifetime::Browser, CookieLifetime::Persistent] {
+        for persistent in [false, true] {
             let store = MemoryStore::new();
             let builder = SessionLayer::builder(store.clone()).lazy(lazy);
-            let layer = builder.cookie_lifetime(lifetime).build().expect("a layer");
+            let layer = builder.persistent(persistent).build().expect("a layer");
             let service = layer.layer(layer.layer(service_fn(insert)));
 
             let stale = format!("session_id={}", SessionId::random());
@@ -54,7 +52,7 @@ async fn the_same_layer_twice_counts_once() {
             assert_eq!(store.len(), 1);
 
             let again = lines(service, pair).await;
-            let sent_again = usize::from(lifetime == CookieLifetime::Persistent);
+            let sent_again = usize::from(persistent);
             assert_eq!(again.len(), sent_again, "{again:?}");
         }
     }

@@ -2,6 +2,7 @@
 //! layers, and the suite that a store must pass. No server, but for the stores that need one.
 
 mod allocations;
+mod bodies;
 mod config;
 mod layers;
 mod nested;

@@ -42,12 +42,13 @@ async fn a_near_cache_breaks_the_rules_about_times_alone() {
     let store = store.expect("a connection").with_near_cache(1000);
     let said = said_of(move || store.clone()).await;
     let times = [
+        "asking_whether_a_session_lives_refreshes_nothing",
         "a_load_refreshes_only_what_is_due",
         "a_load_refreshes_where_it_is_told_to",
-        "a_renewal_keeps_age_and_own_idle_timeout",
+        "a_renewal_keeps_age_and_own_expiry",
         "a_session_ends_after_its_own_idle_timeout",
-        "an_own_idle_timeout_can_be_changed",
-        "an_own_idle_timeout_is_kept",
+        "an_own_expiry_can_be_changed",
+        "an_own_expiry_is_kept",
     ];
     assert_eq!(rules(&said), BTreeSet::from(times), "{said}");
 }

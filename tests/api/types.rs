@@ -4,10 +4,7 @@
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt::Debug;
-use std::fs;
 use std::hash::Hash;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -15,11 +12,11 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 #[cfg(feature = "redis")]
 use tower_redis_session::RedisStore;
 use tower_redis_session::store::{
-    Change, Changes, Context as StoreContext, Expiry, Loaded, Record, SessionKey, SessionStore,
-    Written,
+    Change, Changes, Context as StoreContext, Expiry, Loaded, Record, SessionExpiry, SessionKey,
+    SessionStore, Taken, Written,
 };
 use tower_redis_session::{
-    ConfigError, CookieLifetime, Error, ErrorKind, LazySession, Lookup, MemoryStore, OnStoreError,
+    ConfigError, Error, ErrorKind, LazySession, Lookup, MemoryStore, OnStoreError,
     ParseSessionIdError, ResponseFuture, SameSite, Session, SessionId, SessionLayer,
     SessionLayerBuilder, SessionService,
 };
@@ -48,7 +45,8 @@ fn every_type_can_be_shared_between_tasks() {
     copied::<Lookup>();
     copied::<Written>();
     copied::<Expiry>();
-    copied::<CookieLifetime>();
+    copied::<SessionExpiry>();
+    shared::<Taken>();
     copied::<OnStoreError>();
     copied::<ErrorKind>();
     error::<Error>();
@@ -166,8 +164,18 @@ async fn the_layer_is_one_type_whatever_the_store() {
             _: SessionKey,
             _: bool,
             _: StoreContext,
-        ) -> Result<(), Error> {
-            Ok(())
+        ) -> Result<bool, Error> {
+            Ok(true)
+        }
+        async fn take(&self, _: SessionKey, _: &[u8], _: StoreContext) -> Result<Taken, Error> {
+            Ok(Taken::Nothing)
+        }
+        async fn alive(
+            &self,
+            keys: &[SessionKey],
+            _: StoreContext,
+        ) -> Result<Vec<Option<SessionKey>>, Error> {
+            Ok(vec![None; keys.len()])
         }
     }
 
@@ -206,7 +214,7 @@ fn the_builder_has_every_option() {
         .http_only(false)
         .same_site(SameSite::None)
         .partitioned(true)
-        .cookie_lifetime(CookieLifetime::Persistent)
+        .persistent(true)
         .idle_timeout(Duration::from_secs(60))
         .absolute_timeout(Duration::from_secs(600))
         .refresh_interval(Duration::from_secs(6))
@@ -222,7 +230,7 @@ fn the_builder_has_every_option() {
         "\"id\"",
         "Path=/app",
         "Domain=example.org",
-        "Persistent",
+        "persistent: true",
         "idle_timeout: 60s",
         "absolute_timeout: Some(600s)",
         "refresh_interval: 6s",
@@ -236,79 +244,4 @@ fn the_builder_has_every_option() {
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
-}
-
-/// What somebody writes whose body is, or is not, `Default`.
-const USER: &str = r#"
-use std::{convert::Infallible, future::{Ready, ready}, task::{Context, Poll}};
-use http::{Request, Response};
-use tower_layer::Layer;
-use tower_redis_session::{MemoryStore, SessionLayer};
-use tower_service::Service;
-
-// DERIVE
-pub struct PageBody(pub String);
-
-#[derive(Clone)]
-pub struct Pages;
-
-impl Service<Request<()>> for Pages {
-    type Response = Response<PageBody>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<PageBody>, Infallible>>;
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-    fn call(&mut self, _: Request<()>) -> Self::Future {
-        ready(Ok(Response::new(PageBody(String::new()))))
-    }
-}
-
-pub fn serve(_: impl Service<Request<()>>) {}
-
-pub fn run() {
-    serve(SessionLayer::new(MemoryStore::new()).layer(Pages));
-}
-"#;
-
-/// The answer of `cargo check` to a crate that uses this one.
-fn check(folder: &Path, source: &str) -> (bool, String) {
-    let repo = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let manifest = format!(
-        "[package]\nname = \"user\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n\
-         [dependencies]\nhttp = \"1\"\ntower-layer = \"0.3\"\ntower-service = \"0.3\"\n\
-         tower-redis-session = {{ path = {repo:?}, default-features = false }}\n"
-    );
-    fs::create_dir_all(folder.join("src")).expect("a folder");
-    fs::write(folder.join("Cargo.toml"), manifest).expect("a manifest");
-    fs::write(folder.join("src/lib.rs"), source).expect("a source");
-    // The versions that are downloaded already, because this test was built with them.
-    fs::copy(repo.join("Cargo.lock"), folder.join("Cargo.lock")).expect("the versions");
-    let output = Command::new(env!("CARGO"))
-        .args(["check", "--offline", "--quiet", "--color", "never"])
-        .current_dir(folder)
-        .env("CARGO_TARGET_DIR", folder.join("target"))
-        // Flags of the run around this one, such as those of a coverage tool, are not meant for it.
-        .env_remove("RUSTFLAGS")
-        .output()
-        .expect("cargo");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.success(), said)
-}
-
-#[test]
-fn a_body_that_is_not_default_does_not_compile_and_the_error_names_it() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("body-default");
-    let (compiles, said) = check(&folder, &USER.replace("// DERIVE", "#[derive(Default)]"));
-    assert!(compiles, "with `Default` it does: {said}");
-    let (compiles, said) = check(&folder, USER);
-    assert!(!compiles);
-    assert!(said.contains("PageBody: Default"), "{said}");
-    assert!(said.contains("src/lib.rs"), "where to look: {said}");
-    assert!(said.contains("#[derive(Default)]"), "what to do: {said}");
-    assert_eq!(
-        said.matches("error[").count(),
-        1,
-        "one error, not many: {said}"
-    );
 }

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 
 use http::{HeaderValue, Request, Response, header};
 use tower::{Service, ServiceExt};
-use tower_redis_session::{LazySession, Lookup, Session};
+use tower_redis_session::{LazySession, Lookup, Session, SessionExpiry};
 
 /// A handler that uses the session in every way that makes none, and says what the request brought.
 async fn read(request: Request<()>) -> Result<Response<String>, Infallible> {
@@ -23,7 +23,7 @@ async fn read(request: Request<()>) -> Result<Response<String>, Infallible> {
         assert!(session.is_empty() && session.id().is_none());
         session.renew();
         session.clear();
-        session.set_idle_timeout(std::time::Duration::from_secs(3600));
+        session.set_expiry(SessionExpiry::Browser(std::time::Duration::from_secs(3600)));
         assert!(!session.remove("user"));
         session.save().await.expect("nothing to save");
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use harness::app::{App, id, run};
 use harness::{Answer, Client, HANG, Monitor, RedisServer};
-use tower_redis_session::{CookieLifetime, RedisStore, SessionLayer};
+use tower_redis_session::{RedisStore, SessionLayer};
 
 use crate::node::{cost, secs};
 use crate::split::Split;
@@ -19,7 +19,7 @@ const FULL: u64 = 960;
 pub(crate) async fn node(url: &str, idle: Duration, interval: Duration) -> App {
     let store = RedisStore::connect(url).await.expect("a connection");
     let layer = SessionLayer::builder(store.with_near_cache(10_000))
-        .cookie_lifetime(CookieLifetime::Persistent)
+        .persistent(true)
         .idle_timeout(idle)
         .refresh_interval(interval)
         // A machine that is busy with other tests is no outage.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use harness::through::context;
 use harness::{HANG, Monitor, RedisServer, Resp};
 use tower_redis_session::SessionId;
-use tower_redis_session::store::{Expiry, Record, SessionStore};
+use tower_redis_session::store::{Expiry, Record, SessionExpiry, SessionStore};
 
 use crate::node::{Node, cost, secs, set, text, two};
 
@@ -90,7 +90,7 @@ async fn a_write_that_failed_is_no_refresh() {
 async fn a_timeout_of_its_own_counts() {
     let (server, mut monitor, here, _) = two().await;
     let (id, own) = (SessionId::random(), secs(1));
-    let changes = set("1").with_idle_timeout(own);
+    let changes = set("1").with_expiry(SessionExpiry::Browser(own));
     here.store
         .create(id.key(), &changes, context(here.expiry))
         .await
@@ -99,13 +99,16 @@ async fn a_timeout_of_its_own_counts() {
     reads_for(&here, &mut server.client(), id, secs(3), own).await;
     assert!(left(&mut server.client(), id) <= own + secs(10));
     // Set here, it counts at once.
-    let (long, changes) = (secs(5000), set("1").with_idle_timeout(secs(5000)));
+    let (long, changes) = (
+        secs(5000),
+        set("1").with_expiry(SessionExpiry::Browser(secs(5000))),
+    );
     here.store
         .update(id.key(), &changes, context(here.expiry))
         .await
         .unwrap();
     let record = here.load(id).await.unwrap().unwrap();
-    assert_eq!(record.idle_timeout, Some(long));
+    assert_eq!(record.expiry, SessionExpiry::Browser(long));
     assert!(record.time_to_live > long);
 }
 

@@ -75,7 +75,7 @@ async fn an_unknown_id_is_looked_for_twice_and_brings_nothing_to_life() {
     // The unknown one is no session, but a record of what has taken its place.
     let new = format!("session:{}", id(&browser));
     let record = watched.redis(&format!("GET session:{UNKNOWN}")).text();
-    assert_eq!(record, new);
+    assert_eq!(record, format!("ended {new}"));
     assert_ne!(id(&browser), UNKNOWN);
     assert_eq!(watched.redis("DBSIZE").int(), 2);
 }
@@ -284,6 +284,22 @@ async fn a_write_sends_only_what_changed() {
 }
 
 #[tokio::test]
+async fn a_take_and_a_touch_cost_one_script_each() {
+    let mut watched = Watched::new(|it| it).await;
+    let browser = watched.app.browser();
+    run(&browser, "set user ada; set state xyz").await;
+    let cost = watched.cost(&browser, "take-once state").await;
+    assert_eq!(cost, [&LOAD[..], &["take A"]].concat());
+    assert_eq!(watched.inside(), ["HMGET", "HDEL", "HKEYS"]);
+    let cost = watched.cost(&browser, "touch").await;
+    assert_eq!(cost, [&LOAD[..], &["update A"]].concat());
+    // The last one.
+    watched.cost(&browser, "take-once user").await;
+    assert_eq!(watched.inside(), ["HMGET", "HDEL", "HKEYS", "UNLINK"]);
+    assert_eq!(watched.redis("DBSIZE").int(), 0);
+}
+
+#[tokio::test]
 async fn a_renewal_costs_two_scripts_and_what_nobody_waits_for() {
     let mut watched = Watched::new(|it| it).await;
     let browser = watched.logged_in().await;
@@ -315,7 +331,8 @@ async fn a_logout_costs_one_script() {
     let cost = watched.cost(&browser, "destroy; set user bo").await;
     assert_eq!(cost, [&LOAD[..], &["create B", "replace A"]].concat());
     let new = format!("session:{}", id(&browser));
-    assert_eq!(watched.redis(&format!("GET {old}")).text(), new);
+    let record = watched.redis(&format!("GET {old}")).text();
+    assert_eq!(record, format!("ended {new}"));
     assert_eq!(watched.redis(&format!("HLEN {new}")).int(), 1);
     assert_eq!(watched.redis("DBSIZE").int(), 2);
 }

@@ -3,6 +3,7 @@
 #![cfg(feature = "redis")]
 
 mod acl;
+mod at_once;
 mod batches;
 mod cluster;
 mod commands;

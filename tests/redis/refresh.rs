@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use harness::command_wire::{Fate, Wire};
 use harness::through::within;
 use harness::{Gate, HANG, RedisServer, Resp};
-use tower_redis_session::store::{Change, Changes, Context, Expiry, SessionStore, Written};
+use tower_redis_session::store::{
+    Change, Changes, Context, Expiry, SessionExpiry, SessionStore, Written,
+};
 use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
 const IDLE: Duration = Duration::from_secs(900);
@@ -41,8 +43,8 @@ impl Scene {
         let id = SessionId::random();
         let set = Change::Set("1".into());
         let mut changes: Changes = [("a".into(), set)].into_iter().collect();
-        if let Some(own) = own.idle_timeout() {
-            changes = changes.with_idle_timeout(own);
+        if let Some(own) = own.expiry() {
+            changes = changes.with_expiry(own);
         }
         let created = there.create(id.key(), &changes, context()).await;
         assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
@@ -116,7 +118,7 @@ async fn a_refresh_shortens_what_lives_too_long_and_gives_an_end_to_what_has_non
 #[tokio::test]
 async fn a_refresh_leaves_a_session_alone_that_was_given_less_time_meanwhile() {
     let scene = Scene::new(100_000).await;
-    let shorter = Changes::new().with_idle_timeout(Duration::from_secs(60));
+    let shorter = Changes::new().with_expiry(SessionExpiry::Browser(Duration::from_secs(60)));
     let written = scene
         .there
         .update(scene.id.key(), &shorter, context())
@@ -129,7 +131,10 @@ async fn a_refresh_leaves_a_session_alone_that_was_given_less_time_meanwhile() {
 /// A renewal that gives the session more time, and is not over.
 #[tokio::test]
 async fn a_refresh_does_not_shorten_what_is_being_renewed() {
-    for own in [Changes::new(), Changes::new().with_idle_timeout(IDLE)] {
+    for own in [
+        Changes::new(),
+        Changes::new().with_expiry(SessionExpiry::Browser(IDLE)),
+    ] {
         does_not_shorten(Scene::of(own, 100_000).await).await;
     }
 }
@@ -147,7 +152,7 @@ async fn does_not_shorten(scene: Scene) {
         .expect("a connection");
     let month = Duration::from_secs(30 * 24 * 60 * 60);
     let (old, new) = (scene.id.key(), SessionId::random().key());
-    let longer = Changes::new().with_idle_timeout(month);
+    let longer = Changes::new().with_expiry(SessionExpiry::Browser(month));
     let renewed = there.renew(old, new, &longer, context()).await;
     assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
     turn.arrived().await;

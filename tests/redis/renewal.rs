@@ -6,7 +6,9 @@ use bytes::Bytes;
 use harness::command_wire::{Fate, Wire};
 use harness::through::{context, within};
 use harness::{Gate, HANG, Monitor, RedisServer, Reply, Resp, bounded};
-use tower_redis_session::store::{Change, Changes, Expiry, Loaded, SessionStore, Written};
+use tower_redis_session::store::{
+    Change, Changes, Expiry, Loaded, SessionExpiry, SessionStore, Written,
+};
 use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
 const MARK: &str = "mark";
@@ -322,7 +324,7 @@ async fn the_old_session_ends_no_sooner_than_the_new_one() {
     let gate = Gate::new();
     scene.once(TURN, Fate::Hold(gate.clone()));
     let month = Duration::from_secs(30 * 24 * 60 * 60);
-    let longer = Changes::new().with_idle_timeout(month);
+    let longer = Changes::new().with_expiry(SessionExpiry::Browser(month));
     let (old, new) = (scene.old.key(), scene.new.key());
     let renewed = scene
         .store

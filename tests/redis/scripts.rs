@@ -9,7 +9,7 @@ use harness::app::{App, id, run, start};
 use harness::log::Log;
 use harness::through::within;
 use harness::{Client, Command, HANG, Monitor, RedisServer, Reply, bounded};
-use tower_redis_session::store::{Change, Changes, Expiry, SessionStore, Written};
+use tower_redis_session::store::{Change, Changes, Expiry, SessionExpiry, SessionStore, Written};
 use tower_redis_session::{RedisStore, SessionId, SessionLayer};
 
 use crate::commands::watched::{SCRIPTS, Watched};
@@ -236,7 +236,7 @@ async fn a_change_of_many_fields_has_few_arguments() {
         check(first, "update", &|n| text(n + 1)).await;
         // With an idle timeout it is another script.
         let set = many(|n| Change::Set(n.to_string().into()));
-        let set = set.with_idle_timeout(Duration::from_secs(500));
+        let set = set.with_expiry(SessionExpiry::Browser(Duration::from_secs(500)));
         let written = store.update(first.key(), &set, context()).await;
         assert!(is_kept(&written), "{written:?}");
         let add = many(|n| Change::Increment(n as i64));

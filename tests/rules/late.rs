@@ -11,7 +11,7 @@ use harness::{Answer, Gate, HANG, bounded};
 use http::Request;
 use hyper::body::Frame;
 use serde_json::json;
-use tower_redis_session::Session;
+use tower_redis_session::{Session, SessionExpiry};
 
 use crate::events;
 use crate::fixture::{App, Shared, own_cookies, secs};
@@ -27,6 +27,7 @@ harness::over_both_stores!(
     changes_after_the_head_are_lost_with_a_warning,
     changes_after_the_head_are_written_by_a_save,
     a_session_cannot_begin_after_the_head,
+    no_other_expiry_can_follow_the_head,
     a_stream_that_changes_nothing_raises_no_warning,
 );
 
@@ -208,6 +209,7 @@ enum Then {
     Read,
     Change,
     ChangeAndSave,
+    ChangeExpiryAndSave,
 }
 
 async fn stream<B: Backend>(then: Then) -> App<B> {
@@ -217,7 +219,12 @@ async fn stream<B: Backend>(then: Then) -> App<B> {
             if then == Then::Read {
                 return session.get::<String>("user").unwrap().unwrap_or_default();
             }
-            session.insert("user", "late").unwrap();
+            match then {
+                Then::ChangeExpiryAndSave => {
+                    session.set_expiry(SessionExpiry::Persistent(secs(5000)));
+                }
+                _ => session.insert("user", "late").unwrap(),
+            }
             if then == Then::Change {
                 return "changed".to_owned();
             }
@@ -272,6 +279,15 @@ async fn a_session_cannot_begin_after_the_head<B: Backend>() {
         events::count("WARN", "unsaved") == 1
     })
     .await;
+}
+
+/// The cookie in the browser would live longer than the session, or not as long.
+async fn no_other_expiry_can_follow_the_head<B: Backend>() {
+    let app = stream::<B>(Then::ChangeExpiryAndSave).await;
+    app.ask("set user ann").await;
+    assert_eq!(read(&app).await, "ResponseStarted");
+    app.assert_ttl(900).await;
+    assert_eq!(own_cookies(&app.run("get user").await), [""; 0]);
 }
 
 async fn a_stream_that_changes_nothing_raises_no_warning<B: Backend>() {

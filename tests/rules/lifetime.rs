@@ -7,7 +7,7 @@ use harness::bounded;
 use harness::stores::{Backend, Outage, texts, unknown_id};
 use harness::through::Through;
 use serde_json::json;
-use tower_redis_session::{CookieLifetime, ErrorKind, Session, SessionLayer, SessionLayerBuilder};
+use tower_redis_session::{ErrorKind, Session, SessionLayer, SessionLayerBuilder};
 
 use crate::events;
 use crate::fixture::{App, CLEARED, max_age, own_cookies, secs};
@@ -34,7 +34,7 @@ harness::over_both_stores!(
 );
 
 fn persistent(builder: SessionLayerBuilder) -> SessionLayerBuilder {
-    builder.cookie_lifetime(CookieLifetime::Persistent)
+    builder.persistent(true)
 }
 
 /// `Max-Age` as it must be if the test has taken no longer than 10 seconds.
@@ -146,7 +146,7 @@ async fn a_persistent_cookie_ends_at_the_absolute_end<B: Backend>() {
 async fn a_persistent_cookie_follows_the_sessions_own_timeout<B: Backend>() {
     let app = App::<B>::with(persistent).await;
     assert_eq!(
-        max_age(&app.run("set user ann; idle 3600s").await),
+        max_age(&app.run("set user ann; remember 3600s").await),
         Some(3600)
     );
     assert_eq!(max_age(&app.run("get user").await), Some(3600));

@@ -7,6 +7,7 @@ mod fixture;
 mod caching;
 mod cancellation;
 mod cookies;
+mod ended;
 mod expiry;
 mod handle;
 mod http;
@@ -21,7 +22,10 @@ mod races;
 mod readiness;
 #[cfg(feature = "redis")]
 mod refusals;
+mod remember;
 mod request;
 mod response;
 mod spoiled;
 mod stored;
+mod take_once;
+mod touch;

@@ -13,7 +13,7 @@ use harness::{RedisServer, Reply, bounded, no_key_without_ttl};
 use http::{Request, Response};
 use serde_json::json;
 use tower::{Layer, Service, service_fn};
-use tower_redis_session::store::{Change, Changes, Expiry, SessionStore};
+use tower_redis_session::store::{Change, Changes, Expiry, SessionExpiry, SessionStore};
 use tower_redis_session::{ErrorKind, RedisStore, Session, SessionId, SessionLayer};
 
 use crate::events;
@@ -101,7 +101,10 @@ async fn a_session_that_can_get_no_time_to_live_is_not_created() {
         Expiry::new(secs(900)).with_refresh_interval(secs(60)),
     ];
     for expiry in expiries {
-        for changes in [plain.clone(), plain.clone().with_idle_timeout(secs(60))] {
+        for changes in [
+            plain.clone(),
+            plain.clone().with_expiry(SessionExpiry::Browser(secs(60))),
+        ] {
             let created = store
                 .create(SessionId::random().key(), &changes, context(expiry))
                 .await;

@@ -86,7 +86,6 @@ mod in_redis {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use serde_json::json;
-    use tower_redis_session::CookieLifetime;
 
     use crate::fixture::{App, secs};
     use harness::stores::{Backend, Redis, key, texts, unknown_id};
@@ -119,12 +118,8 @@ mod in_redis {
 
     #[tokio::test]
     async fn fields_of_the_layer_are_written_only_where_they_are_needed() {
-        let app = RedisApp::with(|builder| {
-            builder
-                .refresh_interval(secs(60))
-                .cookie_lifetime(CookieLifetime::Persistent)
-        })
-        .await;
+        let app =
+            RedisApp::with(|builder| builder.refresh_interval(secs(60)).persistent(true)).await;
         app.ask("set user ann").await;
         app.ask("set user bob; renew").await;
         // Nobody waits for the last step of a renewal.
@@ -136,7 +131,11 @@ mod in_redis {
         .await;
         assert_eq!(all(&app), texts(&[("user", "bob")]));
         app.ask("idle 3600s").await;
-        let fields = [("@idle", "3600000"), ("user", "bob")];
+        let fields = [
+            ("@cookie", "browser"),
+            ("@idle", "3600000"),
+            ("user", "bob"),
+        ];
         assert_eq!(all(&app), texts(&fields));
 
         let app = RedisApp::with(|builder| builder.absolute_timeout(secs(3600))).await;

@@ -5,7 +5,7 @@ const LIMIT: usize = 1000;
 fn data(fields: &[(&str, &str)]) -> Data {
     let fields = fields.iter().map(|(name, text)| (bytes(name), bytes(text)));
     let mut data = Data::default();
-    data.replace_stored(fields.collect(), None);
+    data.replace_stored(fields.collect(), SessionExpiry::Default);
     data
 }
 

@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use super::{Case, Presented, State};
+use super::{Case, ClientCookie, Intent, Presented, State};
 use crate::{id::SessionId, session::data::Data};
 
 /// A session that the handler has destroyed. It is to be deleted, unless a new one takes its place.
@@ -73,6 +73,20 @@ impl State {
 
     pub(crate) fn replaced(&mut self, done: Replacement) {
         self.pending_replacements.retain(|pending| *pending != done);
+    }
+
+    /// Another request came first: the browser has its session, or is about to get it. What is merely written must not take
+    /// that one's place. Whether the new session is void.
+    pub(crate) fn replaced_by_another(&mut self, late: Replacement) -> bool {
+        match self.intent {
+            Intent::Login => self.replaced(late),
+            Intent::Write => {
+                self.replaced_nothing(late);
+                self.gone_is_told();
+                self.cookie = ClientCookie::LeftAlone;
+            }
+        }
+        self.intent == Intent::Write
     }
 
     /// The session that was to be replaced has been logged out meanwhile. So the new one must not live: it is to be

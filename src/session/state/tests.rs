@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
+    MemoryStore, SessionLayer,
     error::ErrorKind,
     store::{Fields, Record, SessionKey, Write, Written},
 };
@@ -13,6 +14,21 @@ const LEFT: Duration = Duration::from_secs(900);
 
 fn no_cookie() -> State {
     State::new(Presented::Nothing)
+}
+
+fn config(persistent: bool, clear_unknown: bool) -> Config {
+    let builder = SessionLayer::builder(MemoryStore::new());
+    let builder = builder.persistent(persistent).clear_unknown(clear_unknown);
+    builder
+        .build()
+        .expect("a layer")
+        .into_config()
+        .expect("its only clone")
+}
+
+/// What the client is told by a layer with these settings.
+fn told(state: &State, persistent: bool, clear_unknown: bool) -> CookieAction {
+    state.cookie(&config(persistent, clear_unknown), true)
 }
 
 fn record() -> Record {
@@ -88,8 +104,8 @@ fn the_id_is_known_while_the_session_is_created() {
     state.end(&kept());
     assert_eq!(state.id(), id);
     assert_eq!(
-        Some(state.cookie(false, false)),
-        id.map(|id| CookieAction::Set(id, LEFT))
+        Some(told(&state, false, false)),
+        id.map(|id| CookieAction::Set { id, max_age: None })
     );
 }
 
@@ -139,7 +155,7 @@ fn a_session_that_is_destroyed_while_it_is_written_does_not_survive() {
         state.end(&written);
         assert_eq!(state.pending_deletes(), Vec::from_iter(id), "{written:?}");
         assert!(state.begin(false).is_none());
-        assert_eq!(state.cookie(false, true), CookieAction::Nothing);
+        assert_eq!(told(&state, false, true), CookieAction::Nothing);
     }
 
     let id = SessionId::random();
@@ -152,7 +168,7 @@ fn a_session_that_is_destroyed_while_it_is_written_does_not_survive() {
     assert!(state.begin(false).is_none());
     state.deleted(id);
     assert!(!state.is_pending());
-    assert_eq!(state.cookie(false, false), CookieAction::Clear);
+    assert_eq!(told(&state, false, false), CookieAction::Clear);
 }
 
 #[test]
@@ -226,7 +242,7 @@ fn every_destroyed_session_is_ended_although_a_replacement_failed_before() {
 fn of_several_live_sessions_all_are_ended_once_a_new_one_is_stored_or_one_is_destroyed() {
     let (mut state, ids) = ambiguous();
     assert!(!state.is_pending());
-    assert_eq!(state.cookie(false, true), CookieAction::Nothing);
+    assert_eq!(told(&state, false, true), CookieAction::Nothing);
     set(&mut state, "a", "1");
     state.begin(false);
     assert!(
@@ -243,31 +259,31 @@ fn of_several_live_sessions_all_are_ended_once_a_new_one_is_stored_or_one_is_des
     let (mut state, ids) = ambiguous();
     state.destroy();
     assert_eq!(state.pending_deletes(), ids);
-    assert_eq!(state.cookie(false, false), CookieAction::Clear);
+    assert_eq!(told(&state, false, false), CookieAction::Clear);
 }
 
 #[test]
 fn a_cookie_of_no_live_session_is_cleared_only_by_destroy_or_where_the_layer_says_so() {
     let unknown = || State::new(Presented::One(SessionId::random()));
-    assert_eq!(unknown().cookie(false, false), CookieAction::Nothing);
-    assert_eq!(unknown().cookie(false, true), CookieAction::Clear);
+    assert_eq!(told(&unknown(), false, false), CookieAction::Nothing);
+    assert_eq!(told(&unknown(), false, true), CookieAction::Clear);
     let mut destroyed = unknown();
     destroyed.destroy();
-    assert_eq!(destroyed.cookie(false, false), CookieAction::Clear);
+    assert_eq!(told(&destroyed, false, false), CookieAction::Clear);
 
     let mut nothing = no_cookie();
     nothing.destroy();
-    assert_eq!(nothing.cookie(false, true), CookieAction::Nothing);
+    assert_eq!(told(&nothing, false, true), CookieAction::Nothing);
 
     // It went away while the request ran: the client may have another cookie by now.
     let mut gone = found(SessionId::random());
     set(&mut gone, "a", "1");
     gone.begin(false);
     gone.end(&Ok(Written::Gone));
-    assert_eq!(gone.cookie(false, true), CookieAction::Nothing);
+    assert_eq!(told(&gone, false, true), CookieAction::Nothing);
     let mut lost = found(SessionId::random());
     lost.lost(None);
-    assert_eq!(lost.cookie(false, true), CookieAction::Nothing);
+    assert_eq!(told(&lost, false, true), CookieAction::Nothing);
 }
 
 #[test]
@@ -321,7 +337,9 @@ fn a_reload_behind_a_store_that_panicked_keeps_what_was_to_be_saved() {
     set(&mut state, "a", "1");
     state.begin(false);
     assert!(matches!(state.begin_reload(), Reload::Load(loaded) if loaded == id));
-    state.data.replace_stored(record().fields, None);
+    state
+        .data
+        .replace_stored(record().fields, Default::default());
     assert!(state.is_pending());
     assert_eq!(state.data.get("a"), Some(Bytes::from("1")));
 }
@@ -333,7 +351,7 @@ fn a_session_that_is_destroyed_once_it_is_loaded_is_destroyed() {
     state.found(Found::One(SessionId::random(), record()));
     state.destroy();
     assert!(state.refusal().is_none() && state.must_delete());
-    assert_eq!(state.cookie(false, false), CookieAction::Clear);
+    assert_eq!(told(&state, false, false), CookieAction::Clear);
 }
 
 #[test]
@@ -346,7 +364,7 @@ fn what_a_late_request_merely_writes_is_dropped() {
     assert!(state.id().is_none() && state.begin(true).is_none() && !state.is_pending());
     assert_eq!(state.drop_late_changes(), Some(id.key()));
     assert!(state.data.is_empty());
-    assert_eq!(state.cookie(true, true), CookieAction::Nothing);
+    assert_eq!(told(&state, true, true), CookieAction::Nothing);
 }
 
 #[test]
@@ -358,7 +376,7 @@ fn a_late_request_that_renews_or_destroys_starts_a_session_in_the_place_of_what_
         ask(&mut state);
         assert_eq!(state.is_pending(), is_logout, "a logout ends the successor");
         assert_eq!(
-            state.cookie(false, true),
+            told(&state, false, true),
             match is_logout {
                 true => CookieAction::Clear,
                 false => CookieAction::Nothing,
@@ -443,7 +461,7 @@ fn a_login_whose_session_has_gone_is_an_error_until_somebody_is_told() {
     assert!(renewed(Written::Replaced).lost_login().is_none());
     let mut state = renewed(Written::Gone);
     assert!(state.refusal().is_some());
-    assert_eq!(state.cookie(true, true), CookieAction::Nothing);
+    assert_eq!(told(&state, true, true), CookieAction::Nothing);
     state.gone_is_told();
     assert!(state.refusal().is_none());
     // The response says by itself that it failed.
@@ -464,5 +482,8 @@ fn a_login_whose_session_has_gone_is_an_error_until_somebody_is_told() {
     assert_eq!(state.pending_deletes(), new);
     assert_eq!(replaced(&state), []);
     assert!(state.lost_login().is_some() && state.data.is_empty());
-    assert_eq!(state.saved_id(), None);
+    assert_eq!(
+        state.saved_cookie(&config(false, false)),
+        CookieAction::Nothing
+    );
 }

@@ -2,6 +2,8 @@
 
 use std::mem;
 
+use tokio::time::Instant;
+
 use super::{ANONYMOUS, Case, ClientCookie, Head, Missed, State};
 use crate::{
     error::{Error, ErrorKind},
@@ -65,6 +67,15 @@ impl State {
         is_untold.then(session_is_gone)
     }
 
+    /// How a write ends, with all that belongs to it.
+    pub(crate) fn outcome(&self, written: Option<Written>) -> Result<Option<Written>, Error> {
+        match self.case {
+            Case::Gone { is_told: false, .. } => Err(session_is_gone()),
+            Case::Gone { .. } => Ok(Some(Written::Gone)),
+            _ => Ok(written),
+        }
+    }
+
     /// Whether something waits to be written, or is being written and its end must be waited for.
     pub(crate) fn is_pending(&self) -> bool {
         let changed = match &self.case {
@@ -104,7 +115,7 @@ impl State {
     /// Whether what waits to be written gives the client another id.
     fn needs_cookie(&self) -> bool {
         match &self.case {
-            Case::Live { renew_to, .. } => renew_to.is_some(),
+            Case::Live { renew_to, .. } => renew_to.is_some() || self.data.has_new_expiry(),
             Case::Anonymous { new_id } | Case::Ambiguous { new_id, .. } => match self.coming_id() {
                 Some(_) => new_id.is_some(),
                 None => !self.data.is_empty(),
@@ -163,6 +174,11 @@ impl State {
         }
         match written {
             Ok(Written::Kept(time_to_live)) => {
+                if self.data.writes_expiry()
+                    && let ClientCookie::Names(id) = self.cookie
+                {
+                    self.cookie = ClientCookie::Outdated(id);
+                }
                 self.data.written();
                 let (renew_to, live) = match mem::replace(&mut self.case, ANONYMOUS) {
                     Case::Anonymous { new_id } => (new_id, Vec::new()),
@@ -178,17 +194,12 @@ impl State {
                 self.case = Case::Live {
                     id: write.id,
                     time_to_live: *time_to_live,
+                    since: Instant::now(),
                     refreshed: true,
                     renew_to,
                 };
             }
-            Ok(Written::Emptied) => {
-                self.data.replace_stored(Default::default(), None);
-                self.case = ANONYMOUS;
-                if let ClientCookie::Names(_) = self.cookie {
-                    self.cookie = ClientCookie::Ended;
-                }
-            }
+            Ok(Written::Emptied) => self.emptied(),
             Ok(gone @ (Written::Gone | Written::Replaced)) => {
                 self.data = Data::default();
                 let id = match self.case {
@@ -223,6 +234,14 @@ impl State {
                 }
             }
         }
+    }
+
+    /// The last field is no more, and with it the session.
+    pub(super) fn emptied(&mut self) {
+        self.data
+            .replace_stored(Default::default(), Default::default());
+        self.case = ANONYMOUS;
+        self.cookie_of_live_is(ClientCookie::Ended);
     }
 
     /// A `save` has ended well.

@@ -53,6 +53,8 @@ pub(super) struct Script {
     pub(super) by_deadline: bool,
     /// Whether it takes several keys.
     pub(super) merges: Merges,
+    /// How many calls are one command at most: a server does nothing else meanwhile.
+    pub(super) most: usize,
     /// A command that says the same of one key, and costs a server less.
     pub(super) alone: Option<Command>,
 }

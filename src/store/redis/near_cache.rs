@@ -220,7 +220,10 @@ impl Ticket {
 /// before its idle timeout after its last request.
 fn lifetime(record: &Record, expiry: Expiry) -> Duration {
     let left = record.time_to_live;
-    let idle = record.idle_timeout.unwrap_or(expiry.idle_timeout());
+    let idle = record
+        .expiry
+        .idle_timeout()
+        .unwrap_or(expiry.idle_timeout());
     let lifetime = match left.checked_sub(idle) {
         Some(until_due) => until_due,
         // No request changes any more when it ends.

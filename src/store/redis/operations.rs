@@ -14,6 +14,7 @@ use crate::{
     store::{Events, SessionKey},
 };
 
+mod alive;
 mod codec;
 mod delete;
 mod load;

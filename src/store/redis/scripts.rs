@@ -33,6 +33,7 @@ macro_rules! script {
             lua: include_str!(concat!("scripts/", $name, ".lua")),
             by_deadline: $by_deadline,
             merges: Merges::$merges,
+            most: 64,
             alone: None,
         }
     };
@@ -53,6 +54,12 @@ pub(super) static REFRESH: Script = script!("refresh", by_deadline: false, merge
 pub(super) static CREATE: Script = script!("create", by_deadline: true, merges: OfOneShape);
 pub(super) static SET: Script = script!("set", by_deadline: true, merges: OfOneShape);
 pub(super) static ADD: Script = script!("add", by_deadline: true, merges: OfOneShape);
+pub(super) static TAKE: Script = script!("take", by_deadline: true, merges: Never);
+/// It costs the server little, and thousands are asked for at once.
+pub(super) static ALIVE: Script = Script {
+    most: 1000,
+    ..script!("alive", by_deadline: false, merges: WithSameArgs)
+};
 pub(super) static UPDATE: Script = script!("update", by_deadline: true, merges: Never);
 pub(super) static PUT: Script = script!("put", by_deadline: true, merges: Never);
 pub(super) static REPLACE: Script = script!("replace", by_deadline: true, merges: Never);
@@ -64,7 +71,7 @@ pub(super) static UNMARK: Script = script!("unmark", by_deadline: false, merges:
 pub(super) static DISCARD: Script = script!("discard", by_deadline: false, merges: Never);
 
 /// All of them: a server is told them when it is connected to, so that the first requests need not.
-pub(super) static ALL: [&Script; 14] = [
-    &READ, &ABSENT, &REFRESH, &CREATE, &SET, &ADD, &UPDATE, &PUT, &DELETE, &REPLACE, &MARK, &TURN,
-    &UNMARK, &DISCARD,
+pub(super) static ALL: [&Script; 16] = [
+    &READ, &ABSENT, &REFRESH, &CREATE, &SET, &ADD, &UPDATE, &TAKE, &ALIVE, &PUT, &DELETE, &REPLACE,
+    &MARK, &TURN, &UNMARK, &DISCARD,
 ];

@@ -1,5 +1,6 @@
 //! Stores that each break one rule (and with it, sometimes, others), as their authors might by mistake.
 
+mod at_once;
 mod faults;
 mod rewritten;
 
@@ -12,7 +13,8 @@ use bytes::Bytes;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tower_redis_session::store::{
-    Change, Changes, Context, Expiry, Fields, Loaded, Record, SessionKey, SessionStore, Written,
+    Change, Changes, Context, Expiry, Fields, Loaded, Record, SessionExpiry, SessionKey,
+    SessionStore, Taken, Written,
 };
 use tower_redis_session::{Error, ErrorKind, MemoryStore};
 
@@ -81,9 +83,7 @@ impl Broken {
             return Ok(Written::Emptied);
         }
         let mut all = set_all(&fields);
-        if let Some(own) = changes.idle_timeout().or(record.idle_timeout) {
-            all = all.with_idle_timeout(own);
-        }
+        all = all.with_expiry(changes.expiry().unwrap_or(record.expiry));
         self.store.create(new, &all, context).await
     }
 }
@@ -180,7 +180,7 @@ impl SessionStore for Broken {
             }
             Fault::EndsByTheLayersTimeout => {
                 let remembered = self.remembered(key);
-                record.idle_timeout = remembered.and_then(|record| record.idle_timeout);
+                record.expiry = remembered.map_or(record.expiry, |record| record.expiry);
             }
             _ => {}
         }
@@ -220,7 +220,7 @@ impl SessionStore for Broken {
             }
             Fault::EndsByTheLayersTimeout => {
                 let mut record = Record::new(Fields::new(), Duration::ZERO);
-                record.idle_timeout = changes.idle_timeout();
+                record.expiry = changes.expiry().unwrap_or_default();
                 self.remember(key, record);
                 return self.store.create(key, &only_fields(changes), context).await;
             }
@@ -236,8 +236,9 @@ impl SessionStore for Broken {
                 let most = Duration::from_millis(u32::MAX.into());
                 context.expiry = Expiry::new(context.expiry.idle_timeout().min(most))
                     .with_refresh_interval(context.expiry.refresh_interval().min(most));
-                if let Some(own) = changes.idle_timeout() {
-                    let changes = changes.clone().with_idle_timeout(own.min(most));
+                if let Some(own) = changes.expiry().and_then(|own| own.idle_timeout()) {
+                    let own = SessionExpiry::Browser(own.min(most));
+                    let changes = changes.clone().with_expiry(own);
                     return self.store.create(key, &changes, context).await;
                 }
             }
@@ -340,8 +341,8 @@ impl SessionStore for Broken {
                 let kept = fields.iter();
                 let kept = kept.map(|(name, text)| (name.clone(), Change::Set(text.clone())));
                 let mut all: Changes = kept.chain(removed).collect();
-                if let Some(own) = changes.idle_timeout() {
-                    all = all.with_idle_timeout(own);
+                if let Some(own) = changes.expiry() {
+                    all = all.with_expiry(own);
                 }
                 store.update(key, &all, context).await
             }
@@ -361,8 +362,8 @@ impl SessionStore for Broken {
                         _ => (name.clone(), it.clone()),
                     });
                 let mut sums: Changes = sums.collect();
-                if let Some(own) = changes.idle_timeout() {
-                    sums = sums.with_idle_timeout(own);
+                if let Some(own) = changes.expiry() {
+                    sums = sums.with_expiry(own);
                 }
                 store.update(key, &sums, context).await
             }
@@ -435,6 +436,7 @@ impl SessionStore for Broken {
             }
             Fault::FollowsReplacements
             | Fault::FollowsOneReplacement
+            | Fault::TakesFromSuccessors
             | Fault::KeepsRecordsForEver => {
                 let written = store.renew(old, new, changes, context).await?;
                 if let Written::Kept(_) = written {
@@ -527,20 +529,27 @@ impl SessionStore for Broken {
         new: SessionKey,
         live: bool,
         context: Context,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let store = &self.store;
         match self.fault {
             Fault::AlwaysFails => Err(Error::unavailable(std::io::Error::other("no"))),
-            Fault::ReplacesNothing => Ok(()),
-            Fault::DeletesInsteadOfReplacing => store.delete(old, context).await,
+            Fault::ReplacesNothing => Ok(true),
+            Fault::DeletesInsteadOfReplacing => {
+                store.delete(old, context).await?;
+                Ok(true)
+            }
             Fault::ReplacesOnlySessions if !live => match self.peek(old, context).await? {
                 Some(_) => store.replace(old, new, live, context).await,
-                None => Ok(()),
+                None => Ok(true),
             },
             Fault::ReplacesRecords | Fault::KeepsRecordsForEver => {
-                store.replace(old, new, live, context).await?;
+                let replaced = store.replace(old, new, live, context).await?;
                 self.succeeds(new, old);
-                Ok(())
+                Ok(replaced)
+            }
+            Fault::SaysThatItReplacedARecord => {
+                store.replace(old, new, live, context).await?;
+                Ok(true)
             }
             Fault::ReplacesWhatHasEnded => store.replace(old, new, false, context).await,
             Fault::RefusesToReplaceWithTheWrongKind => {
@@ -556,5 +565,17 @@ impl SessionStore for Broken {
             }
             _ => store.replace(old, new, live, context).await,
         }
+    }
+
+    async fn take(&self, key: SessionKey, field: &[u8], context: Context) -> Result<Taken, Error> {
+        self.take_wrongly(key, field, context).await
+    }
+
+    async fn alive(
+        &self,
+        keys: &[SessionKey],
+        context: Context,
+    ) -> Result<Vec<Option<SessionKey>>, Error> {
+        self.ask_wrongly(keys, context).await
     }
 }

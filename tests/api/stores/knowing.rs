@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_redis_session::store::{
-    Changes, Context, Expiry, Loaded, Record, SessionKey, SessionStore, Written,
+    Changes, Context, Expiry, Loaded, Record, SessionKey, SessionStore, Taken, Written,
 };
 use tower_redis_session::{Error, MemoryStore};
 
@@ -62,13 +62,26 @@ impl SessionStore for Knowing {
     async fn delete(&self, key: SessionKey, context: Context) -> Result<(), Error> {
         self.0.delete(key, context).await
     }
+
     async fn replace(
         &self,
         old: SessionKey,
         new: SessionKey,
         live: bool,
         context: Context,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         self.0.replace(old, new, live, context).await
+    }
+
+    async fn take(&self, key: SessionKey, field: &[u8], context: Context) -> Result<Taken, Error> {
+        self.0.take(key, field, context).await
+    }
+
+    async fn alive(
+        &self,
+        keys: &[SessionKey],
+        context: Context,
+    ) -> Result<Vec<Option<SessionKey>>, Error> {
+        self.0.alive(keys, context).await
     }
 }

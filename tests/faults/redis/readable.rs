@@ -8,7 +8,7 @@ use harness::{HANG, RedisServer, Wire};
 use tokio::time::sleep;
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, ReconnectPolicy};
 use tower_redis_session::{
-    CookieLifetime, ErrorKind, Lookup, OnStoreError, RedisStore, SessionId, SessionLayerBuilder,
+    ErrorKind, Lookup, OnStoreError, RedisStore, SessionId, SessionLayerBuilder,
 };
 
 use crate::redis::front::{Front, IDLE, Told, ms, secs};
@@ -72,7 +72,7 @@ const CASES: [Case; 8] = [
     },
     Case {
         name: "a persistent cookie",
-        layer: |b| b.cookie_lifetime(CookieLifetime::Persistent),
+        layer: |b| b.persistent(true),
         own: &[],
     },
     Case {

@@ -7,7 +7,7 @@ use harness::command_wire::{Fate, Wire};
 use http::StatusCode;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
-use tower_redis_session::{CookieLifetime, ErrorKind, RedisStore, SessionId, SessionLayerBuilder};
+use tower_redis_session::{ErrorKind, RedisStore, SessionId, SessionLayerBuilder};
 
 use crate::redis::front::{Browser, Front, Told, ms, secs};
 use crate::redis::scene::{
@@ -55,7 +55,7 @@ impl Operation {
         match self {
             LoadWithInterval => builder.refresh_interval(secs(60)),
             LazyLoad => builder.lazy(true),
-            Touch => builder.cookie_lifetime(CookieLifetime::Persistent),
+            Touch => builder.persistent(true),
             _ => builder,
         }
     }

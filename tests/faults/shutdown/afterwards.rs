@@ -13,7 +13,9 @@ use http::{Request, Response};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_redis_session::store::SessionStore;
-use tower_redis_session::{ErrorKind, LazySession, Lookup, MemoryStore, Session, SessionLayer};
+use tower_redis_session::{
+    ErrorKind, LazySession, Lookup, MemoryStore, Session, SessionExpiry, SessionLayer,
+};
 
 use crate::shutdown::panics;
 
@@ -94,7 +96,7 @@ fn use_it(session: &Session, user: Option<&str>) {
     assert_eq!(session.entries()["a"], "3");
     assert!(session.id().is_some());
     session.renew();
-    session.set_idle_timeout(Duration::from_secs(60));
+    session.set_expiry(SessionExpiry::Browser(Duration::from_secs(60)));
     assert!(session.remove("a"));
     assert_eq!(session.take::<String>("user").unwrap().as_deref(), user);
     session.destroy();

@@ -16,9 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tower::{Layer, Service, service_fn};
 use tower_redis_session::store::{Change, Expiry, SessionStore, Written};
-use tower_redis_session::{
-    CookieLifetime, Error, LazySession, MemoryStore, Session, SessionId, SessionLayer,
-};
+use tower_redis_session::{Error, LazySession, MemoryStore, Session, SessionId, SessionLayer};
 
 use crate::shutdown::panics;
 use crate::shutdown::stopped::Stop;
@@ -156,7 +154,7 @@ impl Case<'_> {
         let (store, way) = (runtime.block_on(open), stop.clone());
         let layer = SessionLayer::builder(Through { store, way })
             .store_timeout(HANG)
-            .cookie_lifetime(CookieLifetime::Persistent)
+            .persistent(true)
             .lazy(self.kind.lazy);
         let handler = self.kind.handler;
         let mut service = layer

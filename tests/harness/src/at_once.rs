@@ -11,7 +11,7 @@ use http::{Request, Response};
 use tower::Service;
 use tower_redis_session::store::{
     Changes, Context as StoreContext, Expiry, Fields, Loaded, Record, SessionKey, SessionStore,
-    Written,
+    Taken, Written,
 };
 use tower_redis_session::{Error, Session};
 
@@ -134,8 +134,20 @@ impl SessionStore for AtOnce {
         _: SessionKey,
         _: bool,
         _: StoreContext,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         assert!(self.written_to, "nothing is to be written");
-        Ok(())
+        Ok(true)
+    }
+
+    async fn take(&self, _: SessionKey, _: &[u8], _: StoreContext) -> Result<Taken, Error> {
+        panic!("nothing is to be taken")
+    }
+
+    async fn alive(
+        &self,
+        keys: &[SessionKey],
+        _: StoreContext,
+    ) -> Result<Vec<Option<SessionKey>>, Error> {
+        Ok(keys.iter().copied().map(Some).collect())
     }
 }

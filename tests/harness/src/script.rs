@@ -9,9 +9,11 @@
 //! | `get FIELD`, `get-number FIELD`, `bytes FIELD`, `has FIELD` | reads |
 //! | `remove FIELD`, `take FIELD`, `take-number FIELD` | removes; whether it was there, or what it was |
 //! | `clear`, `renew`, `destroy` | as the methods of the session |
-//! | `idle 60s`, `idle 1500ms` | sets the session's own idle timeout |
+//! | `idle 60s`, `idle 1500ms`, `remember 60s`, `forget` | sets the session's own expiry: `Browser`, `Persistent`, `Default` |
 //! | `empty`, `entries`, `id`, `lookup`, `debug` | what the methods give |
-//! | `save`, `reload` | waits for it |
+//! | `expires` | `expires_in` in seconds, rounded up |
+//! | `save`, `reload`, `touch` | waits for it |
+//! | `take-once FIELD` | what it got |
 //! | `save-or-fail` | … and answers with the error, if it is one |
 //! | `save-with FIELD TEXT` | a second change and `save` while the first `save` is under way |
 //! | `leave-save` | drops a `save` that waits for the store, as a timeout layer does |
@@ -33,7 +35,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tower_redis_session::{Error, ErrorKind, Session};
+use tower_redis_session::{Error, ErrorKind, Session, SessionExpiry};
 
 use crate::gate::Gates;
 
@@ -104,6 +106,8 @@ pub async fn perform(session: &Session, script: &str, gates: &Gates) -> Result<D
                 leave_save(session).await;
                 NOTHING
             }
+            ["touch"] => told(session.touch().await),
+            ["take-once", field] => told(session.take_once::<String>(field).await),
             ["reload"] => told(session.reload().await),
             ["fail"] => return Err(Stop::Fail),
             ref words => operate(session, words),
@@ -162,9 +166,22 @@ fn operate(session: &Session, words: &[&str]) -> Told {
         ["take-number", field] => told(session.take::<i64>(field)),
         ["add", field, by] => told(session.increment(field, number(by))),
         ["idle", timeout] => {
-            session.set_idle_timeout(duration(timeout));
+            session.set_expiry(SessionExpiry::Browser(duration(timeout)));
             NOTHING
         }
+        ["remember", timeout] => {
+            session.set_expiry(SessionExpiry::Persistent(duration(timeout)));
+            NOTHING
+        }
+        ["forget"] => {
+            session.set_expiry(SessionExpiry::Default);
+            NOTHING
+        }
+        ["expires"] => Ok(json!(
+            session
+                .expires_in()
+                .map(|left| left.as_millis().div_ceil(1000))
+        )),
         ["clear"] => {
             session.clear();
             NOTHING

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_redis_session::Error;
 use tower_redis_session::store::{
-    Changes, Context, Events, Expiry, Loaded, SessionKey, SessionStore, Written,
+    Changes, Context, Events, Expiry, Loaded, SessionKey, SessionStore, Taken, Written,
 };
 
 /// What a test tells a store that it asks by itself: it has a second, and so long waits a write whose answer is lost.
@@ -32,6 +32,9 @@ pub enum Call<I = SessionKey> {
     Delete(I),
     /// The first by the second; whether the request has loaded the first as live.
     Replace(I, I, bool),
+    Take(I),
+    /// Whether so many sessions live.
+    Alive(usize),
 }
 
 impl<I> Call<I> {
@@ -44,12 +47,14 @@ impl<I> Call<I> {
             Self::Renew(..) => "renew",
             Self::Delete(_) => "delete",
             Self::Replace(..) => "replace",
+            Self::Take(_) => "take",
+            Self::Alive(_) => "alive",
         }
     }
 
     /// Whether it only reads, and refreshes.
     pub fn is_load(&self) -> bool {
-        matches!(self, Self::Load(..))
+        matches!(self, Self::Load(..) | Self::Alive(_))
     }
 }
 
@@ -133,9 +138,23 @@ impl<S: SessionStore, W: Way> SessionStore for Through<S, W> {
         new: SessionKey,
         live: bool,
         context: Context,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let replace = Box::pin(self.store.replace(old, new, live, context));
         self.way.pass(Call::Replace(old, new, live), replace).await
+    }
+
+    async fn take(&self, key: SessionKey, field: &[u8], context: Context) -> Result<Taken, Error> {
+        let take = Box::pin(self.store.take(key, field, context));
+        self.way.pass(Call::Take(key), take).await
+    }
+
+    async fn alive(
+        &self,
+        keys: &[SessionKey],
+        context: Context,
+    ) -> Result<Vec<Option<SessionKey>>, Error> {
+        let alive = Box::pin(self.store.alive(keys, context));
+        self.way.pass(Call::Alive(keys.len()), alive).await
     }
 
     fn events(&self) -> Events {

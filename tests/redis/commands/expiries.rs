@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use harness::HANG;
 use harness::app::{id, run};
-use tower_redis_session::CookieLifetime;
 
 use crate::commands::LOAD;
 use crate::commands::watched::Watched;
@@ -130,7 +129,7 @@ async fn within_the_refresh_interval_a_load_writes_nothing() {
 
 #[tokio::test]
 async fn a_persistent_cookie_is_sent_again_after_the_store_was_asked_once_more() {
-    let mut watched = Watched::new(|it| it.cookie_lifetime(CookieLifetime::Persistent)).await;
+    let mut watched = Watched::new(|it| it.persistent(true)).await;
     let browser = watched.logged_in().await;
     let attributes = |browser: &harness::Client| browser.cookie_attributes("session_id").unwrap();
     assert!(attributes(&browser).contains("Max-Age=900"));
@@ -146,9 +145,7 @@ async fn a_persistent_cookie_is_sent_again_after_the_store_was_asked_once_more()
 
 #[tokio::test]
 async fn a_persistent_cookie_within_the_refresh_interval_costs_a_load() {
-    let persistent = CookieLifetime::Persistent;
-    let mut watched =
-        Watched::new(|it| it.cookie_lifetime(persistent).refresh_interval(seconds(60))).await;
+    let mut watched = Watched::new(|it| it.persistent(true).refresh_interval(seconds(60))).await;
     let browser = watched.logged_in().await;
     let key = format!("session:{}", id(&browser));
     assert_eq!(watched.cost(&browser, "").await, TIMED);

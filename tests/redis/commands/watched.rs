@@ -21,7 +21,7 @@ macro_rules! source {
 }
 
 /// The scripts as the store sends them.
-pub(crate) const SCRIPTS: [(&str, &str); 14] = [
+pub(crate) const SCRIPTS: [(&str, &str); 16] = [
     ("read", source!("read")),
     ("absent", source!("absent")),
     ("refresh", source!("refresh")),
@@ -29,6 +29,8 @@ pub(crate) const SCRIPTS: [(&str, &str); 14] = [
     ("set", source!("time" "set")),
     ("add", source!("time" "add")),
     ("update", source!("time" "update")),
+    ("take", source!("time" "take")),
+    ("alive", source!("alive")),
     ("put", source!("time" "put")),
     ("mark", source!("time" "mark")),
     ("turn", source!("time" "turn")),

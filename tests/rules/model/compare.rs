@@ -41,10 +41,14 @@ impl Ids {
     pub(crate) fn call(&mut self, call: Call, expected: Option<&Call<usize>>) -> Call<usize> {
         let (one, two) = match expected {
             Some(Call::Renew(old, new) | Call::Replace(old, new, _)) => (Some(*old), Some(*new)),
-            Some(Call::Load(id, _) | Call::Create(id) | Call::Update(id) | Call::Delete(id)) => {
-                (Some(*id), None)
-            }
-            None => (None, None),
+            Some(
+                Call::Load(id, _)
+                | Call::Create(id)
+                | Call::Update(id)
+                | Call::Delete(id)
+                | Call::Take(id),
+            ) => (Some(*id), None),
+            Some(Call::Alive(_)) | None => (None, None),
         };
         // A UUID is its own key.
         let id = |key: SessionKey| key.to_string().parse().expect("a UUID");
@@ -56,6 +60,8 @@ impl Ids {
                 Call::Renew(self.number(id(old), one), self.number(id(new), two))
             }
             Call::Delete(key) => Call::Delete(self.number(id(key), one)),
+            Call::Take(key) => Call::Take(self.number(id(key), one)),
+            Call::Alive(count) => Call::Alive(count),
             Call::Replace(old, new, live) => {
                 Call::Replace(self.number(id(old), one), self.number(id(new), two), live)
             }
@@ -188,8 +194,7 @@ impl<B: Backend, V> Run<'_, B, V> {
 
     fn compare_held(&self, what: &str, held: &Held, expected: &reference::Stored) -> Checked {
         agree(what, &held.fields, &expected.fields)?;
-        let idle = expected.idle.map(|seconds| seconds * 1000);
-        agree(&format!("{what}, its own idle timeout"), &held.idle, &idle)?;
+        agree(&format!("{what}, its own expiry"), &held.own, &expected.own)?;
         let left = (expected.end - self.world.now).cast_signed() * 1000;
         if held.left > left || held.left + self.backend.slack() < left {
             return Err(format!("{what} has {} ms to live, not {left}", held.left));

@@ -41,7 +41,7 @@ pub(crate) struct Options {
     pub(crate) keep_all: bool,
     /// `clear_unknown`.
     pub(crate) clear_unknown: bool,
-    /// `CookieLifetime::Persistent`.
+    /// `persistent`.
     pub(crate) persistent: bool,
     /// `OnStoreError::Continue`.
     pub(crate) go_on: bool,
@@ -122,13 +122,37 @@ pub(crate) enum Op {
     Increment(Field, i64),
     Renew,
     Destroy,
-    SetIdle(u64),
+    SetExpiry(Own),
+    TakeOnce(Field),
+    Touch,
     Id,
     IsEmpty,
     Entries,
     Lookup,
     Save,
     Reload,
+}
+
+/// What a session says of its end itself, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Own {
+    #[default]
+    Default,
+    Browser(u64),
+    Persistent(u64),
+}
+
+impl Own {
+    pub(crate) fn idle(self) -> Option<u64> {
+        match self {
+            Self::Default => None,
+            Self::Browser(idle) | Self::Persistent(idle) => Some(idle),
+        }
+    }
+
+    pub(crate) fn is_persistent(self) -> Option<bool> {
+        self.idle().map(|_| matches!(self, Self::Persistent(_)))
+    }
 }
 
 /// What another program does to one field.
@@ -251,7 +275,9 @@ impl fmt::Display for Op {
             Self::Increment(field, by) => write!(f, "increment({}, {by})", field.name()),
             Self::Renew => f.write_str("renew()"),
             Self::Destroy => f.write_str("destroy()"),
-            Self::SetIdle(seconds) => write!(f, "set_idle_timeout({seconds} s)"),
+            Self::SetExpiry(own) => write!(f, "set_expiry({own:?})"),
+            Self::TakeOnce(field) => write!(f, "take_once({})", field.name()),
+            Self::Touch => f.write_str("touch()"),
             Self::Id => f.write_str("id()"),
             Self::IsEmpty => f.write_str("is_empty()"),
             Self::Entries => f.write_str("entries()"),
@@ -358,6 +384,17 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Lookup),
         3 => Just(Op::Save),
         2 => Just(Op::Reload),
+        2 => field().prop_map(Op::TakeOnce),
+        1 => Just(Op::Touch),
+    ]
+}
+
+fn own() -> impl Strategy<Value = Own> {
+    let seconds = || prop_oneof![Just(300), Just(IDLE), Just(1800)];
+    prop_oneof![
+        2 => seconds().prop_map(Own::Browser),
+        2 => seconds().prop_map(Own::Persistent),
+        1 => Just(Own::Default),
     ]
 }
 
@@ -370,7 +407,7 @@ fn field_op() -> impl Strategy<Value = Op> {
         1 => field().prop_map(Op::Take),
         1 => Just(Op::Clear),
         5 => (field(), by()).prop_map(|(field, by)| Op::Increment(field, by)),
-        1 => prop_oneof![Just(300), Just(IDLE), Just(1800)].prop_map(Op::SetIdle),
+        1 => own().prop_map(Op::SetExpiry),
         1 => Just(Op::IsEmpty),
         1 => Just(Op::Entries),
     ]

@@ -10,6 +10,7 @@ use tower_redis_session::{ErrorKind, Lookup};
 
 use super::program::{
     ABSOLUTE, Answer, Ends, Fate, IDLE, INTERVAL, Kind, MAX_BYTES, Op, Options, Outage, Outside,
+    Own,
 };
 
 /// Names and texts.
@@ -19,8 +20,8 @@ pub(crate) type Fields = BTreeMap<String, String>;
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) fields: Fields,
-    /// Its own idle timeout.
-    pub(crate) idle: Option<u64>,
+    /// What it says of its end itself.
+    pub(crate) own: Own,
     created: u64,
     /// When it ends.
     pub(crate) end: u64,
@@ -38,14 +39,18 @@ enum Change {
 #[derive(Debug, Clone, Default)]
 struct Changes {
     fields: BTreeMap<String, Change>,
-    idle: Option<u64>,
+    own: Option<Own>,
 }
 
 impl<I> From<&Call<I>> for Kind {
     fn from(call: &Call<I>) -> Self {
         match call {
-            Call::Load(..) => Self::Load,
-            Call::Create(_) | Call::Update(_) | Call::Renew(..) | Call::Replace(..) => Self::Write,
+            Call::Load(..) | Call::Alive(_) => Self::Load,
+            Call::Create(_)
+            | Call::Update(_)
+            | Call::Renew(..)
+            | Call::Replace(..)
+            | Call::Take(_) => Self::Write,
             Call::Delete(_) => Self::Delete,
         }
     }
@@ -105,8 +110,12 @@ struct Session {
     missed_destroy: bool,
     head_out: bool,
     touched: bool,
+    /// It said `renew` or `destroy`.
+    logs_in: bool,
     /// The live session of the client's cookie, as long as it is known to be that.
     held: Option<usize>,
+    /// And the browser is to keep it for another time than it was told.
+    outdated: bool,
     /// The stored session that this is about.
     current: Option<usize>,
     /// The id that it will have.
@@ -122,7 +131,7 @@ struct Session {
     /// It was gone when it was to be replaced, and nobody was told.
     untold: bool,
     base: Fields,
-    base_idle: Option<u64>,
+    base_own: Own,
     /// What a `save` is writing.
     in_flight: Changes,
     /// To which session, where there is one to write.
@@ -131,7 +140,7 @@ struct Session {
     changes: Changes,
     /// Fields of a write whose answer was lost: what they hold in the store is not known.
     uncertain: BTreeSet<String>,
-    uncertain_idle: bool,
+    uncertain_own: bool,
     left: u64,
     refreshed: bool,
 }
@@ -249,11 +258,11 @@ impl World {
         };
         let fields = BTreeMap::from([(field.name().to_owned(), change)]);
         // An impossible addition is the other program's problem.
-        let _ = self.change(id, &Changes { fields, idle: None });
+        let _ = self.change(id, &Changes { fields, own: None });
     }
 
     fn full(&self, session: &Stored) -> u64 {
-        let idle = session.idle.unwrap_or(IDLE);
+        let idle = session.own.idle().unwrap_or(IDLE);
         match self.options.expiry {
             Ends::Idle => idle,
             Ends::Absolute => idle.min(session.created + ABSOLUTE - self.now),
@@ -326,7 +335,7 @@ impl World {
             self.sessions.remove(&id);
             return Ok(Written::Emptied);
         }
-        session.idle = changes.idle.or(session.idle);
+        session.own = changes.own.unwrap_or(session.own);
         let left = self.full(&session);
         session.end = self.now + left;
         self.sessions.insert(id, session);
@@ -338,7 +347,7 @@ impl World {
             Write::Create(id, changes) => self.ask(Call::Create(*id), |world| {
                 let session = Stored {
                     fields: Fields::new(),
-                    idle: None,
+                    own: Own::Default,
                     created: world.now,
                     end: world.now,
                 };
@@ -380,16 +389,31 @@ impl World {
         self.replaced.insert(old, (by, self.now + REPLACED_FOR));
     }
 
-    fn replace(&mut self, old: usize, new: usize, live: bool) -> Outcome<()> {
+    /// Takes a field, and says whether it was the last one.
+    fn take(&mut self, id: usize, field: &str) -> Outcome<Option<(String, bool)>> {
+        self.ask(Call::Take(id), |world| {
+            let Some(session) = world.sessions.get_mut(&id) else {
+                return Ok(None);
+            };
+            let text = session.fields.remove(field);
+            let is_last = session.fields.is_empty();
+            if is_last {
+                world.sessions.remove(&id);
+            }
+            Ok(text.map(|text| (text, is_last)))
+        })
+    }
+
+    fn replace(&mut self, old: usize, new: usize, live: bool) -> Outcome<bool> {
         self.ask(Call::Replace(old, new, live), |world| {
-            if world.replaced.contains_key(&old) {
-                return Ok(());
+            if let Some((by, _)) = world.replaced.get(&old) {
+                return Ok(*by == new);
             }
             if world.sessions.remove(&old).is_none() && live {
                 return Err(ErrorKind::Gone);
             }
             world.record(old, new);
-            Ok(())
+            Ok(true)
         })
     }
 }
@@ -437,10 +461,11 @@ fn both(first: Changes, later: Changes) -> Changes {
         };
         all.fields.insert(name, change);
     }
-    all.idle = later.idle.or(first.idle);
+    all.own = later.own.or(first.own);
     all
 }
 
+mod at_once;
 mod request;
 mod session;
 mod write;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use harness::through::context;
 use harness::through::{Call, Operation, Way};
 use tokio::sync::watch;
-use tower_redis_session::store::{Expiry, SessionStore};
+use tower_redis_session::store::{Expiry, SessionExpiry, SessionStore};
 use tower_redis_session::{Error, MemoryStore, SessionId};
 
-use super::program::{Fate, IDLE, Kind, Outage};
+use super::program::{Fate, IDLE, Kind, Outage, Own};
 use super::reference::Fields;
 
 /// What a store really holds of a session.
@@ -17,8 +17,8 @@ use super::reference::Fields;
 pub(crate) struct Held {
     /// Without the layer's own.
     pub(crate) fields: Fields,
-    /// The session's own idle timeout, in milliseconds.
-    pub(crate) idle: Option<u64>,
+    /// What the session says of its end itself.
+    pub(crate) own: Own,
     /// Its time to live in milliseconds, negative for ever.
     pub(crate) left: i64,
     /// Whether it says when it was made, where the store shows that.
@@ -74,7 +74,11 @@ impl Backend for Memory {
             fields: fields
                 .map(|(name, value)| (text(name), text(value)))
                 .collect(),
-            idle: record.idle_timeout.map(milliseconds),
+            own: match record.expiry {
+                SessionExpiry::Default => Own::Default,
+                SessionExpiry::Browser(idle) => Own::Browser(idle.as_secs()),
+                SessionExpiry::Persistent(idle) => Own::Persistent(idle.as_secs()),
+            },
             left: milliseconds(record.time_to_live).cast_signed(),
             created: None,
         })
@@ -101,7 +105,7 @@ mod redis {
     use fred::prelude::*;
     use tower_redis_session::RedisStore;
 
-    use super::{Backend, Duration, Held, SessionId};
+    use super::{Backend, Duration, Held, Own, SessionId};
     use harness::stores::all_are_refreshed;
     use harness::{RedisServer, Reply, Resp};
 
@@ -170,9 +174,17 @@ mod redis {
                 return None;
             }
             let mut fields = self.resp.cmd(&["HGETALL", &key]).map();
-            let idle = fields.remove("@idle");
+            // A renewal gives a session that has none an idle timeout of 0, until it is done.
+            let idle = fields.remove("@idle").filter(|idle| idle != "0");
+            let own = (idle, fields.remove("@cookie"));
+            let seconds = |text: String| text.parse::<u64>().expect("milliseconds") / 1000;
             Some(Held {
-                idle: idle.map(|text| text.parse().expect("milliseconds")),
+                own: match (own.0.map(seconds), own.1.as_deref()) {
+                    (None, None) => Own::Default,
+                    (Some(idle), Some("browser")) => Own::Browser(idle),
+                    (Some(idle), Some("persistent")) => Own::Persistent(idle),
+                    other => panic!("@idle and @cookie are {other:?}"),
+                },
                 created: Some(fields.remove("@created").is_some()),
                 left: self.resp.cmd(&["PTTL", &key]).int(),
                 fields,

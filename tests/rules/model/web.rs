@@ -7,12 +7,10 @@ use http::header::SET_COOKIE;
 use http::{Request, Response};
 use tokio::sync::oneshot;
 use tower_redis_session::store::{Expiry, SessionStore};
-use tower_redis_session::{
-    CookieLifetime, Error, LazySession, OnStoreError, Session, SessionLayer,
-};
+use tower_redis_session::{Error, LazySession, OnStoreError, Session, SessionExpiry, SessionLayer};
 
 use super::compare::Ids;
-use super::program::{ABSOLUTE, Answer, Ends, IDLE, INTERVAL, MAX_BYTES, Op, Options};
+use super::program::{ABSOLUTE, Answer, Ends, IDLE, INTERVAL, MAX_BYTES, Op, Options, Own};
 use super::reference::Said;
 
 /// What comes of a request.
@@ -79,7 +77,7 @@ pub(crate) fn layer(options: Options, store: impl SessionStore) -> SessionLayer 
         builder = builder.keep_changes(|_, _| true);
     }
     if options.persistent {
-        builder = builder.cookie_lifetime(CookieLifetime::Persistent);
+        builder = builder.persistent(true);
     }
     if options.go_on {
         builder = builder.on_store_error(OnStoreError::Continue);
@@ -124,10 +122,16 @@ pub(crate) async fn perform(session: &Session, op: &Op, ids: &mut Ids, expected:
             session.destroy();
             Ok(Said::Done)
         }
-        Op::SetIdle(seconds) => {
-            session.set_idle_timeout(Duration::from_secs(*seconds));
+        Op::SetExpiry(own) => {
+            session.set_expiry(match own {
+                Own::Default => SessionExpiry::Default,
+                Own::Browser(idle) => SessionExpiry::Browser(Duration::from_secs(*idle)),
+                Own::Persistent(idle) => SessionExpiry::Persistent(Duration::from_secs(*idle)),
+            });
             Ok(Said::Done)
         }
+        Op::TakeOnce(field) => session.take_once(field.name()).await.map(Said::Text),
+        Op::Touch => session.touch().await.map(|()| Said::Done),
         Op::Id => {
             let expected = match expected {
                 Said::Session(number) => *number,

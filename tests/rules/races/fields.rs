@@ -3,7 +3,6 @@
 use harness::app::{id, run, start};
 use harness::stores::Backend;
 use tasks::join_all;
-use tower_redis_session::CookieLifetime;
 
 use crate::races::{Scene, is_silent};
 
@@ -224,9 +223,7 @@ async fn two_processes_keep_each_others_changes<W: Backend>(mut scene: Scene<W>)
 async fn a_persistent_cookie_keeps_its_id_while_two_requests_write<W: Backend>(
     mut scene: Scene<W>,
 ) {
-    let lasting = scene
-        .process(|it| it.cookie_lifetime(CookieLifetime::Persistent))
-        .await;
+    let lasting = scene.process(|it| it.persistent(true)).await;
     let browser = lasting.browser();
     run(&browser, "set user ada").await;
     let first = id(&browser);

@@ -5,7 +5,7 @@ use harness::stores::Backend;
 use harness::through::context;
 use harness::{Answer, HANG};
 use tower_redis_session::store::{Change, Changes, Expiry, SessionStore};
-use tower_redis_session::{CookieLifetime, ErrorKind, SessionId};
+use tower_redis_session::{ErrorKind, SessionId};
 
 use crate::races::{Scene, is_refused, is_silent};
 
@@ -177,9 +177,7 @@ async fn a_session_that_expires_while_a_handler_runs_stays_away<W: Backend>(mut 
 
 /// A persistent cookie is sent again with every refresh, and a reader has nothing else to write.
 async fn a_slow_reader_with_a_persistent_cookie_puts_no_old_id_back<W: Backend>(scene: Scene<W>) {
-    let lasting = scene
-        .process(|it| it.cookie_lifetime(CookieLifetime::Persistent))
-        .await;
+    let lasting = scene.process(|it| it.persistent(true)).await;
     for (round, quick) in ["renew", "destroy"].into_iter().enumerate() {
         let browser = lasting.browser();
         run(&browser, "set user ada").await;
@@ -201,9 +199,7 @@ async fn a_slow_reader_with_a_persistent_cookie_puts_no_old_id_back<W: Backend>(
 async fn a_slow_reader_with_a_persistent_cookie_prolongs_no_session_that_expired<W: Backend>(
     scene: Scene<W>,
 ) {
-    let lasting = scene
-        .process(|it| it.cookie_lifetime(CookieLifetime::Persistent))
-        .await;
+    let lasting = scene.process(|it| it.persistent(true)).await;
     let browser = lasting.browser();
     run(&browser, "set user ada").await;
     let slow = start(&browser, "wait slow");

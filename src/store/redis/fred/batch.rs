@@ -1,6 +1,6 @@
 //! What comes together is sent together: what an operation costs is mostly the way to Redis and back.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::{
     runtime::Handle,
@@ -75,14 +75,15 @@ impl Link {
     async fn run_batch(self: &Arc<Self>, batch: Vec<Queued>, until: Instant) {
         let mut calls: Vec<Call> = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
+        let mut places = HashMap::new();
         for Queued { call, answer, .. } in batch {
             // Requests of one client that come together, as those of a page do, share an answer.
-            let shares = call.script.merges == Merges::WithSameArgs;
-            let place = calls
-                .iter()
-                .position(|other| shares && other.key == call.key);
-            waiting.push((place.unwrap_or(calls.len()), answer));
-            if place.is_none() {
+            let place = match call.script.merges {
+                Merges::WithSameArgs => *places.entry(call.key.clone()).or_insert(calls.len()),
+                Merges::Never | Merges::OfOneShape => calls.len(),
+            };
+            waiting.push((place, answer));
+            if place == calls.len() {
                 calls.push(call);
             }
         }

@@ -16,9 +16,7 @@ use crate::{
     store::redis::executor::{Arg, Call, Merges, Reply},
 };
 
-/// How many calls are one command at most: Redis does nothing else meanwhile.
-pub(super) const MOST: usize = 64;
-/// How many arguments they have at most, but for one that has more.
+/// How many arguments the calls of a command have at most, but for one that has more.
 const MOST_ARGS: usize = 3000;
 /// And how many bytes.
 const MOST_BYTES: usize = 256 * 1024;
@@ -133,7 +131,9 @@ impl Lanes {
             }
             let size = size(&queued.call);
             let has_room = taken.is_empty()
-                || taken.len() < MOST && args + size.0 <= MOST_ARGS && bytes + size.1 <= MOST_BYTES;
+                || taken.len() < queued.call.script.most
+                    && args + size.0 <= MOST_ARGS
+                    && bytes + size.1 <= MOST_BYTES;
             is_full |= !has_room;
             if is_full {
                 left.push(queued);

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{lanes::MOST, link::Link};
+use super::link::Link;
 use crate::store::redis::executor::{Call, Merges};
 
 /// How long they are gathered for.
@@ -47,7 +47,8 @@ async fn send(link: Weak<Link>) {
     sleep(DELAY).await;
     let Some(link) = link.upgrade() else { return };
     let calls: Vec<_> = link.refreshes.take().into_values().collect();
-    for calls in calls.chunks(MOST) {
+    let most = calls.first().map_or(1, |call| call.script.most);
+    for calls in calls.chunks(most) {
         let until = Instant::now() + TIMEOUT;
         let answers = async { link.begin(false, until).await?.run(calls).await };
         match answers.await {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::{Bytes, BytesMut};
 
 use crate::store::{
-    Change, Changes, Expiry, Fields,
+    Change, Changes, Expiry, Fields, SessionExpiry,
     changes::is_reserved,
     redis::{
         executor::{Arg, Reply, Script},
@@ -15,7 +15,11 @@ use crate::store::{
 
 /// The layer's own fields.
 pub(super) const IDLE: &str = "@idle";
+const COOKIE: &str = "@cookie";
 pub(super) const CREATED: &str = "@created";
+/// What `@cookie` says, beside `@idle`.
+const PERSISTENT: &str = "persistent";
+const BROWSER: &str = "browser";
 /// In a session that a renewal has made: the old key, until the renewal is done.
 pub(super) const REPLACES: &str = "@replaces";
 
@@ -24,7 +28,7 @@ pub(super) const REPLACES: &str = "@replaces";
 pub(in crate::store::redis) struct Stored {
     /// Without the layer's own.
     pub(super) fields: Fields,
-    pub(super) idle_timeout: Option<Duration>,
+    pub(super) expiry: SessionExpiry,
     /// The text of that field, whatever it says.
     pub(super) idle_text: Bytes,
     /// In milliseconds of the server's time.
@@ -61,18 +65,18 @@ impl Stored {
             fields: fields.into(),
             ..Self::default()
         };
+        let mut is_persistent = false;
         for (name, text) in own {
             match name.as_ref() {
-                b"@idle" => {
-                    stored.idle_timeout = idle_timeout(&text);
-                    stored.idle_text = text;
-                }
+                b"@idle" => stored.idle_text = text,
+                b"@cookie" => is_persistent = text == PERSISTENT,
                 b"@created" => stored.created = number(&text),
                 b"@replaces" => stored.replaces = Some(text),
                 b"@replaced" => stored.is_marked = true,
                 _ => {}
             }
         }
+        stored.expiry = SessionExpiry::of(idle_timeout(&stored.idle_text), is_persistent);
         Some(stored)
     }
 
@@ -124,7 +128,7 @@ pub(super) fn update_args(changes: &Changes, expiry: Expiry) -> (&'static Script
         }
     }
     let (idle, interval) = (expiry.idle_timeout(), expiry.refresh_interval());
-    if changes.idle_timeout().is_none() && expiry.absolute_timeout().is_none() {
+    if changes.expiry().is_none() && expiry.absolute_timeout().is_none() {
         let frequent = match (sets.len(), removes.len(), adds.len()) {
             (1.., 0, 0) => Some((&SET, &mut sets)),
             (0, 0, 2) => Some((&ADD, &mut adds)),
@@ -137,13 +141,14 @@ pub(super) fn update_args(changes: &Changes, expiry: Expiry) -> (&'static Script
             return (script, args);
         }
     }
-    let own = changes.idle_timeout().map(whole_milliseconds);
     let absolute = expiry.absolute_timeout().map_or(0, whole_milliseconds);
+    let own = changes.expiry();
     let mut args = vec![
         Arg::Number(whole_milliseconds(idle)),
         Arg::Number(whole_milliseconds(interval)),
         Arg::Number(absolute),
-        own.map_or(Arg::Bytes(Bytes::new()), Arg::Number),
+        new_idle(changes),
+        own.map_or(Bytes::new(), cookie_text).into(),
         count(&sets),
         count(&removes),
         count(&adds),
@@ -155,6 +160,31 @@ pub(super) fn update_args(changes: &Changes, expiry: Expiry) -> (&'static Script
 /// A field of the layer's own.
 pub(super) fn own_field(name: &'static str, value: impl Into<Arg>) -> [Arg; 2] {
     [Bytes::from_static(name.as_bytes()).into(), value.into()]
+}
+
+/// What the session says of itself from now on.
+pub(super) fn own_expiry(expiry: SessionExpiry) -> impl Iterator<Item = Arg> {
+    let idle = expiry.idle_timeout().map(|idle| {
+        let idle = own_field(IDLE, whole_milliseconds(idle));
+        idle.into_iter()
+            .chain(own_field(COOKIE, cookie_text(expiry)))
+    });
+    idle.into_iter().flatten()
+}
+
+/// The session's new own idle timeout, 0 for that of the layer, or nothing.
+pub(super) fn new_idle(changes: &Changes) -> Arg {
+    let idle = |own: SessionExpiry| own.idle_timeout().map_or(0, whole_milliseconds);
+    let own = changes.expiry().map(idle);
+    own.map_or(Bytes::new().into(), Arg::Number)
+}
+
+fn cookie_text(expiry: SessionExpiry) -> Bytes {
+    let text = match expiry.is_persistent() {
+        Some(true) => PERSISTENT,
+        _ => BROWSER,
+    };
+    Bytes::from_static(text.as_bytes())
 }
 
 fn count(args: &[Arg]) -> Arg {
@@ -176,7 +206,10 @@ mod tests {
     fn the_layers_own_fields_are_not_the_sessions() {
         let stored = decode(&["user", "a", "@idle", "5000", "@created", "17", "@user", "x"]);
         assert_eq!(stored.fields.len(), 1);
-        assert_eq!(stored.idle_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(
+            stored.expiry,
+            SessionExpiry::Browser(Duration::from_secs(5))
+        );
         assert_eq!(stored.created, Some(17));
         assert_eq!(stored.replaces, None);
     }
@@ -193,7 +226,8 @@ mod tests {
             "99999999999999999999",
             "3153600000001",
         ] {
-            assert_eq!(decode(&["@idle", text]).idle_timeout, None, "{text:?}");
+            let stored = decode(&["@idle", text, "@cookie", "persistent"]);
+            assert_eq!(stored.expiry, SessionExpiry::Default, "{text:?}");
         }
         assert_eq!(decode(&["@created", "-1"]).created, None);
     }

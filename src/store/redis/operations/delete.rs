@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::Operations;
+use super::{Operations, write::ENDED};
 use crate::{
     error::Error,
     store::{
@@ -30,11 +30,13 @@ impl<E: Executor> Operations<E> {
             match answer? {
                 Reply::Number(_) => return Ok(()),
                 Reply::List(record) => match &record[..] {
-                    [Reply::Bytes(next)] => match self.session(next) {
-                        Some(next) => key = next,
-                        // Another program's text.
-                        None => return Ok(()),
-                    },
+                    [Reply::Bytes(text)] => {
+                        match self.session(text.strip_prefix(ENDED).unwrap_or(text)) {
+                            Some(next) => key = next,
+                            // Another program's text.
+                            None => return Ok(()),
+                        }
+                    }
                     _ => return Err(unexpected_reply()),
                 },
                 _ => return Err(unexpected_reply()),

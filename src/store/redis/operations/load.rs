@@ -224,7 +224,7 @@ impl<E: Executor> Operations<E> {
             Left::NotAsked | Left::Refreshed | Left::NoEnd => full.unwrap_or_default(),
         };
         let mut record = Record::new(stored.fields.clone(), time_to_live);
-        record.idle_timeout = stored.idle_timeout;
+        record.expiry = stored.expiry;
         record.refreshed = left == Left::Refreshed;
         match how(&stored, full, left, refresh, expiry) {
             None => {}
@@ -296,11 +296,11 @@ impl<E: Executor> Operations<E> {
         };
         let full = self.full_time(key, &stored, expiry)?;
         // Its refresh was refused, or is still on its way: it is to be asked for.
-        if expiry.is_due(stored.idle_timeout, full, left) {
+        if expiry.is_due(stored.expiry, full, left) {
             return None;
         }
         let mut record = Record::new(stored.fields, left);
-        record.idle_timeout = stored.idle_timeout;
+        record.expiry = stored.expiry;
         Some(record)
     }
 
@@ -310,7 +310,7 @@ impl<E: Executor> Operations<E> {
             None => Duration::ZERO,
             Some(_) => stored.age(self.executor.now(key)?),
         };
-        expiry.time_to_live(stored.idle_timeout, age)
+        expiry.time_to_live(stored.expiry, age)
     }
 
     /// What `update.lua` answers where nothing else is changed.
@@ -349,7 +349,7 @@ fn how(
         return None;
     }
     let is_too_long = match left {
-        Left::Known(left) if !expiry.is_due(stored.idle_timeout, full, left) => return None,
+        Left::Known(left) if !expiry.is_due(stored.expiry, full, left) => return None,
         Left::Known(left) => left > full,
         Left::Refreshed => return None,
         Left::NotAsked => false,

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     Operations, answer,
-    codec::{CREATED, IDLE, REPLACES, Stored, own_field, whole_milliseconds},
+    codec::{CREATED, REPLACES, Stored, new_idle, own_expiry, own_field, whole_milliseconds},
     write::RECORD,
 };
 use crate::{
@@ -61,7 +61,6 @@ impl<E: Executor> Operations<E> {
         let (old_key, new_key) = (self.key(old), self.key(new));
         let (attempt, ..) = Uuid::new_v4().as_fields();
         let attempt = Arg::Number(attempt.into());
-        let own = changes.idle_timeout().map(whole_milliseconds);
         let absolute = expiry.absolute_timeout().map_or(0, whole_milliseconds);
         let args = vec![
             new_key.clone().into(),
@@ -71,7 +70,7 @@ impl<E: Executor> Operations<E> {
             Arg::Number(whole_milliseconds(expiry.idle_timeout())),
             Arg::Number(whole_milliseconds(expiry.refresh_interval())),
             Arg::Number(absolute),
-            own.map_or(Arg::Bytes(Bytes::new()), Arg::Number),
+            new_idle(changes),
         ];
         let renewed = loop {
             match self.step(&MARK, &old_key, args.clone(), deadline).await {
@@ -123,13 +122,13 @@ impl<E: Executor> Operations<E> {
             }
         }
         changes.apply(&mut stored.fields)?;
-        stored.idle_timeout = changes.idle_timeout().or(stored.idle_timeout);
+        stored.expiry = changes.expiry().unwrap_or(stored.expiry);
         let age = match expiry.absolute_timeout() {
             None => Duration::ZERO,
             // The mark's answer said what time it is. It is forgotten only with the connection.
             Some(_) => stored.age(self.executor.now(&old_key).ok_or_else(timed_out)?),
         };
-        let full = expiry.time_to_live(stored.idle_timeout, age);
+        let full = expiry.time_to_live(stored.expiry, age);
         let full = match full {
             Some(full) if !stored.fields.is_empty() => full,
             full => {
@@ -262,9 +261,7 @@ fn pairs<'a>(stored: &Stored, order: impl Iterator<Item = &'a Bytes>, old: &Byte
             pairs.extend([name.clone().into(), text.into()]);
         }
     }
-    if let Some(idle) = stored.idle_timeout {
-        pairs.extend(own_field(IDLE, whole_milliseconds(idle)));
-    }
+    pairs.extend(own_expiry(stored.expiry));
     if let Some(created) = stored.created {
         pairs.extend(own_field(CREATED, created));
     }

@@ -7,17 +7,17 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Operations, answer,
-    codec::{IDLE, milliseconds, own_field, update_args, whole_milliseconds},
+    codec::{milliseconds, own_expiry, update_args, whole_milliseconds},
     once_true,
 };
 use crate::{
     error::Error,
     store::{
-        Change, Changes, Context, SessionKey, Written, key_is_taken,
+        Change, Changes, Context, SessionKey, Taken, Written, key_is_taken,
         redis::{
             errors::{timed_out, unexpected_reply},
             executor::{Arg, Executor, Reply},
-            scripts::{CREATE, PUT, REPLACE},
+            scripts::{CREATE, PUT, REPLACE, TAKE},
         },
         session_is_gone,
     },
@@ -27,6 +27,9 @@ use crate::{
 const AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 /// How long a replacement record stays, in milliseconds.
 pub(super) const RECORD: i64 = 60_000;
+/// Stands before the key in the record of a session that has ended, unlike one that was renewed: who waits for the end of
+/// the one must not go on with the other.
+pub(super) const ENDED: &[u8] = b"ended ";
 
 impl<E: Executor> Operations<E> {
     pub(in crate::store::redis) async fn create(
@@ -37,7 +40,7 @@ impl<E: Executor> Operations<E> {
             expiry, deadline, ..
         }: Context,
     ) -> Result<Written, Error> {
-        let own = changes.idle_timeout();
+        let own = changes.expiry().unwrap_or_default();
         let Some(full) = expiry.time_to_live(own, Duration::ZERO) else {
             return Ok(Written::Gone);
         };
@@ -47,9 +50,7 @@ impl<E: Executor> Operations<E> {
                 pairs.extend([name.clone().into(), text.clone().into()]);
             }
         }
-        if let Some(own) = own {
-            pairs.extend(own_field(IDLE, whole_milliseconds(own)));
-        }
+        pairs.extend(own_expiry(own));
         let mut args = vec![Arg::Number(whole_milliseconds(full))];
         let script = match expiry.absolute_timeout() {
             None => &CREATE,
@@ -79,10 +80,10 @@ impl<E: Executor> Operations<E> {
         let (script, args) = update_args(changes, expiry);
         let name = self.key(key);
         let update = || {
-            let written = self.run_for_number(script, name.clone(), args.clone(), deadline);
+            let written = self.run(script, name.clone(), args.clone(), deadline);
             once_true(deadline, written)
         };
-        match unless_renewed(deadline, update).await? {
+        match number(unless_renewed(deadline, update).await?)? {
             answer::DONE => Ok(Written::Kept(
                 expiry.idle_timeout() + expiry.refresh_interval(),
             )),
@@ -104,36 +105,65 @@ impl<E: Executor> Operations<E> {
         new: SessionKey,
         live: bool,
         deadline: Instant,
-    ) -> Result<(), Error> {
-        let args = vec![self.key(new).into(), Arg::flag(live), Arg::Number(RECORD)];
+    ) -> Result<bool, Error> {
+        let record = [ENDED, &self.key(new)].concat();
+        let record = Bytes::from(record);
+        let args = vec![record.into(), Arg::flag(live), Arg::Number(RECORD)];
         let old = self.key(old);
         // Asked for again where its answer is lost: done twice, it is the same.
-        let replace = || async {
-            match self.step(&REPLACE, &old, args.clone(), deadline).await? {
-                Reply::Number(number) => Ok(number),
-                _ => Err(unexpected_reply()),
-            }
-        };
-        match unless_renewed(deadline, replace).await? {
-            answer::DONE => Ok(()),
+        let replace = || self.step(&REPLACE, &old, args.clone(), deadline);
+        match number(unless_renewed(deadline, replace).await?)? {
+            answer::DONE => Ok(true),
+            answer::REPLACED => Ok(false),
             answer::GONE => Err(session_is_gone()),
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    pub(in crate::store::redis) async fn take(
+        &self,
+        key: SessionKey,
+        field: &[u8],
+        deadline: Instant,
+    ) -> Result<Taken, Error> {
+        let key = self.key(key);
+        let field = Bytes::copy_from_slice(field);
+        let take = || {
+            let args = vec![field.clone().into()];
+            once_true(deadline, self.run(&TAKE, key.clone(), args, deadline))
+        };
+        match unless_renewed(deadline, take).await? {
+            Reply::List(taken) => match &taken[..] {
+                [Reply::Bytes(text), Reply::Number(1)] => Ok(Taken::Field(text.clone())),
+                [Reply::Bytes(text), Reply::Number(0)] => Ok(Taken::Last(text.clone())),
+                _ => Err(unexpected_reply()),
+            },
+            Reply::Number(answer::DONE | answer::GONE | answer::REPLACED) => Ok(Taken::Nothing),
             _ => Err(unexpected_reply()),
         }
     }
 }
 
+fn number(reply: Reply) -> Result<i64, Error> {
+    match reply {
+        Reply::Number(number) => Ok(number),
+        _ => Err(unexpected_reply()),
+    }
+}
+
 /// Writes. While another request renews the session, this waits: what it wrote would be lost.
-async fn unless_renewed<F>(deadline: Instant, write: impl Fn() -> F) -> Result<i64, Error>
+async fn unless_renewed<F>(deadline: Instant, write: impl Fn() -> F) -> Result<Reply, Error>
 where
-    F: Future<Output = Result<i64, Error>>,
+    F: Future<Output = Result<Reply, Error>>,
 {
+    const BEING_RENEWED: Reply = Reply::Number(answer::BEING_RENEWED);
     let mut pause = AGAIN.0;
     loop {
         match write().await? {
-            answer::BEING_RENEWED if Instant::now() + pause >= deadline => {
+            BEING_RENEWED if Instant::now() + pause >= deadline => {
                 return Err(timed_out());
             }
-            answer::BEING_RENEWED => sleep(pause).await,
+            BEING_RENEWED => sleep(pause).await,
             written => return Ok(written),
         }
         pause = (2 * pause).min(AGAIN.1);

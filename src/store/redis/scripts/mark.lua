@@ -2,8 +2,8 @@
 -- wait, and no other renewal begins.
 -- KEYS: 1 the session. A: its deadline; the new key; a number that tells this attempt from others; how long before the
 -- deadline the request has loaded the session, and how long after it the mark holds, in milliseconds; the idle timeout, the
--- refresh interval and the absolute timeout (0: none) in milliseconds; the session's new own idle timeout or nothing. The
--- mark is a hash of the new key, which must not be shown.
+-- refresh interval and the absolute timeout (0: none) in milliseconds; the session's new own idle timeout, 0 for that of the
+-- layer, or nothing. The mark is a hash of the new key, which must not be shown.
 -- Answers the session's hash before this, -1 where there is no session, -4 where it is too late, -6 where another request
 -- renews it, -7 where it was replaced, or the text of an error; then the time.
 local key, mark = KEYS[1], redis.sha1hex(A[2])

@@ -1,7 +1,7 @@
--- KEYS: 1 the key that a request presented. A: its deadline; the key of the session that takes its
--- place; 1 where there was a session when the request began, else 0; for how long the record stays, in milliseconds.
--- Answers 0, -1 where that session has ended meanwhile, -4 where it is too late, -6 where it is being renewed, or the
--- text of an error; then the time.
+-- KEYS: 1 the key that a request presented. A: its deadline; the record of the session that takes its place; 1 where there
+-- was a session when the request began, else 0; for how long the record stays, in milliseconds.
+-- Answers 0, -1 where that session has ended meanwhile, -4 where it is too late, -6 where it is being renewed, -7 where
+-- there is another record, or the text of an error; then the time.
 local key = KEYS[1]
 if A[1] - now < 0 then
   return { -4, now }
@@ -22,5 +22,7 @@ if kind == 'hash' then
 end
 if kind == 'hash' or kind == 'none' then
   redis.call('SET', key, A[2], 'PX', A[4])
+elseif kind == 'string' and redis.call('GET', key) ~= A[2] then
+  return { -7, now }
 end
 return { 0, now }

@@ -1,15 +1,15 @@
 -- What `set.lua` and `add.lua` do, and all that is rarer.
 -- KEYS: 1 a session. A: its deadline; the idle timeout, the refresh interval and the absolute timeout
--- (0: none) in milliseconds; the session's new own idle timeout or nothing; how many arguments are names and texts to set,
--- names to remove, names and numbers to add; these.
+-- (0: none) in milliseconds; the session's new own idle timeout, 0 for that of the layer, or nothing; what it says of its
+-- cookie then; how many arguments are names and texts to set, names to remove, names and numbers to add; these.
 -- Answers the time to live in milliseconds, -1 where there is no session, -2 where no field was left and the session is
 -- deleted, -4 where it is too late, -5 where the absolute end has come, -6 where the session is being renewed, -7 where it
 -- was replaced, or the text of an error; then the time.
 local key, own = KEYS[1], A[5]
-local first_set = 9
-local first_removed = first_set + A[6]
-local first_added = first_removed + A[7]
-local last = first_added + A[8] - 1
+local first_set = 10
+local first_removed = first_set + A[7]
+local first_added = first_removed + A[8]
+local last = first_added + A[9] - 1
 
 if A[1] - now < 0 then
   return { -4, now }
@@ -89,8 +89,11 @@ local function set_own(name, value)
   local set = redis.pcall('HSET', key, name, value)
   return type(set) == 'table' and set.err or nil
 end
-if own ~= '' then
-  refused = refused or set_own('@idle', own)
+if own == '0' then
+  local removed = redis.pcall('HDEL', key, '@idle', '@cookie')
+  refused = refused or type(removed) == 'table' and removed.err or nil
+elseif own ~= '' then
+  refused = refused or set_own('@idle', own) or set_own('@cookie', A[6])
 end
 if created then
   refused = refused or set_own('@created', created)

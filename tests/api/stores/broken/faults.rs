@@ -37,8 +37,8 @@ faults! {
     RefreshesInSecret: a_load_refreshes_where_it_is_told_to;
     RefreshesWhatIsNotDue: a_load_refreshes_only_what_is_due;
     SkipsEmptyUpdates: an_update_refreshes;
-    DropsOwnTimeout: an_own_idle_timeout_is_kept;
-    TakesOwnTimeoutOnlyOnce: an_own_idle_timeout_can_be_changed;
+    DropsOwnTimeout: an_own_expiry_is_kept;
+    TakesOwnTimeoutOnlyOnce: an_own_expiry_can_be_changed;
     NeverEnds: a_session_ends_by_itself;
     EndsByTheLayersTimeout: a_session_ends_after_its_own_idle_timeout;
     UpdateResetsAge: the_absolute_end_is_never_put_off;
@@ -46,8 +46,8 @@ faults! {
     CountsIn32Bits: the_longest_timeouts_can_be_kept;
     LeavesTheOldKey: a_renewal_moves_the_session;
     RenewalDropsChanges: a_renewal_moves_the_session;
-    RenewalResetsAge: a_renewal_keeps_age_and_own_idle_timeout;
-    RenewalDropsOwnTimeout: a_renewal_keeps_age_and_own_idle_timeout;
+    RenewalResetsAge: a_renewal_keeps_age_and_own_expiry;
+    RenewalDropsOwnTimeout: a_renewal_keeps_age_and_own_expiry;
     RenewsWhatIsNotThere: a_renewal_of_no_session_makes_none;
     RenewsOverWhatIsThere: a_renewal_to_a_taken_key_changes_nothing;
     MovesThenChanges: a_renewal_with_an_impossible_increment_changes_nothing;
@@ -64,6 +64,15 @@ faults! {
     ReplacesWhatHasEnded: a_session_that_has_ended_is_not_replaced;
     RefusesToReplaceWithTheWrongKind: a_session_that_has_ended_is_not_replaced;
     KeepsRecordsForEver: a_replacement_record_ends;
+    SaysThatItReplacedARecord: a_replacement_record_is_not_replaced;
+    TakesNothingAway: a_field_is_taken_once;
+    KeepsWhatIsEmptied: the_last_field_that_is_taken_takes_the_session_with_it;
+    TakesFromSuccessors: nothing_is_taken_from_no_session;
+    LooksThenTakes: parallel_takes_give_a_field_to_one;
+    TakesAllForAlive: a_session_lives_until_it_ends;
+    TakesRenewedForEnded: a_renewed_session_lives_on_under_its_new_key;
+    LivesOnInAnother: a_session_does_not_live_on_in_the_one_that_took_its_place;
+    RefreshesWhatIsAskedFor: asking_whether_a_session_lives_refreshes_nothing;
     LooksThenReplaces: a_replacement_beside_a_renewal_leaves_one_record;
     WritesWholeSessions: parallel_updates_are_all_kept;
     AddsInTwoSteps: parallel_increments_all_count;

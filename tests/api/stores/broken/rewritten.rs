@@ -10,7 +10,7 @@ pub(super) fn set_all(fields: &Fields) -> Changes {
         .collect()
 }
 
-/// Without the session's own idle timeout.
+/// Without the session's own expiry.
 pub(super) fn only_fields(changes: &Changes) -> Changes {
     let fields = changes.fields();
     fields
@@ -22,8 +22,8 @@ pub(super) fn map(changes: &Changes, change: impl Fn(&Change) -> Option<Change>)
     let fields = changes.fields();
     let fields = fields.filter_map(|(name, it)| Some((name.clone(), change(it)?)));
     let mapped: Changes = fields.collect();
-    match changes.idle_timeout() {
-        Some(own) => mapped.with_idle_timeout(own),
+    match changes.expiry() {
+        Some(own) => mapped.with_expiry(own),
         None => mapped,
     }
 }

@@ -53,6 +53,8 @@ impl Request {
                 Some(said) => return said,
                 None => return self.end_save(world),
             },
+            Op::TakeOnce(field) => session.take_once(world, field.name()),
+            Op::Touch => session.touch(world).map(|()| Said::Done),
             Op::Reload => session.reload(world, &ids).map(|()| Said::Done),
             _ => session.perform(world, op),
         };
@@ -122,7 +124,7 @@ impl Request {
             vary: false,
             no_store: false,
         };
-        let persistent = world.options.persistent && status != 304;
+        let refresh = status != 304;
         if let Some(session) = &mut self.session {
             session.head_out = true;
             if failed && !world.options.keep_all {
@@ -136,7 +138,8 @@ impl Request {
             }
             session.drop_late();
             let lives_on = session.current.is_some() && session.current == session.held;
-            let ages = persistent && session.refreshed && lives_on;
+            let may_age = refresh && session.refreshed && !session.outdated;
+            let ages = may_age && lives_on && session.is_persistent(world);
             let required = session.is_pending();
             if required || ages {
                 let write = session.begin_write(world, ages);
@@ -151,7 +154,7 @@ impl Request {
                     Ok(_) => {}
                 }
             }
-            sent.cookie = session.cookie(world, persistent);
+            sent.cookie = session.cookie(world, refresh);
             sent.no_store = sent.cookie != SetCookie::None;
             sent.vary = sent.no_store || session.touched;
         }

@@ -24,7 +24,9 @@ impl Session {
             missed_destroy: false,
             head_out: false,
             touched: false,
+            logs_in: false,
             held: None,
+            outdated: false,
             current: None,
             next: None,
             saved: None,
@@ -33,12 +35,12 @@ impl Session {
             gone: false,
             untold: false,
             base: Fields::new(),
-            base_idle: None,
+            base_own: Own::Default,
             in_flight: Changes::default(),
             under_way: None,
             changes: Changes::default(),
             uncertain: BTreeSet::new(),
-            uncertain_idle: false,
+            uncertain_own: false,
             left: 0,
             refreshed: false,
         }
@@ -84,7 +86,7 @@ impl Session {
         if let Some((stored, left, refreshed)) = found {
             self.lookup = Lookup::Found;
             (self.held, self.current) = (Some(live[0]), Some(live[0]));
-            (self.base, self.base_idle) = (stored.fields, stored.idle);
+            (self.base, self.base_own) = (stored.fields, stored.own);
             (self.left, self.refreshed) = (left, refreshed);
         }
         Ok(())
@@ -142,6 +144,7 @@ impl Session {
                 Ok(Said::Done)
             }
             Op::Renew => {
+                self.logs_in = true;
                 if self.settled().is_some() && self.next.is_none() {
                     self.next = Some(world.fresh());
                 }
@@ -149,6 +152,7 @@ impl Session {
                 Ok(Said::Done)
             }
             Op::Destroy => {
+                self.logs_in = true;
                 if let Some(current) = self.current.take() {
                     self.doom(current, true);
                 }
@@ -171,10 +175,10 @@ impl Session {
                 self.forget();
                 Ok(Said::Done)
             }
-            Op::SetIdle(seconds) => {
-                let known = self.in_flight.idle.or(self.base_idle);
-                let is_stored = known == Some(*seconds) && !self.uncertain_idle;
-                self.changes.idle = (!is_stored).then_some(*seconds);
+            Op::SetExpiry(own) => {
+                let known = self.in_flight.own.unwrap_or(self.base_own);
+                let is_stored = known == *own && !self.uncertain_own;
+                self.changes.own = (!is_stored).then_some(*own);
                 Ok(Said::Done)
             }
             other => unreachable!("{other:?} is done above"),
@@ -199,7 +203,7 @@ impl Session {
         Ok(())
     }
 
-    fn remove(&mut self, name: &str) -> Option<String> {
+    pub(super) fn remove(&mut self, name: &str) -> Option<String> {
         let old = self.seen().remove(name)?;
         if self.written().contains_key(name) || self.uncertain.contains(name) {
             self.changes.fields.insert(name.to_owned(), Change::Remove);
@@ -255,14 +259,14 @@ impl Session {
     }
 
     pub(super) fn forget(&mut self) {
-        (self.base, self.base_idle) = (Fields::new(), None);
+        (self.base, self.base_own) = (Fields::new(), Own::Default);
         (self.in_flight, self.changes) = Default::default();
         self.is_certain();
     }
 
     /// What is stored is known again.
     pub(super) fn is_certain(&mut self) {
-        (self.uncertain, self.uncertain_idle) = Default::default();
+        (self.uncertain, self.uncertain_own) = Default::default();
     }
 
     /// The id once the write under way is done.
@@ -281,7 +285,7 @@ impl Session {
         };
         match world.load(id, false)? {
             Loaded::Found(stored, ..) => {
-                (self.base, self.base_idle) = (stored.fields, stored.idle);
+                (self.base, self.base_own) = (stored.fields, stored.own);
                 self.is_certain();
             }
             lost @ (Loaded::NotFound | Loaded::Replaced) => {
@@ -340,8 +344,8 @@ impl Session {
             None => !self.seen().is_empty(),
             Some(_) if self.gone => false,
             Some(_) => {
-                let idle = self.changes.idle.is_some();
-                !self.changes.fields.is_empty() || idle || self.next.is_some()
+                let own = self.changes.own.is_some();
+                !self.changes.fields.is_empty() || own || self.next.is_some()
             }
         };
         changed || !self.doomed.is_empty() || !self.replacements.is_empty()
@@ -350,6 +354,7 @@ impl Session {
     pub(super) fn needs_cookie(&self) -> bool {
         match self.settled() {
             None => !self.seen().is_empty() && self.replaced.is_none(),
+            Some(_) if self.current.is_some() && self.changes.own.is_some() => true,
             Some(_) => self.next.is_some(),
         }
     }

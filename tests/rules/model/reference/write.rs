@@ -35,7 +35,7 @@ impl Session {
     }
 
     pub(super) fn is_changed(&self) -> bool {
-        !self.changes.fields.is_empty() || self.changes.idle.is_some()
+        !self.changes.fields.is_empty() || self.changes.own.is_some()
     }
 
     pub(super) fn end_write(
@@ -67,6 +67,7 @@ impl Session {
         replaced.and(deleted)?;
         match self.untold {
             true => Err(ErrorKind::Gone),
+            false if self.is_gone() => Ok(Written::Gone),
             false => Ok(written),
         }
     }
@@ -76,25 +77,35 @@ impl Session {
         for (old, new, live) in self.replacements.clone() {
             let outcome = world.replace(old, new, live);
             match outcome {
-                Ok(()) => self.replacements.retain(|(done, ..)| *done != old),
-                Err(ErrorKind::Gone) => {
-                    self.replacements.retain(|(_, void, _)| *void != new);
-                    if self.current == Some(new) && !self.gone {
-                        self.forget();
-                        (self.next, self.held) = (None, None);
-                        (self.gone, self.untold) = (true, true);
-                        self.current = Some(old);
-                        self.doom(new, false);
-                    }
+                Ok(done) if done || self.logs_in => {
+                    self.replacements.retain(|(done, ..)| *done != old);
                 }
+                // The browser has the other's cookie, or is about to.
+                Ok(_) => {
+                    self.is_void(old, new);
+                    (self.untold, self.unknown, self.ended) = (false, false, false);
+                }
+                Err(ErrorKind::Gone) => self.is_void(old, new),
                 Err(_) => {}
             }
             all = match (all, outcome) {
-                (_, Err(ErrorKind::Gone)) => outcome,
-                (all, outcome) => all.and(outcome),
+                (_, Err(kind @ ErrorKind::Gone)) => Err(kind),
+                (all, outcome) => all.and(outcome.map(|_| ())),
             };
         }
         all
+    }
+
+    /// A session that was to take the place of another must not live.
+    fn is_void(&mut self, old: usize, new: usize) {
+        self.replacements.retain(|(_, void, _)| *void != new);
+        if self.current == Some(new) && !self.gone {
+            self.forget();
+            (self.next, self.held) = (None, None);
+            (self.gone, self.untold) = (true, true);
+            self.current = Some(old);
+            self.doom(new, false);
+        }
     }
 
     pub(super) fn delete_doomed(&mut self, world: &mut World) -> Outcome<()> {
@@ -123,7 +134,8 @@ impl Session {
         match written {
             Ok(Written::Kept(left)) => {
                 self.base = self.written();
-                self.base_idle = self.in_flight.idle.or(self.base_idle);
+                self.outdated |= self.in_flight.own.is_some();
+                self.base_own = self.in_flight.own.unwrap_or(self.base_own);
                 self.in_flight = Changes::default();
                 self.is_certain();
                 (self.current, self.gone) = (Some(*id), false);
@@ -138,11 +150,8 @@ impl Session {
                 (self.left, self.refreshed) = (left, true);
             }
             Ok(Written::Emptied) => {
-                (self.base, self.base_idle) = (Fields::new(), None);
                 self.in_flight = Changes::default();
-                self.is_certain();
-                (self.current, self.next) = (None, None);
-                self.ended |= self.held.is_some();
+                self.emptied();
             }
             Ok(Written::Gone | Written::Replaced) => {
                 self.forget();
@@ -159,7 +168,7 @@ impl Session {
                     // Nor whether the session still lives.
                     self.refreshed = false;
                     self.uncertain.extend(failed.fields.keys().cloned());
-                    self.uncertain_idle |= failed.idle.is_some();
+                    self.uncertain_own |= failed.own.is_some();
                 }
                 self.changes = both(failed, later);
                 // The attempt may have succeeded unseen: another id for the next creation, and the same for the next
@@ -174,14 +183,31 @@ impl Session {
         written
     }
 
-    pub(super) fn cookie(&self, world: &World, persistent: bool) -> SetCookie {
+    /// The last field is no more, and with it the session.
+    pub(super) fn emptied(&mut self) {
+        (self.base, self.base_own) = (Fields::new(), Own::Default);
+        self.is_certain();
+        (self.current, self.next) = (None, None);
+        self.ended |= self.held.is_some();
+    }
+
+    /// Whether the browser keeps the cookie when it is closed.
+    pub(super) fn is_persistent(&self, world: &World) -> bool {
+        let own = self.changes.own.or(self.in_flight.own);
+        let own = own.unwrap_or(self.base_own);
+        own.is_persistent().unwrap_or(world.options.persistent)
+    }
+
+    /// `refresh`: one may be sent for its age.
+    pub(super) fn cookie(&self, world: &World, refresh: bool) -> SetCookie {
+        let persistent = self.is_persistent(world);
+        let holds = |id| self.held == Some(id) && !self.outdated;
         if self.lookup == Lookup::Unavailable {
             return SetCookie::None;
         }
         match self.current.filter(|_| !self.gone) {
-            Some(id) if self.held != Some(id) || (persistent && self.refreshed) => {
-                let max_age = world.options.persistent.then_some(self.left);
-                SetCookie::Set(id, max_age)
+            Some(id) if !holds(id) || (refresh && persistent && self.refreshed) => {
+                SetCookie::Set(id, persistent.then_some(self.left))
             }
             Some(_) => SetCookie::None,
             None if self.ended => SetCookie::Cleared,

@@ -1,0 +1,132 @@
+//! "Remember me": a session's own expiry, and the cookie that goes with it.
+
+use harness::stores::Backend;
+use serde_json::json;
+
+use crate::fixture::{App, max_age, own_cookies, secs};
+
+harness::over_both_stores!(
+    who_ticks_the_box_is_remembered_and_who_does_not_is_not,
+    it_can_be_undone,
+    each_change_sends_the_cookie_anew_and_nothing_else_does,
+    it_is_kept_through_a_renewal_unless_it_is_set_anew,
+    a_login_forgets_what_the_session_before_it_said,
+    a_persistent_layer_can_make_one_session_end_with_the_browser,
+    the_absolute_end_caps_it,
+    a_request_that_failed_changes_nothing,
+    what_a_save_has_written_is_told_although_the_request_failed,
+);
+
+const MONTH: u64 = 30 * 24 * 60 * 60;
+
+async fn who_ticks_the_box_is_remembered_and_who_does_not_is_not<B: Backend>() {
+    let app = App::<B>::start().await;
+    let login = app.run("destroy; set user ann; remember 2592000s").await;
+    assert_eq!(max_age(&login), Some(MONTH));
+    app.assert_ttl(MONTH).await;
+    // And later requests, also those of other processes, keep it so.
+    app.age(1000).await;
+    assert_eq!(max_age(&app.run("get user").await), Some(MONTH));
+    app.assert_ttl(MONTH).await;
+
+    let login = app.run("destroy; set user bob").await;
+    assert_eq!(max_age(&login), None);
+    app.assert_ttl(900).await;
+}
+
+async fn it_can_be_undone<B: Backend>() {
+    let app = App::<B>::start().await;
+    assert_eq!(
+        max_age(&app.run("set user ann; remember 2592000s").await),
+        Some(MONTH)
+    );
+    let undone = app.run("forget").await;
+    assert_eq!(max_age(&undone), None);
+    assert!(own_cookies(&undone)[0].starts_with(&format!("session_id={}", app.id())));
+    app.assert_ttl(900).await;
+    assert_eq!(own_cookies(&app.run("get user").await), [""; 0]);
+    app.assert_ttl(900).await;
+}
+
+async fn each_change_sends_the_cookie_anew_and_nothing_else_does<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann").await;
+    for (script, expected) in [
+        ("idle 600s", Some(None)),
+        ("idle 600s", None),
+        ("set a 1", None),
+        ("idle 1200s", Some(None)),
+        ("remember 1200s", Some(Some(1200))),
+        ("idle 1200s; remember 600s; idle 1200s", Some(None)),
+        ("idle 1200s; remember 600s; forget; idle 1200s", None),
+        ("forget", Some(None)),
+        ("forget", None),
+    ] {
+        let answer = app.run(script).await;
+        assert_eq!(answer.status, 200);
+        let sent = own_cookies(&answer);
+        assert_eq!(sent.is_empty(), expected.is_none(), "{script}: {sent:?}");
+        if let Some(age) = expected {
+            assert_eq!(max_age(&answer), age, "{script}");
+        }
+    }
+}
+
+async fn it_is_kept_through_a_renewal_unless_it_is_set_anew<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann; remember 2592000s").await;
+    assert_eq!(max_age(&app.run("renew").await), Some(MONTH));
+    app.assert_ttl(MONTH).await;
+    assert_eq!(max_age(&app.run("get user").await), Some(MONTH));
+    assert_eq!(max_age(&app.run("renew; remember 600s").await), Some(600));
+    app.assert_ttl(600).await;
+    assert_eq!(max_age(&app.run("renew; forget").await), None);
+    app.assert_ttl(900).await;
+    assert_eq!(app.ask("get user").await, json!(["ann"]));
+}
+
+async fn a_login_forgets_what_the_session_before_it_said<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann; remember 2592000s").await;
+    assert_eq!(max_age(&app.run("destroy; set user bob").await), None);
+    app.assert_ttl(900).await;
+    assert_eq!(own_cookies(&app.run("get user").await), [""; 0]);
+}
+
+async fn a_persistent_layer_can_make_one_session_end_with_the_browser<B: Backend>() {
+    let app = App::<B>::with(|it| it.persistent(true)).await;
+    assert_eq!(max_age(&app.run("set user ann").await), Some(900));
+    assert_eq!(max_age(&app.run("idle 600s").await), None);
+    assert_eq!(own_cookies(&app.run("get user").await), [""; 0]);
+    app.assert_ttl(600).await;
+    assert_eq!(max_age(&app.run("forget").await), Some(900));
+    assert_eq!(max_age(&app.run("get user").await), Some(900));
+}
+
+async fn the_absolute_end_caps_it<B: Backend>() {
+    let app = App::<B>::with(|it| it.absolute_timeout(secs(1000))).await;
+    let login = app.run("set user ann; remember 2592000s").await;
+    assert_eq!(max_age(&login), Some(1000));
+    app.assert_ttl(1000).await;
+    app.age(400).await;
+    let left = max_age(&app.run("remember 5000s").await).expect("an age");
+    assert!((590..=600).contains(&left), "{left}");
+    app.assert_ttl(600).await;
+}
+
+async fn a_request_that_failed_changes_nothing<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann").await;
+    let failed = app.run("remember 2592000s; status 500").await;
+    assert_eq!(own_cookies(&failed), [""; 0]);
+    app.assert_ttl(900).await;
+    assert_eq!(own_cookies(&app.run("get user").await), [""; 0]);
+}
+
+async fn what_a_save_has_written_is_told_although_the_request_failed<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann").await;
+    let failed = app.run("remember 2592000s; save; status 500").await;
+    assert_eq!(max_age(&failed), Some(MONTH));
+    app.assert_ttl(MONTH).await;
+}

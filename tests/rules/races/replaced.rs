@@ -69,6 +69,49 @@ async fn a_first_login_with_an_unknown_id_leaves_late_requests_nothing<W: Backen
     }
 }
 
+/// A poll that was sent before the login, with a cookie whose session had ended long ago.
+async fn what_a_request_writes_that_began_before_a_first_login_is_gone<W: Backend>(
+    mut scene: Scene<W>,
+) {
+    let mut gates = 0..;
+    for login in LOGINS {
+        for (write, errors) in [
+            ("set a 1", &[][..]),
+            ("set a 1; save; set b 1", &["Gone"]),
+            ("add n 1; idle 60s", &[]),
+        ] {
+            let browser = scene.app.browser();
+            browser.set_cookie("session_id", unknown_id());
+            let late = scene.app.browser_of(&browser);
+            let gate = format!("early{}", gates.next().unwrap_or_default());
+            let early = start(&late, &format!("wait {gate}; {write}"));
+            scene.app.gate(&gate).arrived().await;
+            run(&browser, login).await;
+            scene.app.gate(&gate).open();
+            let answer = early.await.unwrap();
+            is_silent(&answer);
+            assert_eq!(answer.json()["errors"], json!(errors), "{write}");
+            scene.holds(&browser, &LOGGED_IN).await;
+            run(&browser, "destroy").await;
+        }
+        // A login of its own counts.
+        let browser = scene.app.browser();
+        browser.set_cookie("session_id", unknown_id());
+        let late = scene.app.browser_of(&browser);
+        let gate = format!("early{}", gates.next().unwrap_or_default());
+        let early = start(&late, &format!("wait {gate}; destroy; set user eve"));
+        scene.app.gate(&gate).arrived().await;
+        run(&browser, login).await;
+        scene.app.gate(&gate).open();
+        assert_eq!(early.await.unwrap().set_cookies().len(), 1);
+        for browser in [&browser, &late] {
+            assert_eq!(run(browser, "").await.json()["lookup"], "Found");
+            run(browser, "destroy").await;
+        }
+        assert_eq!(scene.world.count().await, 0);
+    }
+}
+
 async fn the_cookie_of_a_replaced_session_is_not_cleared<W: Backend>(scene: Scene<W>) {
     let clears = scene.process(|it| it.clear_unknown(true)).await;
     for login in LOGINS {
@@ -272,6 +315,7 @@ async fn a_slow_write_under_the_old_id_is_gone_for_good<W: Backend>(mut scene: S
 harness::over_both_stores!(Scene =>
     what_a_late_request_merely_writes_is_gone,
     a_first_login_with_an_unknown_id_leaves_late_requests_nothing,
+    what_a_request_writes_that_began_before_a_first_login_is_gone,
     the_cookie_of_a_replaced_session_is_not_cleared,
     a_logout_under_the_old_id_ends_the_session_that_came_after,
     a_login_under_the_old_id_is_a_login_of_its_own,

@@ -1,6 +1,6 @@
 //! The routes. Nothing here awaits the session: it was loaded before, and is written after.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Form, Json,
@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tower_redis_session::{Error, Lookup, RedisStore, Session};
+use tower_redis_session::{Error, Lookup, RedisStore, Session, SessionExpiry};
 
 use crate::{
     answers::{Refusal, is_form, wants_page},
@@ -19,10 +19,14 @@ use crate::{
 
 /// How many characters a name may have.
 const LONGEST_NAME: usize = 100;
+/// How long after their last request those are remembered who want to be.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Deserialize)]
 struct LoginForm {
     username: String,
+    /// A browser sends a box only where it is ticked.
+    remember: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -60,10 +64,12 @@ pub(crate) async fn ready(State(redis): State<Option<RedisStore>>) -> Result<Jso
 pub(crate) async fn login(session: Session, request: Request) -> Result<Response> {
     if is_form(request.headers()) {
         let form = Form::<LoginForm>::from_request(request, &()).await;
-        let name = form.map_or(String::new(), |Form(form)| form.username);
+        let (name, remember) = form.map_or((String::new(), false), |Form(form)| {
+            (form.username, form.remember.is_some())
+        });
         return match valid(&name) {
             Ok(name) => {
-                start_session(&session, name)?;
+                start_session(&session, name, remember)?;
                 Ok(Redirect::to("/").into_response())
             }
             Err(Refusal { status, detail }) => {
@@ -77,9 +83,10 @@ pub(crate) async fn login(session: Session, request: Request) -> Result<Response
     let Some(name) = body["username"].as_str() else {
         return Err(unprocessable("The body must be {\"username\": \"…\"}.").into());
     };
+    let remember = body["remember"].as_bool().unwrap_or_default();
     let answer = LoggedIn {
         message: "Logged in successfully",
-        session_id: start_session(&session, valid(name)?)?,
+        session_id: start_session(&session, valid(name)?, remember)?,
     };
     Ok(Json(answer).into_response())
 }
@@ -97,11 +104,14 @@ fn valid(name: &str) -> Result<&str, Refusal> {
 }
 
 /// A new session, with a new id, for who logs in; the id.
-fn start_session(session: &Session, name: &str) -> Result<String, Error> {
+fn start_session(session: &Session, name: &str, remember: bool) -> Result<String, Error> {
     // Not `renew`, which keeps the data: whoever was logged in before leaves nothing to the next one.
     session.destroy();
     session.insert("user", name)?;
     session.insert("status", "active")?;
+    if remember {
+        session.set_expiry(SessionExpiry::Persistent(REMEMBERED));
+    }
     let id = session.id().expect("a session with a field has an id");
     Ok(id.to_string())
 }
@@ -152,7 +162,8 @@ pub(crate) async fn home(method: Method, session: Session) -> Result<Response, E
     // A HEAD request is nobody's visit.
     let visit = i64::from(method == Method::GET);
     let visits = session.increment("visits", visit)?;
-    Ok(page::profile(&user, &status, visits).into_response())
+    let left = session.expires_in().unwrap_or_default();
+    Ok(page::profile(&user, &status, visits, left).into_response())
 }
 
 pub(crate) async fn not_found() -> Refusal {

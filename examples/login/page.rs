@@ -1,5 +1,7 @@
 //! The page: three pieces of HTML and what is filled in.
 
+use std::time::Duration;
+
 use axum::{
     http::header::{
         CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -7,8 +9,6 @@ use axum::{
     response::{Html, IntoResponse},
 };
 use uuid::Uuid;
-
-use crate::IDLE_TIMEOUT;
 
 const PAGE: &str = include_str!("page.html");
 const LOGIN: &str = include_str!("page_login.html");
@@ -24,8 +24,14 @@ pub(crate) fn login(notice: Option<&str>, name: &str) -> impl IntoResponse + use
     page("Log in", LOGIN, &values)
 }
 
-/// Who is logged in.
-pub(crate) fn profile(user: &str, status: &str, visits: i64) -> impl IntoResponse + use<> {
+/// Who is logged in, and how long the session has `left`.
+pub(crate) fn profile(
+    user: &str,
+    status: &str,
+    visits: i64,
+    left: Duration,
+) -> impl IntoResponse + use<> {
+    let seconds = left.as_millis().div_ceil(1000);
     // By characters, so that no letter is cut in half.
     let initial: String = user.chars().take(1).flat_map(char::to_uppercase).collect();
     let values = [
@@ -33,8 +39,8 @@ pub(crate) fn profile(user: &str, status: &str, visits: i64) -> impl IntoRespons
         ("user", &*escape(user)),
         ("status", &*escape(status)),
         ("visits", &*visits.to_string()),
-        ("minutes", &*(IDLE_TIMEOUT.as_secs() / 60).to_string()),
-        ("seconds", &*IDLE_TIMEOUT.as_secs().to_string()),
+        ("minutes", &*(seconds / 60).to_string()),
+        ("seconds", &*seconds.to_string()),
     ];
     page("Your profile", PROFILE, &values)
 }

@@ -41,7 +41,15 @@ async fn by_form_one_logs_in_sees_the_profile_and_logs_out() {
         assert!(page.contains("data-seconds=\"900\""), "{page}");
     }
     let id = client.cookie("session_id");
-    assert_redirects_home(&submit(&client, "/login/", "username=zoe").await);
+    // Who ticks the box is remembered, and who logs in after that without it is not.
+    let remembered = submit(&client, "/login/", "username=ann&remember=on").await;
+    assert_redirects_home(&remembered);
+    assert!(remembered.set_cookies()[0].contains("; Max-Age=2592000"));
+    let page = client.get("/").await.text();
+    assert!(page.contains("data-seconds=\"2592000\""), "{page}");
+    let login = submit(&client, "/login/", "username=zoe").await;
+    assert_redirects_home(&login);
+    assert!(!login.set_cookies()[0].contains("Max-Age"));
     assert_ne!(client.cookie("session_id"), id);
     let page = client.get("/").await;
     assert_eq!(

@@ -79,6 +79,8 @@ pub enum ErrorKind {
     Misconfigured,
     /// Redis does not write because too few replicas follow it (`NOREPLICAS`, `min-replicas-to-write`).
     NoReplicas,
+    /// A limit of the service is used up: its requests a day or a month, or too many at a moment.
+    LimitExceeded,
     /// Redis is busy with a script that takes long (`BUSY`).
     Busy,
     /// The Redis Cluster cannot serve the key (`CLUSTERDOWN`), or the replica has lost its master (`MASTERDOWN`).
@@ -176,6 +178,7 @@ impl Error {
                 | ErrorKind::TooManyClients
                 | ErrorKind::Misconfigured
                 | ErrorKind::NoReplicas
+                | ErrorKind::LimitExceeded
                 | ErrorKind::Busy
                 | ErrorKind::ClusterDown
                 | ErrorKind::Tls

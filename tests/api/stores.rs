@@ -34,6 +34,18 @@ async fn redis_store_keeps_every_rule() {
     harness::no_key_without_ttl(&mut server.client(), "*");
 }
 
+#[cfg(feature = "upstash")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_store_over_rest_keeps_every_rule() {
+    let server = harness::RedisServer::start();
+    let api = harness::upstash::UpstashServer::start(server.addr()).await;
+    let token = harness::upstash::TOKEN;
+    let store = tower_redis_session::RedisStore::upstash(&api.url(), token).await;
+    let store = store.expect("a connection");
+    check_store(|| async { store.clone() }).await;
+    harness::no_key_without_ttl(&mut server.client(), "*");
+}
+
 #[cfg(feature = "near-cache")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_near_cache_breaks_the_rules_about_times_alone() {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// The features of this crate, and whether this test is built with them.
-const FEATURES: [(&str, bool); 7] = [
+const FEATURES: [(&str, bool); 8] = [
     ("default", cfg!(feature = "default")),
     ("axum", cfg!(feature = "axum")),
     ("metrics", cfg!(feature = "metrics")),
@@ -14,6 +14,7 @@ const FEATURES: [(&str, bool); 7] = [
     ("redis", cfg!(feature = "redis")),
     ("rustls", cfg!(feature = "rustls")),
     ("test-util", cfg!(feature = "test-util")),
+    ("upstash", cfg!(feature = "upstash")),
 ];
 
 /// The program of an example.

@@ -57,8 +57,15 @@ fn kind(text: &str) -> ErrorKind {
         "NOREPLICAS" => ErrorKind::NoReplicas,
         "BUSY" => ErrorKind::Busy,
         "CLUSTERDOWN" | "MASTERDOWN" => ErrorKind::ClusterDown,
-        // These have no word of their own.
+        // These have no word of their own; the last are Upstash's.
         _ if text.contains("max number of clients") => ErrorKind::TooManyClients,
+        _ if text.contains("request limit exceeded")
+            || text.contains("requests limit exceeded") =>
+        {
+            ErrorKind::LimitExceeded
+        }
+        _ if text.contains("capacity quota exceeded") => ErrorKind::OutOfMemory,
+        _ if text.contains("request size exceeded") => ErrorKind::TooLarge,
         _ if script_lacks_right(text) => ErrorKind::NotPermitted,
         _ => ErrorKind::Unavailable,
     }

@@ -29,6 +29,9 @@ pub(super) trait Executor: Send + Sync + 'static {
     /// takes its place.
     fn run_soon(self: &Arc<Self>, call: Call);
 
+    /// Whether a service bills each command, and each that a script calls. Then a refresh is one command.
+    fn is_billed(&self) -> bool;
+
     /// The time of the server that a key is on, in milliseconds since 1970 and never later than it is, as far as it is
     /// known.
     fn now(&self, key: &Bytes) -> Option<i64>;
@@ -42,6 +45,9 @@ pub(super) struct Call {
     pub(super) args: Vec<Arg>,
     /// A script that has [deadlines](Script::by_deadline) does nothing after this moment, wherever it was held up.
     pub(super) deadline: Instant,
+    /// A command that does nearly the same, for where each is billed.
+    #[cfg_attr(not(feature = "upstash"), expect(dead_code))]
+    pub(super) in_place: Option<Command>,
 }
 
 /// A script.
@@ -90,6 +96,8 @@ pub(super) enum Command {
     RemoveField(&'static str),
     /// `PEXPIRE … LT`: so many milliseconds, unless it has less.
     Shorten(i64),
+    /// `PEXPIRE … GT`: so many milliseconds, unless it has more, or no end.
+    Extend(i64),
 }
 
 /// An argument of a script.

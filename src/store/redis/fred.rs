@@ -10,8 +10,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::{clock::AtServer, commands::Raw, connect::Target, errors::failed, routes::Servers};
+use self::{commands::Raw, connect::Target, errors::failed, routes::Servers};
 use super::{
+    clock::AtServer,
     errors::{is_refusal, timed_out},
     executor::Merges,
     executor::{Call, Command, Executor, Reply},
@@ -20,7 +21,6 @@ use crate::{error::Error, store::Events};
 
 mod background;
 mod batch;
-mod clock;
 mod cluster;
 mod commands;
 mod connect;
@@ -52,6 +52,9 @@ pub(super) use {
     lease::Lease,
     tracking::{Listener, Tracking},
 };
+
+#[cfg(feature = "upstash")]
+pub(super) use {scripts::sha1, tls::system as system_tls};
 
 /// How long a sign of life may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -151,6 +154,10 @@ impl Executor for Fred {
                 events.unavailable(&error);
             }
         });
+    }
+
+    fn is_billed(&self) -> bool {
+        false
     }
 
     fn now(&self, key: &Bytes) -> Option<i64> {

@@ -17,6 +17,7 @@ use self::entries::{Entries, Entry, LONGEST};
 use super::{
     fred::{Delayed, Fred, Tracking},
     operations::{Operations, Read, When},
+    transport::Transport,
 };
 use crate::{
     error::Error,
@@ -39,12 +40,12 @@ pub(super) struct NearCache {
 }
 
 impl NearCache {
-    pub(super) fn new(operations: &Operations<Fred>, capacity: u64) -> Self {
+    pub(super) fn new(fred: &Arc<Fred>, operations: &Operations<Transport>, capacity: u64) -> Self {
         let entries = Arc::new(Entries::new(capacity, operations.prefix.clone()));
         let listener = Arc::downgrade(&entries);
         Self {
             tracking: Tracking::new(
-                operations.executor.clone(),
+                fred.clone(),
                 listener,
                 operations.prefix.clone(),
                 operations.events.clone(),
@@ -103,7 +104,7 @@ impl NearCache {
 
     pub(super) async fn load(
         self: &Arc<Self>,
-        operations: &Operations<Fred>,
+        operations: &Operations<Transport>,
         key: SessionKey,
         refresh: bool,
         context: Context,
@@ -134,7 +135,12 @@ impl NearCache {
     }
 
     /// Reads a session only to keep it.
-    async fn read_to_keep(&self, operations: &Operations<Fred>, key: SessionKey, expiry: Expiry) {
+    async fn read_to_keep(
+        &self,
+        operations: &Operations<Transport>,
+        key: SessionKey,
+        expiry: Expiry,
+    ) {
         let name = operations.key(key);
         let deadline = tokio::time::Instant::now() + READ_TIMEOUT;
         if let Some((read, ticket)) = self.read(operations, key, &name, deadline).await
@@ -147,7 +153,7 @@ impl NearCache {
     /// Reads a session over the connection that tells when it changes. `None` where that is not possible.
     async fn read(
         &self,
-        operations: &Operations<Fred>,
+        operations: &Operations<Transport>,
         key: SessionKey,
         name: &Bytes,
         deadline: tokio::time::Instant,
@@ -172,7 +178,7 @@ impl NearCache {
 }
 
 /// Reads all that was loaded a moment ago.
-async fn read_soon(near_cache: Weak<NearCache>, operations: Operations<Fred>) {
+async fn read_soon(near_cache: Weak<NearCache>, operations: Operations<Transport>) {
     tokio::time::sleep(DELAY).await;
     let Some(near_cache) = near_cache.upgrade() else {
         return;

@@ -80,6 +80,7 @@ impl<E: Executor> Operations<E> {
             key,
             args,
             deadline,
+            in_place: None,
         };
         self.executor.run(call).await
     }

@@ -7,8 +7,20 @@ use super::executor::{Command, Merges, Script};
 pub(super) struct Form {
     /// The server refuses `TIME` in scripts: the caller's own time is the last argument.
     pub(super) own_time: bool,
-    /// There are more arguments than a command may have: they come as two.
-    pub(super) packed: bool,
+    /// How its arguments come.
+    pub(super) args: Args,
+}
+
+/// How the arguments of a script come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Args {
+    #[default]
+    AsTheyAre,
+    /// There are more of them than a command may have: they come as two.
+    Packed,
+    /// They are no text, but have to come as such: each byte is a character.
+    #[cfg(feature = "upstash")]
+    Escaped,
 }
 
 /// A script's text.
@@ -20,10 +32,13 @@ pub(super) fn text(script: &Script, form: Form) -> String {
         true => include_str!("scripts/no_time.lua"),
         false => include_str!("scripts/time.lua"),
     };
-    if !form.packed {
-        return format!("{time}{}", script.lua);
-    }
-    let time = time.replace("local A = ARGV\n", include_str!("scripts/packed.lua"));
+    let args = match form.args {
+        Args::AsTheyAre => return format!("{time}{}", script.lua),
+        Args::Packed => include_str!("scripts/packed.lua"),
+        #[cfg(feature = "upstash")]
+        Args::Escaped => include_str!("scripts/escaped.lua"),
+    };
+    let time = time.replace("local A = ARGV\n", args);
     format!("{time}{}", script.lua)
 }
 

@@ -14,6 +14,7 @@
 //! | [`log`], [`metrics`] | what the layer logs and counts |
 //! | [`program`], [`process`] | programs as their users run them |
 //! | [`at_once`] | a store that answers at once, for counting what the layer costs |
+//! | [`upstash`] | Upstash's REST API in front of a real Redis |
 //! | [`documented`], [`random`] | the commands that the docs say an ACL must allow; chance that can be repeated |
 //!
 //! Nothing waits for a race by sleeping: both sides are held at a [`Gate`]. The commands that a request costs are read
@@ -53,6 +54,7 @@ pub mod sentinel;
 pub mod server;
 pub mod stores;
 pub mod through;
+pub mod upstash;
 pub mod wire;
 
 pub use cluster::{RedisCluster, first_slots, replicated};

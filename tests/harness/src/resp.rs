@@ -119,6 +119,11 @@ impl Resp {
         self.roundtrip(&args)
     }
 
+    /// Both.
+    pub fn try_cmd_bytes(&mut self, args: &[&[u8]]) -> io::Result<Reply> {
+        self.roundtrip(args)
+    }
+
     /// The number that `INFO` gives for `field`, such as `total_reads_processed`: how many times
     /// the server has read from a socket. Two commands in one packet are one read.
     pub fn info(&mut self, field: &str) -> i64 {

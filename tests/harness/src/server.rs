@@ -36,7 +36,20 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_on(([127, 0, 0, 1], 0).into(), service).await
+    }
+
+    /// The same at this address.
+    pub async fn start_on<S, B>(addr: SocketAddr, service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let listener = TcpListener::bind(addr).await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let task = tokio::spawn(async move {
             // Aborts the connections when this task is aborted.

@@ -32,6 +32,13 @@ macro_rules! over_both_stores {
                 super::$test::<$crate::stores::Redis>().await;
             })+
         }
+
+        #[cfg(feature = "upstash")]
+        mod upstash {
+            $($(#[$attribute])* #[tokio::test] async fn $test() {
+                super::$test::<$crate::stores::Rest>().await;
+            })+
+        }
     };
     ($scene:ident => $($test:ident),+ $(,)?) => {
         mod memory {
@@ -44,6 +51,13 @@ macro_rules! over_both_stores {
         mod redis {
             $(#[tokio::test] async fn $test() {
                 super::$test(super::$scene::<$crate::stores::Redis>::new().await).await;
+            })+
+        }
+
+        #[cfg(feature = "upstash")]
+        mod upstash {
+            $(#[tokio::test] async fn $test() {
+                super::$test(super::$scene::<$crate::stores::Rest>::new().await).await;
             })+
         }
     };
@@ -105,6 +119,8 @@ pub trait Backend: Sized {
     fn all_end(&self);
     /// Makes every session older, as if so much time had passed.
     async fn age(&self, by: Duration);
+    /// Waits for the last steps of renewals, for which no request waits.
+    async fn renewals_end(&self) {}
     /// Lets the store stop working.
     fn fail(&self, how: Outage);
     /// Lets it work again.
@@ -413,6 +429,24 @@ impl Backend for Redis {
         }
     }
 
+    async fn renewals_end(&self) {
+        let mut client = self.client();
+        bounded("renewals to end", async {
+            loop {
+                let keys = client.cmd(&["KEYS", "*"]);
+                let mut is_unfinished = |key: &str| {
+                    Self::is_session(&mut client, key)
+                        && client.cmd(&["HEXISTS", key, "@replaces"]).int() == 1
+                };
+                if !keys.list().iter().any(|key| is_unfinished(&key.text())) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+
     fn fail(&self, how: Outage) {
         match how {
             Outage::Fails => self.server.borrow_mut().kill(),
@@ -435,6 +469,106 @@ impl Backend for Redis {
         };
         bounded("the store to reconnect", async {
             while probe().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+/// `RedisStore` over the REST API, in front of a server of its own.
+#[cfg(feature = "upstash")]
+pub struct Rest {
+    redis: Redis,
+    server: std::cell::RefCell<crate::upstash::UpstashServer>,
+    store: Watched<tower_redis_session::RedisStore>,
+}
+
+#[cfg(feature = "upstash")]
+impl Rest {
+    async fn connect(url: &str) -> tower_redis_session::RedisStore {
+        let store = tower_redis_session::RedisStore::upstash(url, crate::upstash::TOKEN);
+        store.await.expect("a connection")
+    }
+}
+
+#[cfg(feature = "upstash")]
+#[allow(clippy::await_holding_refcell_ref, reason = "a test has one thread")]
+impl Backend for Rest {
+    type Store = tower_redis_session::RedisStore;
+
+    async fn start() -> Self {
+        let redis = Redis::start().await;
+        let server = crate::upstash::UpstashServer::start(redis.addr()).await;
+        let store = Watched::new(Self::connect(&server.url()).await);
+        Self {
+            redis,
+            server: server.into(),
+            store,
+        }
+    }
+
+    fn store(&self) -> Watched<Self::Store> {
+        self.store.clone()
+    }
+
+    async fn another(&self) -> Self::Store {
+        let url = self.server.borrow().url();
+        Self::connect(&url).await
+    }
+
+    async fn fields(&self, id: &str) -> Option<Texts> {
+        self.redis.fields(id).await
+    }
+
+    async fn ttl(&self, id: &str) -> Option<Duration> {
+        all_are_refreshed(&self.store.store, &mut self.redis.client()).await;
+        self.redis.ttl(id).await
+    }
+
+    async fn count(&self) -> usize {
+        self.redis.count().await
+    }
+
+    async fn put(&self, id: &str, fields: &[(&str, &str)], ttl: Duration) {
+        self.redis.put(id, fields, ttl).await;
+    }
+
+    async fn end(&self, id: &str) {
+        self.redis.end(id).await;
+    }
+
+    async fn expire(&self, id: &str) {
+        all_are_refreshed(&self.store.store, &mut self.redis.client()).await;
+        self.redis.expire(id).await;
+    }
+
+    fn all_end(&self) {
+        self.redis.all_end();
+    }
+
+    async fn age(&self, by: Duration) {
+        all_are_refreshed(&self.store.store, &mut self.redis.client()).await;
+        self.redis.age(by).await;
+    }
+
+    async fn renewals_end(&self) {
+        self.redis.renewals_end().await;
+    }
+
+    /// A service that is gone does not lose what it holds.
+    fn fail(&self, how: Outage) {
+        match how {
+            Outage::Fails => self.server.borrow_mut().stop(),
+            Outage::Hangs => self.redis.fail(how),
+        }
+    }
+
+    async fn mend(&self) {
+        self.server.borrow_mut().listen().await;
+        self.redis.server.borrow().cont();
+        bounded("the store to answer", async {
+            while self.store.store.ping().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })

@@ -20,6 +20,7 @@ async fn logged_in<W: Backend>(scene: &Scene<W>, login: &str) -> (Client, Client
     let late = scene.app.browser_of(&browser);
     assert_eq!(run(&browser, login).await.set_cookies().len(), 1);
     assert_ne!(id(&browser), id(&late), "{login}");
+    scene.world.renewals_end().await;
     (browser, late)
 }
 

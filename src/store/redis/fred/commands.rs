@@ -66,6 +66,7 @@ impl Raw {
             Command::TimeToLive => Self::new("PTTL", vec![key]),
             Command::RemoveField(name) => Self::new("HDEL", vec![key, name.into()]),
             Command::Shorten(ms) => Self::new("PEXPIRE", vec![key, ms.into(), "LT".into()]),
+            Command::Extend(ms) => Self::new("PEXPIRE", vec![key, ms.into(), "GT".into()]),
         }
     }
 

@@ -18,14 +18,13 @@ use fred::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    clock::Reading,
     errors::{cannot_connect, is_answer, is_no_sentinel, lost, still_reads},
     scripts,
     url::{invalid, percent_decoded, unknown_scheme, unusable},
 };
 use crate::{
     error::{Error, ErrorKind},
-    store::redis::errors::no_connection,
+    store::redis::{clock::Reading, errors::no_connection},
 };
 
 /// Each step of a connection has so long.

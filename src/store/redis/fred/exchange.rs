@@ -6,7 +6,6 @@ use fred::{bytes::Bytes, clients::Client, error::Error as FredError, types::Valu
 use tokio::{sync::SemaphorePermit, time::Instant};
 
 use super::{
-    clock::{AtServer, Reading},
     commands::{self, Answer, KeysAndArgs, Raw, reply, value},
     connect::TIME,
     errors::{failed, is_answer},
@@ -17,12 +16,13 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     store::redis::{
+        clock::{AtServer, Reading},
         errors::{
             first_word, is_refusal, refusal, refused, script_lacks_right, timed_out,
             unexpected_reply, unsent,
         },
         executor::{Call, Command, Merges, Reply, Script},
-        scripts::Form,
+        scripts::{Args, Form},
     },
 };
 
@@ -96,7 +96,12 @@ impl Exchange<'_> {
     ) -> Result<Value, FredError> {
         let packed = on.are_too_many();
         let on = if packed { on.packed() } else { on };
-        let text = Text::of(script, Form { own_time, packed });
+        let args = if packed {
+            Args::Packed
+        } else {
+            Args::AsTheyAre
+        };
+        let text = Text::of(script, Form { own_time, args });
         let answer = self.ask(text.evalsha(&on)).await;
         if scripts::is_unknown(&answer) {
             return self.ask(text.eval(&on)).await;

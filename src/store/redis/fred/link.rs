@@ -23,7 +23,6 @@ use tokio::{
 
 use super::{
     background::{Background, LONGEST_DELAY, Losses},
-    clock::Clock,
     connect::{Connection, Target, is_one_server},
     delayed::Delayed,
     errors::{Elsewhere, elsewhere},
@@ -35,6 +34,7 @@ use crate::{
     store::{
         Events,
         redis::{
+            clock::Clock,
             errors::{no_connection, refusal, unsent},
             executor::Call,
         },

@@ -29,6 +29,12 @@ pub(super) struct Text {
     pub(super) sha1: Str,
 }
 
+/// As servers know a script.
+#[cfg(feature = "upstash")]
+pub(in crate::store::redis) fn sha1(lua: &str) -> String {
+    Hashed::from_lua(lua).sha1().to_string()
+}
+
 impl Text {
     fn new(script: &Script, form: Form) -> Self {
         let lua = Str::from(scripts::text(script, form));

@@ -7,7 +7,8 @@ use std::{
 
 use fred::{
     rustls::{
-        ClientConfig, RootCertStore,
+        ClientConfig, ConfigBuilder, RootCertStore,
+        client::WantsClientCert,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
@@ -33,13 +34,7 @@ pub(super) fn connector(rest: &str) -> Result<TlsConnector, Error> {
         file("key").transpose()?,
     );
 
-    // Named here, since a process that has two of them has no default.
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| {
-            Error::new(ErrorKind::Tls, "no version of TLS can be used").with_source(error)
-        })?
-        .with_root_certificates(roots(ca)?);
+    let builder = trusting(roots(ca)?)?;
     let config = match (cert, key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(cert), Some(key)) => {
@@ -54,6 +49,24 @@ pub(super) fn connector(rest: &str) -> Result<TlsConnector, Error> {
         _ => return Err(invalid("in the Redis URL, `cert` and `key` go together")),
     };
     Ok(config.into())
+}
+
+type Builder = ConfigBuilder<ClientConfig, WantsClientCert>;
+
+fn trusting(roots: RootCertStore) -> Result<Builder, Error> {
+    // Named here, since a process that has two of them has no default.
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| {
+            Error::new(ErrorKind::Tls, "no version of TLS can be used").with_source(error)
+        })?;
+    Ok(builder.with_root_certificates(roots))
+}
+
+/// It trusts whom the system trusts; `SSL_CERT_FILE` names others.
+#[cfg(feature = "upstash")]
+pub(in crate::store::redis) fn system() -> Result<ClientConfig, Error> {
+    Ok(trusting(roots(None)?)?.with_no_client_auth())
 }
 
 fn roots(ca: Option<PathBuf>) -> Result<RootCertStore, Error> {

@@ -15,7 +15,7 @@ use crate::{
         Changes, Context, Expiry, Loaded, Record, SessionKey,
         redis::{
             errors::{is_syntax_error, is_wrong_type, refused, unexpected_reply},
-            executor::{Arg, Call, Executor, Reply, Script},
+            executor::{Arg, Call, Command, Executor, Reply, Script},
             scripts::{ABSENT, READ, READ_WITH_TIME, REFRESH},
         },
     },
@@ -99,8 +99,9 @@ impl<E: Executor> Operations<E> {
         } = context;
         let nothing = Arg::Bytes(Bytes::new());
         let (script, arg) = match refresh {
-            // Where the time to live is set anew in any case, what it was does not matter.
-            When::Always if expiry.absolute_timeout().is_none() => {
+            // Where the time to live is set anew in any case, what it was does not matter; unless that is one command, which
+            // cannot do for a session without an end.
+            When::Always if expiry.absolute_timeout().is_none() && !self.executor.is_billed() => {
                 let full = expiry.idle_timeout() + expiry.refresh_interval();
                 (&READ, Arg::Number(whole_milliseconds(full)))
             }
@@ -268,11 +269,13 @@ impl<E: Executor> Operations<E> {
                         // It is counted by the server.
                         Some(_) => update_args(&Changes::new(), expiry),
                     };
+                    let extend = Command::Extend(whole_milliseconds(full));
                     self.executor.run_soon(Call {
                         script,
                         key,
                         args,
                         deadline: Instant::now() + REFRESH_TIMEOUT,
+                        in_place: (script.id() == REFRESH.id()).then_some(extend),
                     });
                 }
             }
@@ -330,6 +333,7 @@ fn read_call(script: &'static Script, key: &Bytes, arg: Arg, deadline: Instant) 
         key: key.clone(),
         args: vec![arg],
         deadline,
+        in_place: None,
     }
 }
 

@@ -1,0 +1,233 @@
+//! Upstash's REST API: scripts and commands over HTTP.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
+
+use self::{
+    http::Http,
+    request::{Line, Text},
+};
+use super::{
+    clock::{AtServer, Clock, Reading},
+    errors::{refusal, refused, timed_out, unexpected_reply},
+    executor::{Arg, Call, Command, Executor, Reply},
+    scripts::{Args, Form},
+};
+use crate::{error::Error, store::Events};
+
+mod errors;
+mod http;
+mod reply;
+mod request;
+
+/// How often a write is sent at most because the server's clock is not what it was.
+const CLOCK_ATTEMPTS: u32 = 3;
+/// What a script answers for a key whose deadline was over.
+const TOO_LATE: Reply = Reply::Number(-4);
+/// And what stands for its answer where it answers the time alone.
+const DONE: Reply = Reply::Number(0);
+/// How long connecting may take, and a sign of life.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A database of Upstash's, reached by a URL with a token.
+pub(super) struct Upstash {
+    http: Http,
+    clock: Clock,
+    events: Events,
+}
+
+impl Upstash {
+    pub(super) async fn connect(url: &str, token: &str, events: &Events) -> Result<Self, Error> {
+        let upstash = Self {
+            http: Http::new(url, token)?,
+            clock: Clock::default(),
+            events: events.clone(),
+        };
+        // It shows that the token is right, and deadlines can be told from the first request on.
+        in_time(Instant::now() + CONNECT_TIMEOUT, upstash.ask_for_time()).await?;
+        Ok(upstash)
+    }
+
+    /// Asks for a sign of life.
+    pub(super) async fn ping(&self) -> Result<(), Error> {
+        let ping = self.http.ask(Line::new("PING"));
+        in_time(Instant::now() + PING_TIMEOUT, ping).await?;
+        Ok(())
+    }
+
+    async fn ask_for_time(&self) -> Result<(), Error> {
+        let asked = Instant::now();
+        let Reply::List(time) = self.http.ask(Line::new("TIME")).await? else {
+            return Err(unexpected_reply());
+        };
+        let number = |at: usize| match time.get(at) {
+            Some(Reply::Bytes(text)) => std::str::from_utf8(text).ok()?.parse::<i64>().ok(),
+            Some(Reply::Number(number)) => Some(*number),
+            _ => None,
+        };
+        let (seconds, micros) = number(0).zip(number(1)).ok_or_else(unexpected_reply)?;
+        self.clock.learn(Reading {
+            server: seconds.saturating_mul(1000).saturating_add(micros / 1000),
+            asked,
+            answered: Instant::now(),
+        });
+        Ok(())
+    }
+
+    /// Runs a script by its SHA-1, and by its text where the service does not know it.
+    async fn script(&self, call: &Call, args: &[Arg]) -> Result<Reply, Error> {
+        let is_text = |arg: &Arg| match arg {
+            Arg::Number(_) => true,
+            Arg::Bytes(bytes) => std::str::from_utf8(bytes).is_ok(),
+        };
+        let form = Form {
+            args: match args.iter().all(is_text) {
+                true => Args::AsTheyAre,
+                false => Args::Escaped,
+            },
+            ..Form::default()
+        };
+        let text = Text::of(call.script, form);
+        let line = |name, script: &str| Line::script(name, script, &call.key, args, form.args);
+        match self.http.ask(line("EVALSHA", &text.sha1)).await {
+            Err(error) if refusal(&error).is_some_and(|text| text.starts_with("NOSCRIPT")) => {
+                self.http.ask(line("EVAL", &text.lua)).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Runs a script that does nothing where its deadline is over.
+    async fn write(&self, call: &Call) -> Result<Reply, Error> {
+        for _ in 0..CLOCK_ATTEMPTS {
+            let AtServer::Known(deadline) = self.clock.at_server(call.deadline) else {
+                self.ask_for_time().await?;
+                continue;
+            };
+            let mut args = Vec::with_capacity(call.args.len() + 1);
+            args.push(Arg::Number(deadline));
+            args.extend(call.args.iter().cloned());
+            let asked = Instant::now();
+            let (answer, server) = match self.script(call, &args).await? {
+                Reply::Number(time) => (DONE, time),
+                Reply::List(answer) => match <[Reply; 2]>::try_from(answer) {
+                    Ok([answer, Reply::Number(time)]) => (answer, time),
+                    _ => return Err(unexpected_reply()),
+                },
+                _ => return Err(unexpected_reply()),
+            };
+            if answer == TOO_LATE {
+                // If it was not too late here, the server's clock is another one than it was.
+                self.clock.forget();
+            }
+            let answered = Instant::now();
+            self.clock.learn(Reading {
+                server,
+                asked,
+                answered,
+            });
+            if answer != TOO_LATE {
+                return said(answer);
+            }
+        }
+        Err(timed_out())
+    }
+
+    async fn ask(&self, call: &Call) -> Result<Reply, Error> {
+        if call.script.by_deadline {
+            return self.write(call).await;
+        }
+        if let Some(command) = call.script.alone {
+            return self.tell(&call.key, command).await;
+        }
+        match self.script(call, &call.args).await? {
+            Reply::List(answers) => match <[Reply; 1]>::try_from(answers) {
+                Ok([answer]) => said(answer),
+                Err(_) => Err(unexpected_reply()),
+            },
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    async fn tell(&self, key: &Bytes, command: Command) -> Result<Reply, Error> {
+        if command != Command::FieldsAndTimeToLive {
+            return self.http.ask(Line::command(key, command)).await;
+        }
+        let both = [Command::Fields, Command::TimeToLive];
+        let both = both.map(|command| Line::command(key, command));
+        match self.http.ask_both(both).await? {
+            [Reply::List(mut fields), left @ Reply::Number(_)] => {
+                fields.push(left);
+                Ok(Reply::List(fields))
+            }
+            _ => Err(unexpected_reply()),
+        }
+    }
+}
+
+impl Executor for Upstash {
+    async fn run(&self, call: Call) -> Result<Reply, Error> {
+        in_time(call.deadline, self.ask(&call)).await
+    }
+
+    async fn command(
+        &self,
+        key: Bytes,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Reply, Error> {
+        in_time(deadline, self.tell(&key, command)).await
+    }
+
+    fn run_soon(self: &Arc<Self>, call: Call) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let upstash = self.clone();
+        runtime.spawn(async move {
+            let deadline = call.deadline;
+            let done = match call.in_place {
+                Some(command) => upstash.command(call.key, command, deadline).await,
+                None => upstash.run(call).await,
+            };
+            if let Err(error) = done {
+                upstash.events.unavailable(&error);
+            }
+        });
+    }
+
+    fn is_billed(&self) -> bool {
+        true
+    }
+
+    fn now(&self, _: &Bytes) -> Option<i64> {
+        match self.clock.at_server(Instant::now()) {
+            AtServer::Known(now) | AtServer::Own { now, .. } => Some(now),
+            AtServer::Unknown => None,
+        }
+    }
+}
+
+/// What a script says of its key. A text is an error that it has caught.
+fn said(answer: Reply) -> Result<Reply, Error> {
+    match answer {
+        Reply::Bytes(text) => Err(refused(&String::from_utf8_lossy(&text))),
+        answer => Ok(answer),
+    }
+}
+
+async fn in_time<T>(
+    deadline: Instant,
+    operation: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match timeout_at(deadline, operation).await {
+        Ok(result) => result,
+        Err(_) => Err(timed_out()),
+    }
+}

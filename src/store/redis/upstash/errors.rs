@@ -1,0 +1,92 @@
+//! What a response that is no answer means.
+
+use std::{error::Error as StdError, fmt, io};
+
+use fred::rustls;
+use http::{HeaderMap, StatusCode, header};
+
+use crate::{
+    error::{Error, ErrorKind},
+    store::redis::errors::{refused, unsent},
+};
+
+/// What came in place of an answer: the operation may have happened. It is the source of the [`Error`].
+#[derive(Debug)]
+struct NoAnswer(StatusCode);
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.0)
+    }
+}
+
+impl StdError for NoAnswer {}
+
+/// The request did not get there, or its answer did not get here.
+pub(super) fn lost(error: hyper_util::client::legacy::Error) -> Error {
+    let is_unsent = error.is_connect();
+    let kind = match is_tls(&error) {
+        true => ErrorKind::Tls,
+        false => ErrorKind::Unavailable,
+    };
+    let lost = Error::new(kind, "Upstash cannot be reached").with_source(error);
+    match is_unsent {
+        true => unsent(&lost),
+        false => lost,
+    }
+}
+
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    // An `io::Error` says what is below the error that it holds.
+    let held = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || held.is_some_and(|held| is_tls(held))
+        || error.source().is_some_and(is_tls)
+}
+
+/// The answer was cut, or is none of the API.
+pub(super) fn unreadable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    let message = "Upstash has sent no answer of its API";
+    Error::new(ErrorKind::Unavailable, message).with_source(io::Error::other(error))
+}
+
+/// A status other than 200. `said`: the text of the API's error, if it has one.
+pub(super) fn not_ok(status: StatusCode, headers: &HeaderMap, said: Option<&str>) -> Error {
+    if let Some(said) = said {
+        let refusal = refused(said);
+        return match status {
+            StatusCode::UNAUTHORIZED => {
+                let message = refusal.to_string();
+                Error::new(ErrorKind::NotAuthenticated, message).with_source(refusal)
+            }
+            _ => refusal,
+        };
+    }
+    let (kind, message) = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
+            ErrorKind::NotAuthenticated,
+            format!("Upstash answers HTTP {status}: is the token that of this database?"),
+        ),
+        StatusCode::TOO_MANY_REQUESTS => (
+            ErrorKind::LimitExceeded,
+            format!("Upstash answers HTTP {status}"),
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => (
+            ErrorKind::TooLarge,
+            format!("Upstash answers HTTP {status}"),
+        ),
+        // Followed, the token would be told to somebody else.
+        _ if status.is_redirection() && headers.contains_key(header::LOCATION) => (
+            ErrorKind::Unavailable,
+            "the URL of Upstash leads to another one: use the one that its console shows"
+                .to_owned(),
+        ),
+        _ => (
+            ErrorKind::Unavailable,
+            format!("Upstash answers HTTP {status}"),
+        ),
+    };
+    Error::new(kind, message).with_source(NoAnswer(status))
+}

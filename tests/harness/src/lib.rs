@@ -15,7 +15,8 @@
 //! | [`program`], [`process`] | programs as their users run them |
 //! | [`at_once`] | a store that answers at once, for counting what the layer costs |
 //! | [`upstash`] | Upstash's REST API in front of a real Redis |
-//! | [`documented`], [`random`] | the commands that the docs say an ACL must allow; chance that can be repeated |
+//! | [`documented`], [`page`] | what the docs say: the commands that an ACL must allow; code that is tested |
+//! | [`random`] | chance that can be repeated |
 //!
 //! Nothing waits for a race by sleeping: both sides are held at a [`Gate`]. The commands that a request costs are read
 //! from `MONITOR` up to a marker of the harness's own. Everything that can hang is bounded by [`HANG`], and ends in a panic
@@ -43,6 +44,7 @@ pub mod jar;
 pub mod log;
 pub mod metrics;
 pub mod monitor;
+pub mod page;
 pub mod process;
 pub mod program;
 pub mod proxy;

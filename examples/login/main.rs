@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! cargo run --example login                                       # sessions in this process
-//! REDIS_URL=redis://127.0.0.1:6379 cargo run --example login      # sessions in Redis; also from a `.env` file
+//! REDIS_URL=redis://127.0.0.1:6379 cargo run --example login      # sessions in Redis
+//! cargo run --example login --features upstash                    # with UPSTASH_REDIS_REST_URL and …_TOKEN: over REST
 //! ```
+//!
+//! All of these can be in a file `.env`.
 //!
 //! Then open <http://127.0.0.1:8000/>, or:
 //!
@@ -68,20 +71,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .await
         .map_err(|error| format!("cannot listen on {bind} (set BIND to change it): {error}"))?;
 
-    let redis = match setting("REDIS_URL")? {
-        Some(url) => {
-            let store = RedisStore::connect(&url).await;
-            Some(store.map_err(|error| format!("REDIS_URL: {error}"))?)
-        }
-        None => None,
+    let (redis, place) = connect().await?.unzip();
+    let sessions = match redis.clone() {
+        Some(store) => SessionLayer::builder(store),
+        None => SessionLayer::builder(MemoryStore::new()),
     };
-    let (sessions, place) = match redis.clone() {
-        Some(store) => (SessionLayer::builder(store), "in Redis"),
-        None => (
-            SessionLayer::builder(MemoryStore::new()),
-            "in memory, set REDIS_URL for Redis",
-        ),
-    };
+    let place = place.unwrap_or("in memory, set REDIS_URL for Redis");
     let sessions = sessions
         // This is plain http. With https, leave it out.
         .secure(false)
@@ -102,6 +97,32 @@ async fn run() -> Result<(), Box<dyn Error>> {
     // What was begun for clients that have left meanwhile. A store that does not answer must not delay the end.
     let _ = tokio::time::timeout(FAREWELL, sessions.drain()).await;
     Ok(())
+}
+
+/// The Redis that the environment names, and how it is reached: by Upstash's REST API, or else by a URL.
+async fn connect() -> Result<Option<(RedisStore, &'static str)>, String> {
+    let token = setting("UPSTASH_REDIS_REST_TOKEN")?;
+    if setting("UPSTASH_REDIS_REST_URL")?.is_some() && token.is_some() {
+        let store = over_rest().await;
+        let store = store.map_err(|error| format!("UPSTASH_REDIS_REST_URL: {error}"))?;
+        return Ok(Some((store, "in Redis, over REST")));
+    }
+    let Some(url) = setting("REDIS_URL")? else {
+        return Ok(None);
+    };
+    let store = RedisStore::connect(&url).await;
+    let store = store.map_err(|error| format!("REDIS_URL: {error}"))?;
+    Ok(Some((store, "in Redis")))
+}
+
+#[cfg(feature = "upstash")]
+async fn over_rest() -> Result<RedisStore, tower_redis_session::Error> {
+    RedisStore::upstash_from_env().await
+}
+
+#[cfg(not(feature = "upstash"))]
+async fn over_rest() -> Result<RedisStore, &'static str> {
+    Err("this needs the feature: cargo run --example login --features upstash")
 }
 
 fn app(sessions: SessionLayer, redis: Option<RedisStore>) -> Router {

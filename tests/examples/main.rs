@@ -79,13 +79,44 @@ fn sessions(redis: &mut Resp) -> usize {
     types.filter(|kind| kind == "hash").count()
 }
 
+/// Where an example keeps its sessions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    Memory,
+    Redis,
+    #[cfg(feature = "upstash")]
+    Rest,
+}
+
 /// The JSON interface, as `login` and `hyper` have it.
-async fn json_interface(name: &str, on_redis: bool, over_http2: bool) {
-    let server = on_redis.then(RedisServer::start);
+async fn json_interface(name: &str, on: On, over_http2: bool) {
+    let server = (on != On::Memory).then(RedisServer::start);
     let mut redis = server.as_ref().map(RedisServer::client);
-    let url = server.as_ref().map(RedisServer::url).unwrap_or_default();
-    let settings = [("REDIS_URL", &*url)];
-    let example = Program::start(program(name), if on_redis { &settings } else { &[] });
+    let mut settings = Vec::new();
+    #[cfg(feature = "upstash")]
+    let mut _api = None;
+    match (on, &server) {
+        (On::Redis, Some(server)) => settings.push(("REDIS_URL", server.url())),
+        #[cfg(feature = "upstash")]
+        (On::Rest, Some(server)) => {
+            let api = harness::upstash::UpstashServer::start(server.addr()).await;
+            settings.extend([
+                ("UPSTASH_REDIS_REST_URL", api.url()),
+                (
+                    "UPSTASH_REDIS_REST_TOKEN",
+                    harness::upstash::TOKEN.to_owned(),
+                ),
+                // Which is not looked at then.
+                ("REDIS_URL", "redis://127.0.0.1:1".to_owned()),
+            ]);
+            _api = Some(api);
+        }
+        _ => {}
+    }
+    let settings: Vec<_> = (settings.iter())
+        .map(|(name, text)| (*name, &**text))
+        .collect();
+    let example = Program::start(program(name), &settings);
     let mut client = Client::to(example.addr);
     if over_http2 {
         client = client.http2();
@@ -181,24 +212,31 @@ async fn json_interface(name: &str, on_redis: bool, over_http2: bool) {
 
 #[tokio::test]
 async fn login_answers_json_in_memory() {
-    json_interface("login", false, false).await;
+    json_interface("login", On::Memory, false).await;
 }
 
 #[tokio::test]
 async fn login_answers_json_on_redis() {
-    json_interface("login", true, false).await;
+    json_interface("login", On::Redis, false).await;
+}
+
+// The API is served while the program is waited for.
+#[cfg(feature = "upstash")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn login_answers_json_over_rest() {
+    json_interface("login", On::Rest, false).await;
 }
 
 #[tokio::test]
 async fn hyper_answers_json_in_memory() {
-    json_interface("hyper", false, false).await;
-    json_interface("hyper", false, true).await;
+    json_interface("hyper", On::Memory, false).await;
+    json_interface("hyper", On::Memory, true).await;
 }
 
 #[tokio::test]
 async fn hyper_answers_json_on_redis() {
-    json_interface("hyper", true, false).await;
-    json_interface("hyper", true, true).await;
+    json_interface("hyper", On::Redis, false).await;
+    json_interface("hyper", On::Redis, true).await;
 }
 
 #[tokio::test]

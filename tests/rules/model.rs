@@ -81,3 +81,17 @@ fn random_programs_end_as_the_model_says_in_redis() {
         runtime.block_on(harness::bounded(&what, run(&mut redis, program)))
     });
 }
+
+#[cfg(feature = "upstash")]
+#[test]
+fn random_programs_end_as_the_model_says_over_rest() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut redis = runtime.block_on(stores::Redis::start_over_rest());
+    check(200, |program| {
+        let what = format!("{program:?}");
+        runtime.block_on(harness::bounded(&what, run(&mut redis, program)))
+    });
+}

@@ -188,9 +188,9 @@ async fn what_a_request_costs() {
     for (what, steps, most) in [
         ("login", "destroy; set user ann; set status active", 10),
         ("profile", "", 3),
-        ("visit", "add visits 1", 9),
-        ("renewal", "renew", 25),
-        ("logout", "destroy", 6),
+        ("visit", "add visits 1", 8),
+        ("renewal", "renew", 22),
+        ("logout", "destroy", 5),
     ] {
         tokio::time::sleep(Duration::from_millis(100)).await;
         scene.api.asked();

@@ -46,9 +46,10 @@ mod tls;
 mod tracking;
 mod url;
 
+#[cfg(any(feature = "near-cache", feature = "upstash"))]
+pub(super) use delayed::Delayed;
 #[cfg(feature = "near-cache")]
 pub(super) use {
-    delayed::Delayed,
     lease::Lease,
     tracking::{Listener, Tracking},
 };

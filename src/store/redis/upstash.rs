@@ -1,12 +1,13 @@
 //! Upstash's REST API: scripts and commands over HTTP.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use self::{
     http::Http,
@@ -14,8 +15,9 @@ use self::{
 };
 use super::{
     clock::{AtServer, Clock, Reading},
-    errors::{refusal, refused, timed_out, unexpected_reply},
-    executor::{Arg, Call, Command, Executor, Reply},
+    errors::{is_refusal, refusal, refused, timed_out, unexpected_reply},
+    executor::{Arg, Call, Command, Executor, Merges, Reply},
+    fred::Delayed,
     scripts::{Args, Form},
 };
 use crate::{error::Error, store::Events};
@@ -34,12 +36,18 @@ const DONE: Reply = Reply::Number(0);
 /// How long connecting may take, and a sign of life.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a refresh waits for a write that makes it needless.
+const DELAY: Duration = Duration::from_millis(20);
+/// And how long it may then take.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A database of Upstash's, reached by a URL with a token.
 pub(super) struct Upstash {
     http: Http,
     clock: Clock,
     events: Events,
+    /// Those that are about to be asked for. A write makes that of its session needless, and each is billed.
+    refreshes: Delayed<Bytes, Call>,
 }
 
 impl Upstash {
@@ -48,6 +56,7 @@ impl Upstash {
             http: Http::new(url, token)?,
             clock: Clock::default(),
             events: events.clone(),
+            refreshes: Delayed::new(),
         };
         // It shows that the token is right, and deadlines can be told from the first request on.
         in_time(Instant::now() + CONNECT_TIMEOUT, upstash.ask_for_time()).await?;
@@ -169,11 +178,42 @@ impl Upstash {
             _ => Err(unexpected_reply()),
         }
     }
+
+    async fn refresh(&self, call: Call) {
+        let deadline = Instant::now() + REFRESH_TIMEOUT;
+        let done = match call.in_place {
+            Some(command) => in_time(deadline, self.tell(&call.key, command)).await,
+            None => in_time(deadline, self.ask(&Call { deadline, ..call })).await,
+        };
+        if let Err(error) = done {
+            self.events.unavailable(&error);
+        }
+    }
+}
+
+async fn send(upstash: Weak<Upstash>) {
+    sleep(DELAY).await;
+    let Some(upstash) = upstash.upgrade() else {
+        return;
+    };
+    for refresh in upstash.refreshes.take().into_values() {
+        let upstash = upstash.clone();
+        tokio::spawn(async move { upstash.refresh(refresh).await });
+    }
 }
 
 impl Executor for Upstash {
     async fn run(&self, call: Call) -> Result<Reply, Error> {
-        in_time(call.deadline, self.ask(&call)).await
+        // It sets the time to live itself, or ends the session.
+        let writes = call.script.by_deadline || call.script.merges == Merges::Never;
+        let displaced = writes.then(|| self.refreshes.remove(&call.key)).flatten();
+        let answer = in_time(call.deadline, self.ask(&call)).await;
+        if let (Some(refresh), Err(error)) = (displaced, &answer)
+            && is_refusal(error)
+        {
+            self.refresh(refresh).await;
+        }
+        answer
     }
 
     async fn command(
@@ -186,20 +226,8 @@ impl Executor for Upstash {
     }
 
     fn run_soon(self: &Arc<Self>, call: Call) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let upstash = self.clone();
-        runtime.spawn(async move {
-            let deadline = call.deadline;
-            let done = match call.in_place {
-                Some(command) => upstash.command(call.key, command, deadline).await,
-                None => upstash.run(call).await,
-            };
-            if let Err(error) = done {
-                upstash.events.unavailable(&error);
-            }
-        });
+        let upstash = Arc::downgrade(self);
+        self.refreshes.add(call.key.clone(), call, || send(upstash));
     }
 
     fn is_billed(&self) -> bool {

@@ -107,6 +107,8 @@ mod redis {
 
     use super::{Backend, Duration, Held, Own, SessionId};
     use harness::stores::all_are_refreshed;
+    #[cfg(feature = "upstash")]
+    use harness::upstash::{TOKEN, UpstashServer};
     use harness::{RedisServer, Reply, Resp};
 
     /// Shifts the ends and beginnings of all sessions into the past: what a clock that went on would do,
@@ -126,6 +128,9 @@ mod redis {
     pub(crate) struct Redis {
         pool: Pool,
         store: Option<RedisStore>,
+        /// Where it is reached over REST.
+        #[cfg(feature = "upstash")]
+        rest: Option<(UpstashServer, RedisStore)>,
         resp: Resp,
         _server: RedisServer,
     }
@@ -144,9 +149,23 @@ mod redis {
             Self {
                 pool,
                 store: None,
+                #[cfg(feature = "upstash")]
+                rest: None,
                 resp: server.client(),
                 _server: server,
             }
+        }
+    }
+
+    #[cfg(feature = "upstash")]
+    impl Redis {
+        /// The same over REST.
+        pub(crate) async fn start_over_rest() -> Self {
+            let mut redis = Self::start().await;
+            let api = UpstashServer::start(redis._server.addr()).await;
+            let store = RedisStore::upstash(&api.url(), TOKEN).await;
+            redis.rest = Some((api, store.expect("a connection")));
+            redis
         }
     }
 
@@ -155,6 +174,11 @@ mod redis {
 
         fn empty(&mut self) -> RedisStore {
             self.resp.cmd(&["FLUSHALL"]);
+            #[cfg(feature = "upstash")]
+            if let Some((_, store)) = &self.rest {
+                self.store = Some(store.clone());
+                return store.clone();
+            }
             // A new one each time, since it remembers whether it has met an idle timeout of a session's own.
             let store = RedisStore::from_pool(self.pool.clone());
             self.store = Some(store.clone());
@@ -170,10 +194,14 @@ mod redis {
 
         async fn held(&mut self, id: SessionId) -> Option<Held> {
             let key = format!("session:{id}");
-            if self.resp.cmd(&["TYPE", &key]).text() != "hash" {
+            // Not asked for its type first: it may become a replacement record in between.
+            let mut fields = match self.resp.cmd(&["HGETALL", &key]) {
+                Reply::Error(_) => return None,
+                hash => hash.map(),
+            };
+            if fields.is_empty() {
                 return None;
             }
-            let mut fields = self.resp.cmd(&["HGETALL", &key]).map();
             // A renewal gives a session that has none an idle timeout of 0, until it is done.
             let idle = fields.remove("@idle").filter(|idle| idle != "0");
             let own = (idle, fields.remove("@cookie"));

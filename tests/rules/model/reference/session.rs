@@ -284,8 +284,9 @@ impl Session {
             return Ok(());
         };
         match world.load(id, false)? {
-            Loaded::Found(stored, ..) => {
+            Loaded::Found(stored, left, _) => {
                 (self.base, self.base_own) = (stored.fields, stored.own);
+                self.left = left;
                 self.is_certain();
             }
             lost @ (Loaded::NotFound | Loaded::Replaced) => {

@@ -517,7 +517,9 @@ impl Backend for Rest {
         Self::connect(&url).await
     }
 
+    /// A renewal's last step is another request, for which nobody waits.
     async fn fields(&self, id: &str) -> Option<Texts> {
+        self.renewals_end().await;
         self.redis.fields(id).await
     }
 
@@ -527,6 +529,7 @@ impl Backend for Rest {
     }
 
     async fn count(&self) -> usize {
+        self.renewals_end().await;
         self.redis.count().await
     }
 

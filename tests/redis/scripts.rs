@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use harness::app::{App, id, run, start};
 use harness::log::Log;
+use harness::stores::all_are_refreshed;
 use harness::through::within;
 use harness::{Client, Command, HANG, Monitor, RedisServer, Reply, bounded};
 use tower_redis_session::store::{Change, Changes, Expiry, SessionExpiry, SessionStore, Written};
@@ -338,6 +339,16 @@ async fn no_script_touches_a_key_that_it_does_not_declare() {
     ));
     let loaded = watched.store.load(to.key(), true, context()).await;
     assert!(loaded.unwrap().found().is_none());
+
+    let browser = watched.logged_in().await;
+    assert_eq!(run(&browser, "take-once user").await.status, 200);
+    let alive = watched
+        .store
+        .alive(&[from.key(), to.key()], context())
+        .await;
+    assert_eq!(alive.expect("an answer"), [Some(from.key()), None]);
+
+    all_are_refreshed(&watched.store, &mut watched.server.client()).await;
 
     let names = watched.scripts_seen().await;
     let all: BTreeSet<_> = SCRIPTS.iter().map(|(name, _)| *name).collect();

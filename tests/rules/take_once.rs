@@ -29,6 +29,7 @@ harness::over_both_stores!(
     without_the_store_nobody_gets_it,
     what_does_not_fit_the_type_stays,
     a_take_alone_writes_nothing_else_at_the_end,
+    a_take_leaves_the_refresh_of_its_request,
 );
 
 /// Fifty requests of one browser at the same moment, on three nodes. How many of them got the field.
@@ -237,4 +238,13 @@ async fn a_take_alone_writes_nothing_else_at_the_end<B: Backend>() {
     assert_eq!(answer.header("vary"), "Cookie");
     assert_eq!(app.calls(), ["load", "take"]);
     assert_eq!(own_cookies(&answer), [""; 0]);
+}
+
+/// It sets no time to live itself.
+async fn a_take_leaves_the_refresh_of_its_request<B: Backend>() {
+    let app = App::<B>::start().await;
+    app.ask("set user ann; set state xyz").await;
+    app.age(500).await;
+    assert_eq!(app.ask("take-once state").await, json!(["xyz"]));
+    app.assert_ttl(900).await;
 }

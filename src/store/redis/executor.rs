@@ -59,6 +59,8 @@ pub(super) struct Script {
     pub(super) by_deadline: bool,
     /// Whether it takes several keys.
     pub(super) merges: Merges,
+    /// Whether it leaves the time to live as it is, though it writes: a refresh of the session is still due.
+    pub(super) leaves_time: bool,
     /// How many calls are one command at most: a server does nothing else meanwhile.
     pub(super) most: usize,
     /// A command that says the same of one key, and costs a server less.
@@ -77,6 +79,11 @@ pub(super) enum Merges {
 }
 
 impl Script {
+    /// Whether it sets the session's time to live itself, or ends the session: a refresh is not needed any more.
+    pub(super) fn settles_time(&self) -> bool {
+        !self.leaves_time && (self.by_deadline || self.merges == Merges::Never)
+    }
+
     /// The same for scripts of the same text.
     pub(super) fn id(&self) -> usize {
         self.lua.as_ptr().addr()

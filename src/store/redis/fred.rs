@@ -14,7 +14,6 @@ use self::{commands::Raw, connect::Target, errors::failed, routes::Servers};
 use super::{
     clock::AtServer,
     errors::{is_refusal, timed_out},
-    executor::Merges,
     executor::{Call, Command, Executor, Reply},
 };
 use crate::{error::Error, store::Events};
@@ -93,11 +92,10 @@ impl Fred {
 
 impl Executor for Fred {
     async fn run(&self, call: Call) -> Result<Reply, Error> {
-        // It sets the time to live itself, or ends the session.
-        let refreshes = call.script.by_deadline || call.script.merges == Merges::Never;
-        let link = refreshes
-            .then(|| self.servers.known_link(&call.key))
-            .flatten();
+        let link = match call.script.settles_time() {
+            true => self.servers.known_link(&call.key),
+            false => None,
+        };
         let displaced = link.as_ref().and_then(|it| it.refreshes.remove(&call.key));
         let deadline = call.deadline;
         // Boxed: it is large, and all that hold it would be so, too.

@@ -48,6 +48,7 @@ macro_rules! script {
             lua: include_str!(concat!("scripts/", $name, ".lua")),
             by_deadline: $by_deadline,
             merges: Merges::$merges,
+            leaves_time: false,
             most: 64,
             alone: None,
         }
@@ -69,7 +70,10 @@ pub(super) static REFRESH: Script = script!("refresh", by_deadline: false, merge
 pub(super) static CREATE: Script = script!("create", by_deadline: true, merges: OfOneShape);
 pub(super) static SET: Script = script!("set", by_deadline: true, merges: OfOneShape);
 pub(super) static ADD: Script = script!("add", by_deadline: true, merges: OfOneShape);
-pub(super) static TAKE: Script = script!("take", by_deadline: true, merges: Never);
+pub(super) static TAKE: Script = Script {
+    leaves_time: true,
+    ..script!("take", by_deadline: true, merges: Never)
+};
 /// It costs the server little, and thousands are asked for at once.
 pub(super) static ALIVE: Script = Script {
     most: 1000,

@@ -16,7 +16,7 @@ use self::{
 use super::{
     clock::{AtServer, Clock, Reading},
     errors::{is_refusal, refusal, refused, timed_out, unexpected_reply},
-    executor::{Arg, Call, Command, Executor, Merges, Reply},
+    executor::{Arg, Call, Command, Executor, Reply},
     fred::Delayed,
     scripts::{Args, Form},
 };
@@ -204,9 +204,10 @@ async fn send(upstash: Weak<Upstash>) {
 
 impl Executor for Upstash {
     async fn run(&self, call: Call) -> Result<Reply, Error> {
-        // It sets the time to live itself, or ends the session.
-        let writes = call.script.by_deadline || call.script.merges == Merges::Never;
-        let displaced = writes.then(|| self.refreshes.remove(&call.key)).flatten();
+        let displaced = match call.script.settles_time() {
+            true => self.refreshes.remove(&call.key),
+            false => None,
+        };
         let answer = in_time(call.deadline, self.ask(&call)).await;
         if let (Some(refresh), Err(error)) = (displaced, &answer)
             && is_refusal(error)

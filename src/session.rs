@@ -214,7 +214,8 @@ impl Session {
         })
     }
 
-    /// Sets a field. A value that serializes to a string is stored as that text, everything else as JSON.
+    /// Sets a field. A value that serializes to a string is stored as that text, everything else as JSON; so `None` is the
+    /// text `null`, and the field is there. To have none, call [`remove`](Self::remove).
     ///
     #[doc = example!(
         "session.insert(\"user\", \"abdullah\")?;"
@@ -363,6 +364,9 @@ impl Session {
     /// Says when this session ends, and whether the browser keeps its cookie, from now on ("remember me"), in place of
     /// what the layer says. It is kept with the session, also where that gets a new id, until it is set anew;
     /// [`SessionExpiry::Default`] leads back. Each change sends the cookie anew.
+    ///
+    /// A `destroy` after it forgets it: at a login call `destroy` first. A `refresh_interval` of the layer is added to the
+    /// timeout, as to its own.
     ///
     /// The timeout is at least 1 millisecond and at most 100 years, and never reaches beyond the `absolute_timeout`. A
     /// session without a field is not stored, so it has no expiry either.

@@ -202,7 +202,9 @@ async fn move_to(
     decode: fn(&[u8]) -> Result<Fields, BoxError>,
 ) -> Result<(), Error> {
     let inserted = decode(&taken.value).and_then(|fields| {
-        let mut fields = fields.iter();
+        let fields = fields.iter();
+        // As a field it would be the text `null`, and a user of that name.
+        let mut fields = fields.filter(|(_, value)| !value.is_null());
         Ok(fields.try_for_each(|(field, value)| session.insert(field, value))?)
     });
     match inserted {

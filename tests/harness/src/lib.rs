@@ -56,6 +56,7 @@ pub mod sentinel;
 pub mod server;
 pub mod stores;
 pub mod through;
+#[cfg(feature = "upstash")]
 pub mod upstash;
 pub mod wire;
 

@@ -485,7 +485,16 @@ pub struct Rest {
 }
 
 #[cfg(feature = "upstash")]
+#[allow(clippy::await_holding_refcell_ref, reason = "a test has one thread")]
 impl Rest {
+    async fn all_are_refreshed(&self) {
+        let mut client = self.redis.client();
+        let server = self.server.borrow();
+        server
+            .all_are_refreshed(&self.store.store, &mut client)
+            .await;
+    }
+
     async fn connect(url: &str) -> tower_redis_session::RedisStore {
         let store = tower_redis_session::RedisStore::upstash(url, crate::upstash::TOKEN);
         store.await.expect("a connection")
@@ -524,7 +533,7 @@ impl Backend for Rest {
     }
 
     async fn ttl(&self, id: &str) -> Option<Duration> {
-        all_are_refreshed(&self.store.store, &mut self.redis.client()).await;
+        self.all_are_refreshed().await;
         self.redis.ttl(id).await
     }
 
@@ -542,7 +551,7 @@ impl Backend for Rest {
     }
 
     async fn expire(&self, id: &str) {
-        all_are_refreshed(&self.store.store, &mut self.redis.client()).await;
+        self.all_are_refreshed().await;
         self.redis.expire(id).await;
     }
 
@@ -551,7 +560,7 @@ impl Backend for Rest {
     }
 
     async fn age(&self, by: Duration) {
-        all_are_refreshed(&self.store.store, &mut self.redis.client()).await;
+        self.all_are_refreshed().await;
         self.redis.age(by).await;
     }
 

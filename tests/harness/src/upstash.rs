@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,8 +17,10 @@ use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
+use tower_redis_session::RedisStore;
 
 use crate::resp::{Reply, Resp};
+use crate::stores::all_are_refreshed;
 use crate::{BoxError, Gate, Server};
 
 /// What goes with each request.
@@ -102,6 +105,8 @@ struct State {
     decide: Mutex<Decide>,
     /// Counts requests.
     sync_token: Mutex<u64>,
+    /// How many requests are being served.
+    under_way: AtomicUsize,
 }
 
 /// A server, gone when dropped.
@@ -122,9 +127,18 @@ impl UpstashServer {
             asked: Mutex::default(),
             decide: Mutex::new(Box::new(|_| Fate::Pass)),
             sync_token: Mutex::default(),
+            under_way: AtomicUsize::new(0),
         });
         let served = state.clone();
-        let service = service_fn(move |request| serve(served.clone(), request));
+        let service = service_fn(move |request| {
+            let state = served.clone();
+            async move {
+                state.under_way.fetch_add(1, Ordering::SeqCst);
+                let answer = serve(state.clone(), request).await;
+                state.under_way.fetch_sub(1, Ordering::SeqCst);
+                answer
+            }
+        });
         let service = BoxCloneSyncService::new(service);
         let server = Server::start(service.clone()).await;
         Self {
@@ -149,6 +163,20 @@ impl UpstashServer {
         if self.server.is_none() {
             let server = Server::start_on(self.addr, self.service.clone()).await;
             self.server = Some(server);
+        }
+    }
+
+    /// Waits until the refreshes that a store has gathered are done. Each is a request of its own, so that one which came
+    /// later may be done before: the second begins when all of the first have been sent.
+    pub async fn all_are_refreshed(&self, store: &RedisStore, client: &mut Resp) {
+        for _ in 0..2 {
+            all_are_refreshed(store, client).await;
+        }
+        let is_idle = || self.state.under_way.load(Ordering::SeqCst) == 0;
+        // A client that left in the middle of a request is counted for ever.
+        let began = Instant::now();
+        while !is_idle() && began.elapsed() < Duration::from_millis(200) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 

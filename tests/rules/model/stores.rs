@@ -220,6 +220,10 @@ mod redis {
         }
 
         async fn wait(&mut self, seconds: u64) {
+            #[cfg(feature = "upstash")]
+            if let Some((api, store)) = &self.rest {
+                api.all_are_refreshed(store, &mut self.resp).await;
+            }
             if let Some(store) = &self.store {
                 all_are_refreshed(store, &mut self.resp).await;
             }

@@ -236,9 +236,11 @@ impl Watched {
         run.map(|command| self.scripts[&command.args[1]]).collect()
     }
 
-    /// The names of what scripts called.
+    /// The names of what scripts called. The refresh is [elsewhere](Self::refreshes).
     pub(crate) fn inside(&self) -> Vec<String> {
-        let inside = self.asked.iter().filter(|command| command.lua);
+        let each = self.asked.chunk_by(|_, next| next.lua);
+        let each = each.filter(|script| !self.is_refresh(&script[0]));
+        let inside = each.flatten().filter(|command| command.lua);
         inside.map(Command::name).collect()
     }
 

@@ -142,6 +142,7 @@ async fn a_logout_under_the_old_id_ends_the_session_that_came_after<W: Backend>(
     let (browser, late) = logged_in(&scene, LOGINS[0]).await;
     run(&browser, LOGINS[1]).await;
     run(&browser, LOGINS[0]).await;
+    scene.world.renewals_end().await;
     run(&late, "destroy").await;
     scene.is_empty(&browser).await;
 }

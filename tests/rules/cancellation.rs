@@ -149,7 +149,6 @@ async fn a_change_is_written_although_nobody_waits<W: Backend>(scene: Scene<W>) 
 async fn a_session_is_renewed_although_nobody_waits<W: Backend>(scene: Scene<W>) {
     let browser = scene.browser("set user ada").await;
     leave_during_the_write(&scene, &browser, "renew; set a 1", 1).await;
-    scene.world.renewals_end().await;
     assert_eq!(scene.world.fields(&id(&browser)).await, None);
     assert_eq!(scene.world.count().await, 1);
     scene.world.all_end();

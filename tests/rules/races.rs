@@ -40,7 +40,6 @@ impl<W: Backend> Scene<W> {
 
     /// The only session there is, which is the browser's, holds just this.
     async fn holds(&mut self, browser: &Client, expected: &[(&str, &str)]) {
-        self.world.renewals_end().await;
         let stored = self.world.fields(&id(browser)).await;
         assert_eq!(stored, Some(texts(expected)));
         assert_eq!(self.world.count().await, 1, "sessions");

@@ -18,6 +18,8 @@ pub(super) struct Clock {
     offset: AtomicI64,
 }
 
+/// How often a write is sent at most because the server's clock is not what it was.
+pub(super) const CLOCK_ATTEMPTS: u32 = 3;
 /// The server has told no time yet.
 const UNKNOWN: i64 = i64::MIN;
 /// The server refuses `TIME` in scripts.

@@ -4,9 +4,15 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::errors::{is_refusal, timed_out};
 use crate::error::Error;
+
+/// What a script with [deadlines](Script::by_deadline) answers for a key whose deadline was over.
+pub(super) const TOO_LATE: i64 = -4;
+/// And what stands for its answer for each key where it answers the time alone.
+pub(super) const DONE: i64 = 0;
 
 /// Runs scripts and commands. Each ends by its deadline.
 pub(super) trait Executor: Send + Sync + 'static {
@@ -147,4 +153,23 @@ pub(super) enum Reply {
     Number(i64),
     Bytes(Bytes),
     List(Vec<Reply>),
+}
+
+/// Whether the server has said that it did not do what it was asked. Where there was no answer at all, nobody knows.
+pub(super) fn was_refused(answer: &Result<Reply, Error>) -> bool {
+    match answer {
+        Ok(reply) => matches!(reply, Reply::Number(..0)),
+        Err(error) => is_refusal(error),
+    }
+}
+
+/// An operation that ends by its deadline.
+pub(super) async fn in_time<T>(
+    deadline: Instant,
+    operation: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match timeout_at(deadline, operation).await {
+        Ok(result) => result,
+        Err(_) => Err(timed_out()),
+    }
 }

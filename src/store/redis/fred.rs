@@ -5,16 +5,12 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fred::clients::Pool;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout_at},
-};
+use tokio::{runtime::Handle, time::Instant};
 
 use self::{commands::Raw, connect::Target, errors::failed, routes::Servers};
 use super::{
     clock::AtServer,
-    errors::{is_refusal, timed_out},
-    executor::{Call, Command, Executor, Reply},
+    executor::{Call, Command, Executor, Reply, in_time, was_refused},
 };
 use crate::{error::Error, store::Events};
 
@@ -54,7 +50,7 @@ pub(super) use {
 };
 
 #[cfg(feature = "upstash")]
-pub(super) use {scripts::sha1, tls::system as system_tls};
+pub(super) use {scripts::Texts, tls::system as system_tls};
 
 /// How long a sign of life may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -104,12 +100,8 @@ impl Executor for Fred {
             Servers::Cluster(_) => Box::pin(self.ask_cluster(Asked::Script(call))),
         };
         let answer = in_time(deadline, answer).await;
-        let was_refused = match &answer {
-            Ok(reply) => matches!(reply, Reply::Number(..0)),
-            Err(error) => is_refusal(error),
-        };
         // Where there was no answer at all, the session's next request refreshes it.
-        if let (Some(link), Some(refresh), true) = (link, displaced, was_refused) {
+        if let (Some(link), Some(refresh), true) = (link, displaced, was_refused(&answer)) {
             link.run_soon(refresh);
         }
         answer
@@ -191,15 +183,5 @@ impl Fred {
                 answer => return answer,
             }
         }
-    }
-}
-
-async fn in_time<T>(
-    deadline: Instant,
-    operation: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match timeout_at(deadline, operation).await {
-        Ok(result) => result,
-        Err(_) => Err(timed_out()),
     }
 }

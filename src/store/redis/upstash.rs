@@ -1,22 +1,21 @@
 //! Upstash's REST API: scripts and commands over HTTP.
 
 use std::{
-    future::Future,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use self::{
     http::Http,
-    request::{Line, Text},
+    request::{Line, TEXTS},
 };
 use super::{
-    clock::{AtServer, Clock, Reading},
-    errors::{is_refusal, refusal, refused, timed_out, unexpected_reply},
-    executor::{Arg, Call, Command, Executor, Reply},
+    clock::{AtServer, CLOCK_ATTEMPTS, Clock, Reading},
+    errors::{refusal, refused, timed_out, unexpected_reply},
+    executor::{Arg, Call, Command, DONE, Executor, Reply, TOO_LATE, in_time, was_refused},
     fred::Delayed,
     scripts::{Args, Form},
 };
@@ -27,12 +26,6 @@ mod http;
 mod reply;
 mod request;
 
-/// How often a write is sent at most because the server's clock is not what it was.
-const CLOCK_ATTEMPTS: u32 = 3;
-/// What a script answers for a key whose deadline was over.
-const TOO_LATE: Reply = Reply::Number(-4);
-/// And what stands for its answer where it answers the time alone.
-const DONE: Reply = Reply::Number(0);
 /// How long connecting may take, and a sign of life.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -102,7 +95,7 @@ impl Upstash {
             },
             ..Form::default()
         };
-        let text = Text::of(call.script, form);
+        let text = TEXTS.of(call.script, form);
         let line = |name, script: &str| Line::script(name, script, &call.key, args, form.args);
         match self.http.ask(line("EVALSHA", &text.sha1)).await {
             Err(error) if refusal(&error).is_some_and(|text| text.starts_with("NOSCRIPT")) => {
@@ -124,14 +117,15 @@ impl Upstash {
             args.extend(call.args.iter().cloned());
             let asked = Instant::now();
             let (answer, server) = match self.script(call, &args).await? {
-                Reply::Number(time) => (DONE, time),
+                Reply::Number(time) => (Reply::Number(DONE), time),
                 Reply::List(answer) => match <[Reply; 2]>::try_from(answer) {
                     Ok([answer, Reply::Number(time)]) => (answer, time),
                     _ => return Err(unexpected_reply()),
                 },
                 _ => return Err(unexpected_reply()),
             };
-            if answer == TOO_LATE {
+            let is_too_late = answer == Reply::Number(TOO_LATE);
+            if is_too_late {
                 // If it was not too late here, the server's clock is another one than it was.
                 self.clock.forget();
             }
@@ -141,7 +135,7 @@ impl Upstash {
                 asked,
                 answered,
             });
-            if answer != TOO_LATE {
+            if !is_too_late {
                 return said(answer);
             }
         }
@@ -209,8 +203,8 @@ impl Executor for Upstash {
             false => None,
         };
         let answer = in_time(call.deadline, self.ask(&call)).await;
-        if let (Some(refresh), Err(error)) = (displaced, &answer)
-            && is_refusal(error)
+        if let Some(refresh) = displaced
+            && was_refused(&answer)
         {
             self.refresh(refresh).await;
         }
@@ -237,8 +231,9 @@ impl Executor for Upstash {
 
     fn now(&self, _: &Bytes) -> Option<i64> {
         match self.clock.at_server(Instant::now()) {
-            AtServer::Known(now) | AtServer::Own { now, .. } => Some(now),
-            AtServer::Unknown => None,
+            AtServer::Known(now) => Some(now),
+            // Scripts there may ask for the time.
+            AtServer::Own { .. } | AtServer::Unknown => None,
         }
     }
 }
@@ -248,15 +243,5 @@ fn said(answer: Reply) -> Result<Reply, Error> {
     match answer {
         Reply::Bytes(text) => Err(refused(&String::from_utf8_lossy(&text))),
         answer => Ok(answer),
-    }
-}
-
-async fn in_time<T>(
-    deadline: Instant,
-    operation: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match timeout_at(deadline, operation).await {
-        Ok(result) => result,
-        Err(_) => Err(timed_out()),
     }
 }

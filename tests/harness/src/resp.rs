@@ -109,19 +109,14 @@ impl Resp {
 
     /// [`cmd`](Self::cmd) with arguments that are not UTF-8.
     pub fn cmd_bytes(&mut self, args: &[&[u8]]) -> Reply {
-        self.roundtrip(args)
+        self.try_cmd_bytes(args)
             .unwrap_or_else(|error| panic!("{args:?}: {error}"))
     }
 
     /// [`cmd`](Self::cmd) for a server that may be gone.
     pub fn try_cmd(&mut self, args: &[&str]) -> io::Result<Reply> {
         let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
-        self.roundtrip(&args)
-    }
-
-    /// Both.
-    pub fn try_cmd_bytes(&mut self, args: &[&[u8]]) -> io::Result<Reply> {
-        self.roundtrip(args)
+        self.try_cmd_bytes(&args)
     }
 
     /// The number that `INFO` gives for `field`, such as `total_reads_processed`: how many times
@@ -137,8 +132,8 @@ impl Resp {
         read_reply(&mut self.stream)
     }
 
-    /// Writes one command and reads one reply.
-    fn roundtrip(&mut self, args: &[&[u8]]) -> io::Result<Reply> {
+    /// Both: writes one command and reads one reply.
+    pub fn try_cmd_bytes(&mut self, args: &[&[u8]]) -> io::Result<Reply> {
         let mut request = format!("*{}\r\n", args.len()).into_bytes();
         for arg in args {
             request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());

@@ -176,7 +176,6 @@ mod redis {
             self.resp.cmd(&["FLUSHALL"]);
             #[cfg(feature = "upstash")]
             if let Some((_, store)) = &self.rest {
-                self.store = Some(store.clone());
                 return store.clone();
             }
             // A new one each time, since it remembers whether it has met an idle timeout of a session's own.

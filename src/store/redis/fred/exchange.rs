@@ -10,28 +10,21 @@ use super::{
     connect::TIME,
     errors::{failed, is_answer},
     link::{Connected, Link},
-    scripts::{self, Text},
+    scripts::{self, TEXTS},
     silence::SILENCE,
 };
 use crate::{
     error::{Error, ErrorKind},
     store::redis::{
-        clock::{AtServer, Reading},
+        clock::{AtServer, CLOCK_ATTEMPTS, Reading},
         errors::{
             first_word, is_refusal, refusal, refused, script_lacks_right, timed_out,
             unexpected_reply, unsent,
         },
-        executor::{Call, Command, Merges, Reply, Script},
+        executor::{Call, Command, DONE, Merges, Reply, Script, TOO_LATE},
         scripts::{Args, Form},
     },
 };
-
-/// How often a write is sent at most because the server's clock is not what it was.
-const CLOCK_ATTEMPTS: u32 = 3;
-/// What a script answers for a key whose deadline was over.
-const TOO_LATE: i64 = -4;
-/// And what stands for its answer for each key where it answers the time alone.
-const DONE: i64 = 0;
 
 /// Dropped before it is answered, it tells a server that is silent from one that somebody had no time to wait for.
 pub(super) struct Exchange<'a> {
@@ -101,7 +94,7 @@ impl Exchange<'_> {
         } else {
             Args::AsTheyAre
         };
-        let text = Text::of(script, Form { own_time, args });
+        let text = TEXTS.of(script, Form { own_time, args });
         let answer = self.ask(text.evalsha(&on)).await;
         if scripts::is_unknown(&answer) {
             return self.ask(text.eval(&on)).await;

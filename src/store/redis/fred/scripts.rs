@@ -15,42 +15,50 @@ use crate::store::redis::{
     scripts::{self, ALL, Form},
 };
 
-/// Their texts in their usual form.
-static TEXTS: LazyLock<Vec<(&Script, Text)>> = LazyLock::new(|| {
-    ALL.iter()
-        .map(|script| (*script, Text::new(script, Form::default())))
-        .collect()
-});
+/// As a server takes them.
+pub(super) static TEXTS: LazyLock<Texts> = LazyLock::new(|| Texts::new(""));
+
+/// The scripts' texts, behind a first line that is the same for all.
+pub(in crate::store::redis) struct Texts {
+    first_line: &'static str,
+    /// Those in their usual form.
+    usual: Vec<(&'static Script, Text)>,
+}
 
 /// A script's text, and its SHA-1.
 #[derive(Clone)]
-pub(super) struct Text {
-    pub(super) lua: Str,
-    pub(super) sha1: Str,
+pub(in crate::store::redis) struct Text {
+    pub(in crate::store::redis) lua: Str,
+    pub(in crate::store::redis) sha1: Str,
 }
 
-/// As servers know a script.
-#[cfg(feature = "upstash")]
-pub(in crate::store::redis) fn sha1(lua: &str) -> String {
-    Hashed::from_lua(lua).sha1().to_string()
+impl Texts {
+    pub(in crate::store::redis) fn new(first_line: &'static str) -> Self {
+        let usual = |script: &'static Script| {
+            let text = Text::new(first_line, script, Form::default());
+            (script, text)
+        };
+        let usual = ALL.iter().map(|script| usual(script)).collect();
+        Self { first_line, usual }
+    }
+
+    pub(in crate::store::redis) fn of(&self, script: &'static Script, form: Form) -> Text {
+        let is_it = |of: &Script| form == Form::default() && of.id() == script.id();
+        let usual = self.usual.iter().find(|(of, _)| is_it(of));
+        usual.map_or_else(
+            || Text::new(self.first_line, script, form),
+            |(_, text)| text.clone(),
+        )
+    }
 }
 
 impl Text {
-    fn new(script: &Script, form: Form) -> Self {
-        let lua = Str::from(scripts::text(script, form));
+    fn new(first_line: &str, script: &Script, form: Form) -> Self {
+        let lua = Str::from(format!("{first_line}{}", scripts::text(script, form)));
         let sha1 = Hashed::from_lua(lua.clone()).sha1().clone();
         Self { lua, sha1 }
     }
 
-    pub(super) fn of(script: &'static Script, form: Form) -> Self {
-        let usual = TEXTS
-            .iter()
-            .find(|(of, _)| form == Form::default() && of.id() == script.id());
-        usual.map_or_else(|| Self::new(script, form), |(_, text)| text.clone())
-    }
-}
-
-impl Text {
     /// Runs it where the server knows it.
     pub(super) fn evalsha(&self, on: &KeysAndArgs) -> Raw {
         Raw::script("EVALSHA", self.sha1.clone(), on)
@@ -75,7 +83,7 @@ pub(super) async fn load_all(client: &Client, timeout: Duration) {
     let load = async {
         let all = client.pipeline();
         for script in ALL {
-            let text = Text::of(script, Form::default());
+            let text = TEXTS.of(script, Form::default());
             let load = Raw::new("SCRIPT", vec!["LOAD".into(), text.lua.into()]);
             let _ = load.to(&all).await;
         }

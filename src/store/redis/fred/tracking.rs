@@ -34,7 +34,6 @@ use super::{
     connect::{Connection, STEP, Target},
     errors::{failed, redirection},
     heartbeat::{Found, Heartbeat, SILENCE},
-    in_time,
     lease::Lease,
     link::{Connected, Link},
     routes::{Servers, slot},
@@ -45,7 +44,7 @@ use crate::{
         Events,
         redis::{
             errors::{is_refusal, no_connection, refusal, timed_out},
-            executor::{Command, Reply},
+            executor::{Command, Reply, in_time},
         },
     },
 };

@@ -1,48 +1,19 @@
 //! Commands as the API takes them: lists of texts in JSON.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 use crate::store::redis::{
-    executor::{Arg, Command, Script},
-    fred::sha1,
-    scripts::{self, ALL, Args, Form},
+    executor::{Arg, Command},
+    fred::Texts,
+    scripts::Args,
 };
 
-/// There a script may lock its own key alone; without this it locks the whole database.
-const FLAGS: &str = "#!lua flags=allow-key-locking\n";
-
-/// Their texts in their usual form.
-static TEXTS: LazyLock<Vec<(&Script, Text)>> = LazyLock::new(|| {
-    ALL.iter()
-        .map(|script| (*script, Text::new(script, Form::default())))
-        .collect()
-});
-
-/// A script's text, and its SHA-1.
-#[derive(Clone)]
-pub(super) struct Text {
-    pub(super) lua: String,
-    pub(super) sha1: String,
-}
-
-impl Text {
-    fn new(script: &Script, form: Form) -> Self {
-        let lua = format!("{FLAGS}{}", scripts::text(script, form));
-        let sha1 = sha1(&lua);
-        Self { lua, sha1 }
-    }
-
-    pub(super) fn of(script: &'static Script, form: Form) -> Cow<'static, Self> {
-        let is_it = |of: &Script| form == Form::default() && of.id() == script.id();
-        match TEXTS.iter().find(|(of, _)| is_it(of)) {
-            Some((_, text)) => Cow::Borrowed(text),
-            None => Cow::Owned(Self::new(script, form)),
-        }
-    }
-}
+/// There a script may lock its own key alone; without this line it locks the whole database.
+pub(super) static TEXTS: LazyLock<Texts> =
+    LazyLock::new(|| Texts::new("#!lua flags=allow-key-locking\n"));
 
 /// A command. Numbers are texts, too: a number of JSON may be read as a float.
 #[derive(Debug)]

@@ -431,7 +431,7 @@ impl Session {
         let writing = tokio::spawn(self.inner.write(Purpose::Save));
         match outcome(writing.await, &self.inner.shared)? {
             Some(Written::Gone | Written::Replaced) => Err(session_is_gone()),
-            Some(Written::Kept(_) | Written::Emptied) | None => Ok(()),
+            Some(Written::Kept { .. } | Written::Emptied) | None => Ok(()),
         }
     }
 

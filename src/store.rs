@@ -165,8 +165,13 @@ impl Loaded {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// Written; the session has this long to live.
-    Kept(Duration),
+    /// Written.
+    Kept {
+        /// How long the session has to live.
+        time_to_live: Duration,
+        /// What the session says of its end now: another request may have changed that.
+        expiry: SessionExpiry,
+    },
     /// Written, and no field was left, so the session was deleted.
     Emptied,
     /// There is no such session any more; nothing was written.

@@ -161,7 +161,7 @@ impl Folder {
             return Err(key_is_taken());
         }
         let written = stored.change(changes, by.expiry, now())?;
-        if let Written::Kept(_) = written {
+        if let Written::Kept { .. } = written {
             self.write(new, &Entry::Session(stored))?;
             // A crash before this leaves the old key, which the client has, and a new one, which nobody knows.
             if let Some(old) = old.filter(|old| *old != new)

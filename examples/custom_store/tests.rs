@@ -46,7 +46,7 @@ async fn a_file_outlives_a_restart_and_a_crash_and_a_bad_one_is_an_error() {
         .collect();
     let store = FileStore::open(folder).expect("a folder");
     let created = store.create(key, &some, context()).await;
-    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
     drop(store);
 
     let store = FileStore::open(folder).expect("a folder");

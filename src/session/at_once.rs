@@ -144,7 +144,7 @@ impl Inner {
         let written = touched.inspect_err(|error| events.unavailable(error))?;
         self.state().touched(id, written);
         match written {
-            Written::Kept(_) => Ok(()),
+            Written::Kept { .. } => Ok(()),
             Written::Emptied | Written::Gone | Written::Replaced => {
                 events.gone(id.key());
                 Err(session_is_gone())

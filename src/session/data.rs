@@ -233,8 +233,7 @@ impl Data {
 
     pub(crate) fn written(&mut self) {
         let changes = self.in_flight.take().unwrap_or_default();
-        self.stored_expiry = changes.expiry().unwrap_or(self.stored_expiry);
-        (self.uncertain, self.uncertain_expiry) = (BTreeSet::new(), false);
+        self.uncertain = BTreeSet::new();
         for (name, change) in changes.unordered() {
             match over(Some(change), || self.stored.get(name).cloned()) {
                 Some(text) => drop(self.stored.insert(name.clone(), text)),
@@ -254,12 +253,17 @@ impl Data {
         self.pending = merged(Arc::unwrap_or_clone(changes), &later);
     }
 
+    /// What the store says of the session's expiry: another request may have changed it.
+    pub(crate) fn expiry_is(&mut self, stored: SessionExpiry) {
+        (self.stored_expiry, self.uncertain_expiry) = (stored, false);
+    }
+
     /// Puts other fields under the pending changes.
     pub(crate) fn replace_stored(&mut self, stored: Fields, stored_expiry: SessionExpiry) {
         self.stored = stored;
-        self.stored_expiry = stored_expiry;
         self.in_flight = None;
-        (self.uncertain, self.uncertain_expiry) = (BTreeSet::new(), false);
+        self.uncertain = BTreeSet::new();
+        self.expiry_is(stored_expiry);
         self.recount();
     }
 

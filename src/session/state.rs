@@ -246,6 +246,13 @@ impl State {
         }
     }
 
+    /// The session went away: what was to be changed in it is void. `is_told`: as in [`Case::Gone`].
+    fn went_away(&mut self, id: SessionId, is_told: bool) {
+        self.data = Data::default();
+        self.case = Case::Gone { id, is_told };
+        self.leave_cookie_alone();
+    }
+
     /// The session that the cookie names went away: the client may have another cookie by now.
     fn leave_cookie_alone(&mut self) {
         self.cookie_of_live_is(ClientCookie::LeftAlone);

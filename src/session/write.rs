@@ -114,9 +114,9 @@ impl Inner {
             (Err(error), _) if error.is_unavailable() => events.unavailable(error),
             // The store works; the handler, or its client, is told of the error.
             (Err(_), _) => {}
-            (Ok(Written::Kept(_)), Write::Create(key, _)) => events.created(key),
-            (Ok(Written::Kept(_)), Write::Update(key, _)) => events.updated(key),
-            (Ok(Written::Kept(_)), Write::Renew { old, new, .. }) => events.renewed(new, old),
+            (Ok(Written::Kept { .. }), Write::Create(key, _)) => events.created(key),
+            (Ok(Written::Kept { .. }), Write::Update(key, _)) => events.updated(key),
+            (Ok(Written::Kept { .. }), Write::Renew { old, new, .. }) => events.renewed(new, old),
             (Ok(Written::Emptied), write) => events.destroyed(write.key()),
             (Ok(Written::Gone | Written::Replaced), write) => events.gone(write.key()),
         }

@@ -197,7 +197,7 @@ impl Sessions {
         }
         let written = stored.change(changes, expiry, now)?;
         match written {
-            Written::Kept(_) => {
+            Written::Kept { .. } => {
                 if old != new {
                     self.replaced(old, new, Replaced::ByRenewal, now);
                 }
@@ -261,7 +261,7 @@ impl SessionStore for MemoryStore {
         let now = self.now();
         let mut new = Stored::new(now);
         let written = new.change(changes, expiry, now)?;
-        if let Written::Kept(_) = written {
+        if let Written::Kept { .. } = written {
             sessions.insert(key, Entry::Session(new));
         }
         Ok(written)
@@ -381,7 +381,7 @@ mod tests {
         let context = idle(Duration::from_secs(1));
         for _ in 0..10_000 {
             let created = store.create(key(), &changes("1"), context).await;
-            assert!(matches!(created, Ok(Written::Kept(_))));
+            assert!(matches!(created, Ok(Written::Kept { .. })));
         }
         tokio::time::advance(Duration::from_secs(1)).await;
         let found = store.load(key(), true, context).await;

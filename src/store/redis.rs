@@ -353,7 +353,7 @@ impl RedisStore {
 
     /// What came of the write of a session.
     fn written(&self, key: SessionKey, written: &Result<Written, Error>, context: Context) {
-        if let (Some(near_cache), Ok(Written::Kept(_))) = (&self.near_cache, written) {
+        if let (Some(near_cache), Ok(Written::Kept { .. })) = (&self.near_cache, written) {
             near_cache.written(key, context.expiry);
         }
     }

@@ -14,12 +14,14 @@ use crate::error::Error;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_redis_session::store::{Change, Changes, Expiry, Stored, Written};
+/// use tower_redis_session::store::{Change, Changes, Expiry, SessionExpiry, Stored, Written};
 ///
 /// let (expiry, now) = (Expiry::new(Duration::from_secs(900)), Duration::ZERO);
 /// let login: Changes = [("user".into(), Change::Set("abdullah".into()))].into_iter().collect();
 /// let mut stored = Stored::new(now);
-/// assert_eq!(stored.change(&login, expiry, now)?, Written::Kept(Duration::from_secs(900)));
+/// let time_to_live = Duration::from_secs(900);
+/// let kept = Written::Kept { time_to_live, expiry: SessionExpiry::Default };
+/// assert_eq!(stored.change(&login, expiry, now)?, kept);
 /// assert!(!stored.is_over(expiry, Duration::from_secs(899)));
 /// assert!(stored.is_over(expiry, Duration::from_secs(900)));
 /// // To keep it, any format of serde's will do.
@@ -93,7 +95,10 @@ impl Stored {
         Ok(match self.full_time(expiry, now) {
             Some(full) => {
                 self.end = now.saturating_add(full);
-                Written::Kept(full)
+                Written::Kept {
+                    time_to_live: full,
+                    expiry: self.expiry,
+                }
             }
             None => Written::Gone,
         })

@@ -69,7 +69,7 @@ fn delete<S: SessionStore>(
 }
 
 fn is_kept(answer: &Result<Written, Error>) -> bool {
-    matches!(answer, Ok(Written::Kept(_)))
+    matches!(answer, Ok(Written::Kept { .. }))
 }
 
 fn is_replaced(answer: &Result<Written, Error>) -> bool {
@@ -298,7 +298,7 @@ pub(super) async fn an_update_beside_the_removal_of_the_last_field_revives_nothi
             write(&it, Write::Update(key), changes([("a", Change::Remove)])),
         );
         match both.await? {
-            (Ok(Written::Kept(_)), Ok(Written::Kept(_))) => {
+            (Ok(Written::Kept { .. }), Ok(Written::Kept { .. })) => {
                 it.holds(key, &made(&other)?).await?;
             }
             (Ok(Written::Gone), Ok(Written::Emptied)) => it.absent(key, minute()).await?,
@@ -408,17 +408,17 @@ pub(super) async fn what_was_reported_as_failed_does_not_happen_later(
     let (before, after) = (made(&before)?, changed(&made(&before)?, &late)?);
     match created {
         // A store may be as fast as that.
-        Some(Written::Kept(_)) => drop(it.holds(unborn, &before).await?),
+        Some(Written::Kept { .. }) => drop(it.holds(unborn, &before).await?),
         None => it.absent(unborn, minute()).await?,
         Some(_) => return it.broken("that the creation is Kept, or has failed"),
     }
     match update {
-        Some(Written::Kept(_)) => drop(it.holds(updated, &after).await?),
+        Some(Written::Kept { .. }) => drop(it.holds(updated, &after).await?),
         None => drop(it.holds(updated, &before).await?),
         Some(_) => return it.broken("that the update is Kept, or has failed"),
     }
     match renewed {
-        Some(Written::Kept(_)) => {
+        Some(Written::Kept { .. }) => {
             it.holds(new, &after).await?;
             it.replaced(old).await
         }

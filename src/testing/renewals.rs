@@ -37,25 +37,24 @@ pub(super) async fn a_renewal_keeps_age_and_own_expiry(it: &Subject<impl Session
     let far = minute().with_absolute_timeout(MINUTE * 10);
     let some = changes([set("a", "1")]);
     let own = MINUTE * 2;
-    it.kept(
-        Write::Create(old),
-        &some.clone().with_expiry(SessionExpiry::Persistent(own)),
-        far,
-    )
-    .await?;
+    let remembered = SessionExpiry::Persistent(own);
+    let created = some.clone().with_expiry(remembered);
+    it.kept(Write::Create(old), &created, far).await?;
     it.wait(A_WHILE).await;
     let renewed = Instant::now();
-    let left = it.kept(Write::Renew(old, new), &some, far).await?;
+    let renew = Write::Renew(old, new);
+    let left = it.kept_with(remembered, renew, &some, far).await?;
     it.fresh(left, own, renewed)?;
     let record = it.found(new, true, far).await?;
-    it.own_expiry(&record, SessionExpiry::Persistent(own))?;
+    it.own_expiry(&record, remembered)?;
     it.fresh(record.time_to_live, own, renewed)?;
 
-    let other = some.clone().with_expiry(SessionExpiry::Browser(own * 2));
-    let left = it.kept(Write::Renew(new, newer), &other, far).await?;
+    let forgotten = SessionExpiry::Browser(own * 2);
+    let (renew, other) = (Write::Renew(new, newer), some.with_expiry(forgotten));
+    let left = it.kept_with(forgotten, renew, &other, far).await?;
     it.fresh(left, own * 2, renewed)?;
     let record = it.found(newer, false, far).await?;
-    it.own_expiry(&record, SessionExpiry::Browser(own * 2))?;
+    it.own_expiry(&record, forgotten)?;
     // It kept its age: an absolute end before that has come.
     it.absent(newer, minute().with_absolute_timeout(A_WHILE / 2))
         .await
@@ -74,7 +73,7 @@ pub(super) async fn a_renewal_of_no_session_makes_none(it: &Subject<impl Session
     it.kept(Write::Create(taken), &some, minute()).await?;
     // `Gone` and an error are both right.
     let answer = it.write(Write::Renew(old, taken), &some, minute()).await?;
-    if matches!(answer, Ok(Written::Kept(_) | Written::Emptied)) {
+    if matches!(answer, Ok(Written::Kept { .. } | Written::Emptied)) {
         return it.broken("Gone, or an error");
     }
     it.absent(old, minute()).await?;

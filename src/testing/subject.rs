@@ -183,8 +183,25 @@ impl<S: SessionStore> Subject<S> {
         expiry: Expiry,
     ) -> Checked<Duration> {
         match self.write(write, changes, expiry).await? {
-            Ok(Written::Kept(left)) => Ok(left),
+            Ok(Written::Kept { time_to_live, .. }) => Ok(time_to_live),
             _ => self.broken("Kept"),
+        }
+    }
+
+    /// The same, and the session's own expiry is this afterwards.
+    pub(super) async fn kept_with(
+        &self,
+        own: SessionExpiry,
+        write: Write,
+        changes: &Changes,
+        layer: Expiry,
+    ) -> Checked<Duration> {
+        match self.write(write, changes, layer).await? {
+            Ok(Written::Kept {
+                time_to_live,
+                expiry,
+            }) if expiry == own => Ok(time_to_live),
+            _ => self.broken(format_args!("Kept, and the expiry {own:?}")),
         }
     }
 

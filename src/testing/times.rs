@@ -86,10 +86,20 @@ pub(super) async fn an_own_expiry_is_kept(it: &Subject<impl SessionStore>) -> Ch
     for expiry in [SessionExpiry::Browser(own), SessionExpiry::Persistent(own)] {
         let (it, key, begun) = (it.again(), key(), Instant::now());
         let created = some().with_expiry(expiry);
-        let left = it.kept(Write::Create(key), &created, minute()).await?;
+        let create = Write::Create(key);
+        let left = it.kept_with(expiry, create, &created, minute()).await?;
         it.fresh(left, own, begun)?;
-        let left = it.kept(Write::Update(key), &some(), minute()).await?;
-        it.fresh(left, own, begun)?;
+        let updates = [
+            some(),
+            changes([("n", Change::Increment(1))]),
+            changes([("n", Change::Remove)]),
+            Changes::new(),
+        ];
+        for changes in updates {
+            let update = Write::Update(key);
+            let left = it.kept_with(expiry, update, &changes, minute()).await?;
+            it.fresh(left, own, begun)?;
+        }
         for refresh in [false, true] {
             let record = it.found(key, refresh, minute()).await?;
             it.own_expiry(&record, expiry)?;
@@ -114,7 +124,8 @@ pub(super) async fn an_own_expiry_can_be_changed(it: &Subject<impl SessionStore>
         let updated = Instant::now();
         let idle = own.idle_timeout().unwrap_or(MINUTE);
         let changed = fields.with_expiry(own);
-        let left = it.kept(Write::Update(key), &changed, minute()).await?;
+        let update = Write::Update(key);
+        let left = it.kept_with(own, update, &changed, minute()).await?;
         it.fresh(left, idle, updated)?;
         let record = it.holds(key, &made(&some())?).await?;
         it.own_expiry(&record, own)?;

@@ -119,9 +119,9 @@ async fn the_message_says_what_was_done_what_came_and_what_was_expected() {
     let how = how.join("#");
     let times = "(idle timeout 60s, refresh interval 60s)";
     let expected = format!(
-        "    Create(#), b\"a\" = b\"1\" {times}: Ok(Kept(120s))\n    \
+        "    Create(#), b\"a\" = b\"1\" {times}: Ok(Kept {{ time_to_live: 120s, expiry: Default }})\n    \
          200ms pass\n    \
-         Update(#) {times}: Ok(Kept(119.8s))\n  \
+         Update(#) {times}: Ok(Kept {{ time_to_live: 119.8s, expiry: Default }})\n  \
          expected: a time to live of 119.95s to 120.05s, not 119.8s\n"
     );
     assert_eq!(how, expected);

@@ -97,7 +97,7 @@ async fn a_write_here_is_seen_at_once() {
         .store
         .renew(id.key(), new.key(), &set("new"), context(here.expiry))
         .await;
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    assert!(matches!(renewed, Ok(Written::Kept { .. })), "{renewed:?}");
     // Once the new one is used, the old one is none any more.
     assert_eq!(here.read(new).await.as_deref(), Some("new"));
     assert_eq!(here.read(id).await, None);

@@ -53,7 +53,7 @@ impl Node {
             .store
             .create(id.key(), &set(value), context(self.expiry))
             .await;
-        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+        assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
         id
     }
 
@@ -62,7 +62,7 @@ impl Node {
             .store
             .update(id.key(), &set(value), context(self.expiry))
             .await;
-        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+        assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
     }
 
     /// Until it succeeds; the moment when it has.
@@ -74,7 +74,7 @@ impl Node {
                 .update(id.key(), &changes, context(self.expiry))
                 .await
             {
-                Ok(Written::Kept(_)) => return Instant::now(),
+                Ok(Written::Kept { .. }) => return Instant::now(),
                 other => assert!(asked.elapsed() < HANG, "{other:?}"),
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

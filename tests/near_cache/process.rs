@@ -126,7 +126,7 @@ pub(crate) async fn obey(node: &Node, line: &str) -> String {
 
 fn told(written: Result<Written, Error>) -> String {
     match written {
-        Ok(Written::Kept(_)) => "kept".into(),
+        Ok(Written::Kept { .. }) => "kept".into(),
         Ok(other) => format!("{other:?}"),
         Err(_) => "failed".into(),
     }

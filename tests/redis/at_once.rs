@@ -32,7 +32,7 @@ async fn created(store: &RedisStore, names: &[&'static str]) -> SessionId {
     let id = SessionId::random();
     let context = within(HANG, expiry());
     let created = store.create(id.key(), &fields(names), context).await;
-    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
     id
 }
 

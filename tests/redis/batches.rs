@@ -79,7 +79,7 @@ async fn sessions(store: &RedisStore, count: usize) -> Vec<SessionId> {
         }
     };
     for created in all(ids.iter().enumerate().map(create)).await {
-        assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+        assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
     }
     ids
 }
@@ -167,7 +167,7 @@ async fn what_comes_together_is_two_commands_and_each_gets_his_own() {
         .iter()
         .map(|id| update(&store, *id, changes("n", Change::Increment(100))));
     for written in all(writes).await {
-        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+        assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
     }
     assert_eq!(asked(&mut monitor), ["EVALSHA", "EVALSHA"]);
 
@@ -213,11 +213,11 @@ async fn a_write_that_fails_fails_alone() {
         matches!(
             kinds[..],
             [
-                Ok(Written::Kept(_)),
+                Ok(Written::Kept { .. }),
                 Err(ErrorKind::NotAnInteger),
                 Ok(Written::Gone),
-                Ok(Written::Kept(_)),
-                Ok(Written::Kept(_))
+                Ok(Written::Kept { .. }),
+                Ok(Written::Kept { .. })
             ]
         ),
         "{kinds:?}"

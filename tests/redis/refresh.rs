@@ -47,7 +47,7 @@ impl Scene {
             changes = changes.with_expiry(own);
         }
         let created = there.create(id.key(), &changes, context()).await;
-        assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+        assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
         let gate = Gate::new();
         let mut scene = Self {
             server,
@@ -123,7 +123,7 @@ async fn a_refresh_leaves_a_session_alone_that_was_given_less_time_meanwhile() {
         .there
         .update(scene.id.key(), &shorter, context())
         .await;
-    assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
     let left = scene.left_afterwards().await;
     assert!((1..=60_000).contains(&left), "{left}");
 }
@@ -154,7 +154,7 @@ async fn does_not_shorten(scene: Scene) {
     let (old, new) = (scene.id.key(), SessionId::random().key());
     let longer = Changes::new().with_expiry(SessionExpiry::Browser(month));
     let renewed = there.renew(old, new, &longer, context()).await;
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    assert!(matches!(renewed, Ok(Written::Kept { .. })), "{renewed:?}");
     turn.arrived().await;
     // Should the process end now, the new session must live as long as it was told.
     let left = scene.left_afterwards().await;
@@ -172,7 +172,7 @@ async fn a_session_whose_write_fails_is_refreshed() {
     let set = Change::Set("no number".into());
     let changes: Changes = [("a".into(), set)].into_iter().collect();
     let created = store.create(key, &changes, context()).await;
-    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
     let name = format!("session:{key}");
     let mut redis = server.client();
     assert_eq!(redis.cmd(&["PEXPIRE", &name, "100000"]).int(), 1);
@@ -195,7 +195,7 @@ async fn a_refresh_does_not_lengthen_the_record_of_a_renewal() {
     let (old, new) = (scene.id.key(), SessionId::random().key());
     let nothing = Changes::new();
     let renewed = scene.there.renew(old, new, &nothing, context()).await;
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    assert!(matches!(renewed, Ok(Written::Kept { .. })), "{renewed:?}");
     // Once the new one is loaded, the old one is the record.
     let loaded = scene.there.load(new, false, context()).await;
     assert!(loaded.expect("an answer").found().is_some());

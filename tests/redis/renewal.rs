@@ -52,7 +52,7 @@ impl Scene {
         let old = SessionId::random();
         let fields = changes([set("user", "ann"), set("logins", "1")]);
         let created = store.create(old.key(), &fields, context(expiry())).await;
-        assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+        assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
         Self {
             admin: server.client(),
             server,
@@ -69,7 +69,7 @@ impl Scene {
         let gate = Gate::new();
         scene.once(TURN, Fate::Hold(gate.clone()));
         let renewed = bounded("the renewal", scene.renew()).await.unwrap();
-        assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+        assert!(matches!(renewed, Ok(Written::Kept { .. })), "{renewed:?}");
         bounded("the last step", gate.arrived()).await;
         (scene, gate)
     }
@@ -149,7 +149,7 @@ async fn a_field_that_cannot_be_added_to_any_more_ends_no_session() {
                 within(HANG, expiry()),
             )
             .await;
-        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+        assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
         assert!(began.elapsed() < Duration::from_millis(500), "{first:?}");
     }
 }
@@ -163,7 +163,7 @@ async fn a_lost_answer_costs_no_session() {
             scene.once(script, fate.clone());
             let renewed = scene.renew().await.unwrap();
             assert!(
-                matches!(renewed, Ok(Written::Kept(_))),
+                matches!(renewed, Ok(Written::Kept { .. })),
                 "{name}, {fate:?}: {renewed:?}"
             );
             // The last step may have been given up with the connection: whoever comes with the new id does it.
@@ -264,7 +264,7 @@ async fn a_mark_of_a_process_that_is_gone_holds_until_its_end() {
     assert_eq!(refusal, ErrorKind::Timeout);
     let write = changes([set("late", "1")]);
     let written = another.update(key, &write, within(HANG, expiry())).await;
-    assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
     assert!(
         began.elapsed() >= Duration::from_secs(1),
         "the renewal had so long"
@@ -276,7 +276,7 @@ async fn a_mark_of_a_process_that_is_gone_holds_until_its_end() {
     let renewed = another
         .renew(key, other.key(), &Changes::new(), context(expiry()))
         .await;
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    assert!(matches!(renewed, Ok(Written::Kept { .. })), "{renewed:?}");
     scene.new = other;
     let began = Instant::now();
     while scene.kind(scene.old) != "string" {
@@ -310,7 +310,7 @@ async fn a_renewal_that_fails_leaves_no_mark() {
     scene.wire.heal();
     // Once there is a connection again.
     let began = Instant::now();
-    while !matches!(scene.renew().await.unwrap(), Ok(Written::Kept(_))) {
+    while !matches!(scene.renew().await.unwrap(), Ok(Written::Kept { .. })) {
         assert!(began.elapsed() < HANG, "it is not renewed");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -330,7 +330,7 @@ async fn the_old_session_ends_no_sooner_than_the_new_one() {
         .store
         .renew(old, new, &longer, context(expiry()))
         .await;
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    assert!(matches!(renewed, Ok(Written::Kept { .. })), "{renewed:?}");
     let mut left = |id| {
         let left = scene.admin.cmd(&["PTTL", &format!("session:{id}")]);
         left.int()
@@ -357,7 +357,7 @@ async fn the_old_session_ends_no_later_than_its_absolute_end() {
         .store
         .renew(old, new, &Changes::new(), context(absolute))
         .await;
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    assert!(matches!(renewed, Ok(Written::Kept { .. })), "{renewed:?}");
     let left = scene.admin.cmd(&["PTTL", &key]).int();
     assert!((490_000..=501_000).contains(&left), "{left}");
 }
@@ -374,13 +374,13 @@ async fn a_renewal_that_its_load_did_not_see_is_not_undone() {
     let short = within(Duration::from_millis(300), expiry());
     let add = changes([add("logins", 1)]);
     let renewed = store.renew(old, new, &add, short).await;
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    assert!(matches!(renewed, Ok(Written::Kept { .. })), "{renewed:?}");
     drop(gate);
     let another = scene.another().await;
     // A write goes through once the mark is over.
     let write = changes([set("late", "1")]);
     let written = another.update(old, &write, within(HANG, expiry())).await;
-    assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
     let other = SessionId::random();
     let mut context = within(Duration::from_millis(300), expiry());
     context.loaded = loaded_before.loaded;
@@ -436,6 +436,6 @@ async fn what_takes_the_mark_of_a_failed_attempt_away_leaves_that_of_the_next() 
     }
     second_put.open();
     let renewed = second.await.unwrap();
-    assert!(matches!(renewed, Ok(Written::Kept(_))), "{renewed:?}");
+    assert!(matches!(renewed, Ok(Written::Kept { .. })), "{renewed:?}");
     scene.is_over().await;
 }

@@ -246,7 +246,7 @@ async fn ask(sessions: Arc<Vec<(RedisStore, SessionId, String)>>, task: usize) -
         if round % 10 == 0 {
             let update = store.update(id.key(), &mark(name), context(expiry)).await;
             assert!(
-                matches!(update, Ok(Written::Kept(_))) || too_slow(&update),
+                matches!(update, Ok(Written::Kept { .. })) || too_slow(&update),
                 "{update:?}"
             );
         }

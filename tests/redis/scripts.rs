@@ -53,7 +53,7 @@ fn context() -> tower_redis_session::store::Context {
 }
 
 fn is_kept(written: &Result<Written, tower_redis_session::Error>) -> bool {
-    matches!(written, Ok(Written::Kept(_)))
+    matches!(written, Ok(Written::Kept { .. }))
 }
 
 async fn connect(url: &str) -> RedisStore {

@@ -14,8 +14,24 @@ harness::over_both_stores!(
     a_persistent_layer_can_make_one_session_end_with_the_browser,
     the_absolute_end_caps_it,
     a_request_that_failed_changes_nothing,
+    a_late_answer_knows_what_another_request_has_set,
+    who_has_asked_the_store_sets_anew_what_another_request_has_changed,
     what_a_save_has_written_is_told_although_the_request_failed,
 );
+
+/// What a request still does with a session that it has loaded.
+const LATE: [&str; 10] = [
+    "get user",
+    "set a 1",
+    "add n 1",
+    "remove a",
+    "set a 1; save; touch",
+    "touch",
+    "take-once a",
+    "reload",
+    "renew",
+    "renew; save; set a 1",
+];
 
 const MONTH: u64 = 30 * 24 * 60 * 60;
 
@@ -129,4 +145,48 @@ async fn what_a_save_has_written_is_told_although_the_request_failed<B: Backend>
     let failed = app.run("remember 2592000s; save; status 500").await;
     assert_eq!(max_age(&failed), Some(MONTH));
     app.assert_ttl(MONTH).await;
+}
+
+/// A slow page is answered after another one has unticked the box: a cookie that ends with the short idle timeout would
+/// log out a user who goes on.
+async fn a_late_answer_knows_what_another_request_has_set<B: Backend>() {
+    for persistent in [false, true] {
+        let app = App::<B>::with(|it| it.persistent(persistent)).await;
+        let default = persistent.then_some(900);
+        for late in LATE {
+            for (second, expected) in [
+                ("forget", default),
+                ("idle 600s", None),
+                ("idle 2592000s", None),
+                ("remember 600s", Some(600)),
+            ] {
+                app.ask("destroy; set user ann; set a 0; set n 1; remember 2592000s")
+                    .await;
+                let request = app.begin(&format!("wait; {late}")).await;
+                app.ask(second).await;
+                let answer = app.go_on(request).await;
+                assert_eq!(answer.status, 200);
+                let what = format!("{late}, after {second}");
+                // A cookie that ends with the browser is sent only for a new id.
+                let is_due = expected.is_some() || late.contains("renew");
+                assert_eq!(!own_cookies(&answer).is_empty(), is_due, "{what}");
+                if is_due {
+                    assert_eq!(max_age(&answer), expected, "{what}");
+                }
+            }
+        }
+    }
+}
+
+async fn who_has_asked_the_store_sets_anew_what_another_request_has_changed<B: Backend>() {
+    let app = App::<B>::start().await;
+    for asks in ["touch", "set a 1; save", "reload"] {
+        app.ask("destroy; set user ann; remember 2592000s").await;
+        let script = format!("wait; {asks}; remember 2592000s");
+        let request = app.begin(&script).await;
+        app.ask("forget").await;
+        let answer = app.go_on(request).await;
+        assert_eq!(max_age(&answer), Some(MONTH), "{asks}");
+        app.assert_ttl(MONTH).await;
+    }
 }

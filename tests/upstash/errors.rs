@@ -136,7 +136,7 @@ async fn a_write_without_an_answer_is_sent_once_and_failed_at_its_deadline() {
         let id = scene.session().await;
         // The script is known then.
         let written = scene.store.update(id.key(), &visit(), now()).await;
-        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+        assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
         scene.api.asked();
         let what = fate.clone();
         scene.api.decide(move |_| what.clone());
@@ -233,7 +233,7 @@ async fn a_service_that_is_not_there_is_an_error_at_once_and_found_again() {
     assert!(scene.store.ping().await.is_err());
     scene.api.listen().await;
     let written = scene.store.update(id.key(), &visit(), now()).await;
-    assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
     assert_eq!(scene.visits(id), "2");
     assert!(scene.store.ping().await.is_ok());
 }

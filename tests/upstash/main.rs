@@ -38,7 +38,7 @@ impl Scene {
         let id = SessionId::random();
         let fields = changes([("user", set("ann")), ("visits", set("1"))]);
         let created = self.store.create(id.key(), &fields, now()).await;
-        assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+        assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
         id
     }
 

@@ -80,7 +80,7 @@ async fn a_change_is_one_script() {
             .store
             .update(id.key(), &changes([("user", change)]), now())
             .await;
-        assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+        assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
     }
     assert_eq!(names(&scene.api.asked()), ["EVALSHA", "EVAL", "EVALSHA"]);
     // A restart forgets the scripts.
@@ -89,7 +89,7 @@ async fn a_change_is_one_script() {
         .store
         .update(id.key(), &changes([("user", set("x"))]), now())
         .await;
-    assert!(matches!(written, Ok(Written::Kept(_))), "{written:?}");
+    assert!(matches!(written, Ok(Written::Kept { .. })), "{written:?}");
     assert_eq!(names(&scene.api.asked()), ["EVALSHA", "EVAL"]);
 }
 
@@ -117,7 +117,7 @@ async fn any_bytes_survive() {
         })
         .collect();
     let created = scene.store.create(id.key(), &fields, now()).await;
-    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
     let loaded = scene
         .store
         .load(id.key(), false, now())

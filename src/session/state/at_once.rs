@@ -8,7 +8,6 @@ use crate::{
     cookie::Presented,
     error::Error,
     id::SessionId,
-    session::data::Data,
     store::{Taken, Written},
 };
 
@@ -97,14 +96,15 @@ impl State {
             return;
         }
         match written {
-            Written::Kept(left) => {
-                (*time_to_live, *since, *refreshed) = (left, Instant::now(), true)
+            Written::Kept {
+                time_to_live: left,
+                expiry,
+            } => {
+                (*time_to_live, *since, *refreshed) = (left, Instant::now(), true);
+                self.data.expiry_is(expiry);
             }
             Written::Emptied | Written::Gone | Written::Replaced => {
-                let (id, is_told) = (*id, true);
-                self.data = Data::default();
-                self.case = Case::Gone { id, is_told };
-                self.leave_cookie_alone();
+                self.went_away(touched, true);
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::mem;
 
 use super::{Case, ClientCookie, Intent, Presented, State};
-use crate::{id::SessionId, session::data::Data};
+use crate::id::SessionId;
 
 /// A session that the handler has destroyed. It is to be deleted, unless a new one takes its place.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +96,7 @@ impl State {
         (self.pending_replacements).retain(|pending| pending.new != new);
         // Else the handler has destroyed it, and it is deleted anyway.
         if matches!(self.case, Case::Live { id, .. } if id == new) {
-            self.data = Data::default();
-            self.leave_cookie_alone();
-            let (id, is_told) = (void.old, false);
-            self.case = Case::Gone { id, is_told };
+            self.went_away(void.old, false);
             self.destroyed(new, false);
         }
     }

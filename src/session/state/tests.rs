@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     MemoryStore, SessionLayer,
     error::ErrorKind,
-    store::{Fields, Record, SessionKey, Write, Written},
+    store::{Fields, Record, SessionExpiry, SessionKey, Write, Written},
 };
 
 const LEFT: Duration = Duration::from_secs(900);
@@ -74,7 +74,10 @@ fn key(id: Option<SessionId>) -> Option<SessionKey> {
 }
 
 fn kept() -> Result<Written, Error> {
-    Ok(Written::Kept(LEFT))
+    Ok(Written::Kept {
+        time_to_live: LEFT,
+        expiry: SessionExpiry::Default,
+    })
 }
 
 fn failed() -> Result<Written, Error> {

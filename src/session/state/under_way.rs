@@ -8,7 +8,6 @@ use super::{ANONYMOUS, Case, ClientCookie, Head, Missed, State};
 use crate::{
     error::{Error, ErrorKind},
     id::SessionId,
-    session::data::Data,
     store::{Write, Written, session_is_gone},
 };
 
@@ -69,10 +68,10 @@ impl State {
 
     /// How a write ends, with all that belongs to it.
     pub(crate) fn outcome(&self, written: Option<Written>) -> Result<Option<Written>, Error> {
-        match self.case {
-            Case::Gone { is_told: false, .. } => Err(session_is_gone()),
-            Case::Gone { .. } => Ok(Some(Written::Gone)),
-            _ => Ok(written),
+        match (self.lost_login(), &self.case) {
+            (Some(lost), _) => Err(lost),
+            (None, Case::Gone { .. }) => Ok(Some(Written::Gone)),
+            (None, _) => Ok(written),
         }
     }
 
@@ -173,13 +172,17 @@ impl State {
             return;
         }
         match written {
-            Ok(Written::Kept(time_to_live)) => {
+            Ok(Written::Kept {
+                time_to_live,
+                expiry,
+            }) => {
                 if self.data.writes_expiry()
                     && let ClientCookie::Names(id) = self.cookie
                 {
                     self.cookie = ClientCookie::Outdated(id);
                 }
                 self.data.written();
+                self.data.expiry_is(*expiry);
                 let (renew_to, live) = match mem::replace(&mut self.case, ANONYMOUS) {
                     Case::Anonymous { new_id } => (new_id, Vec::new()),
                     Case::Ambiguous { live, new_id } => (new_id, live),
@@ -201,7 +204,6 @@ impl State {
             }
             Ok(Written::Emptied) => self.emptied(),
             Ok(gone @ (Written::Gone | Written::Replaced)) => {
-                self.data = Data::default();
                 let id = match self.case {
                     Case::Live { id, .. } => id,
                     _ => write.id,
@@ -209,8 +211,7 @@ impl State {
                 // Where another renewal came before this one, the browser has the other's cookie.
                 let was_lost = write.kind == Kind::Renew && *gone == Written::Gone;
                 let is_told = !was_lost || write.then == Then::Drop;
-                self.case = Case::Gone { id, is_told };
-                self.leave_cookie_alone();
+                self.went_away(id, is_told);
             }
             Err(_) if write.then == Then::Drop => {
                 self.data.not_written(false);

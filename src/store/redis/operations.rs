@@ -93,10 +93,14 @@ impl<E: Executor> Operations<E> {
         args: Vec<Arg>,
         deadline: Instant,
     ) -> Result<i64, Error> {
-        match self.run(script, key, args, deadline).await? {
-            Reply::Number(number) => Ok(number),
-            _ => Err(unexpected_reply()),
-        }
+        number(self.run(script, key, args, deadline).await?)
+    }
+}
+
+fn number(reply: Reply) -> Result<i64, Error> {
+    match reply {
+        Reply::Number(number) => Ok(number),
+        _ => Err(unexpected_reply()),
     }
 }
 

@@ -171,10 +171,10 @@ impl SessionStore for Broken {
             }
             Fault::KnowsWhatWas | Fault::NeverEnds => self.remember(key, record.clone()),
             Fault::RefreshesWhatIsNotDue if refresh && !record.refreshed => {
-                if let Written::Kept(left) =
+                if let Written::Kept { time_to_live, .. } =
                     self.store.update(key, &Changes::new(), context).await?
                 {
-                    record.time_to_live = left;
+                    record.time_to_live = time_to_live;
                     record.refreshed = true;
                 }
             }
@@ -203,7 +203,10 @@ impl SessionStore for Broken {
             Fault::AlwaysFails => return Err(Error::unavailable(std::io::Error::other("no"))),
             Fault::CreatesOverWhatIsThere => self.store.delete(key, context).await?,
             Fault::CreatesOverRecords if self.is_replaced(key, context).await? => {
-                return Ok(Written::Kept(context.expiry.idle_timeout()));
+                return Ok(Written::Kept {
+                    time_to_live: context.expiry.idle_timeout(),
+                    expiry: SessionExpiry::Default,
+                });
             }
             Fault::LooksThenCreates => {
                 let found = self.peek(key, context).await?;
@@ -314,9 +317,19 @@ impl SessionStore for Broken {
             }
             Fault::SkipsEmptyUpdates if changes.is_empty() => {
                 match self.peek(key, context).await? {
-                    Some(found) => Ok(Written::Kept(found.time_to_live)),
+                    Some(found) => Ok(Written::Kept {
+                        time_to_live: found.time_to_live,
+                        expiry: found.expiry,
+                    }),
                     None => store.update(key, changes, context).await,
                 }
+            }
+            Fault::AnswersTheExpiryThatWasSet => {
+                let mut written = store.update(key, changes, context).await?;
+                if let Written::Kept { expiry, .. } = &mut written {
+                    *expiry = changes.expiry().unwrap_or_default();
+                }
+                Ok(written)
             }
             Fault::TakesOwnTimeoutOnlyOnce => {
                 store.update(key, &only_fields(changes), context).await
@@ -439,7 +452,7 @@ impl SessionStore for Broken {
             | Fault::TakesFromSuccessors
             | Fault::KeepsRecordsForEver => {
                 let written = store.renew(old, new, changes, context).await?;
-                if let Written::Kept(_) = written {
+                if let Written::Kept { .. } = written {
                     self.succeeds(new, old);
                 }
                 Ok(written)
@@ -459,7 +472,7 @@ impl SessionStore for Broken {
             }
             Fault::MovesThenChanges => {
                 match store.renew(old, new, &Changes::new(), context).await? {
-                    Written::Kept(_) => store.update(new, changes, context).await,
+                    Written::Kept { .. } => store.update(new, changes, context).await,
                     written => Ok(written),
                 }
             }

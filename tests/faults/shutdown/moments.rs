@@ -262,7 +262,7 @@ async fn log_in(store: &impl SessionStore) -> SessionId {
             context(Expiry::new(EXPIRY)),
         )
         .await;
-    assert!(matches!(created, Ok(Written::Kept(_))), "{created:?}");
+    assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
     id
 }
 

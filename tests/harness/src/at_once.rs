@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tower::Service;
 use tower_redis_session::store::{
-    Changes, Context as StoreContext, Expiry, Fields, Loaded, Record, SessionKey, SessionStore,
-    Taken, Written,
+    Changes, Context as StoreContext, Expiry, Fields, Loaded, Record, SessionExpiry, SessionKey,
+    SessionStore, Taken, Written,
 };
 use tower_redis_session::{Error, Session};
 
@@ -82,7 +82,10 @@ impl AtOnce {
 
     fn write(&self, context: StoreContext) -> Result<Written, Error> {
         assert!(self.written_to, "nothing is to be written");
-        Ok(Written::Kept(context.expiry.idle_timeout()))
+        Ok(Written::Kept {
+            time_to_live: context.expiry.idle_timeout(),
+            expiry: SessionExpiry::Default,
+        })
     }
 }
 

@@ -177,7 +177,8 @@ enum Write {
 /// How a write ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
-    Kept(u64),
+    /// The time that the session has, and what it says of its end by now.
+    Kept(u64, Own),
     Emptied,
     Gone,
     Replaced,
@@ -338,8 +339,9 @@ impl World {
         session.own = changes.own.unwrap_or(session.own);
         let left = self.full(&session);
         session.end = self.now + left;
+        let own = session.own;
         self.sessions.insert(id, session);
-        Ok(Written::Kept(left))
+        Ok(Written::Kept(left, own))
     }
 
     fn perform(&mut self, write: &Write) -> Outcome<Written> {

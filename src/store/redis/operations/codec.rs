@@ -65,18 +65,18 @@ impl Stored {
             fields: fields.into(),
             ..Self::default()
         };
-        let mut is_persistent = false;
+        let mut cookie = Bytes::new();
         for (name, text) in own {
             match name.as_ref() {
                 b"@idle" => stored.idle_text = text,
-                b"@cookie" => is_persistent = text == PERSISTENT,
+                b"@cookie" => cookie = text,
                 b"@created" => stored.created = number(&text),
                 b"@replaces" => stored.replaces = Some(text),
                 b"@replaced" => stored.is_marked = true,
                 _ => {}
             }
         }
-        stored.expiry = SessionExpiry::of(idle_timeout(&stored.idle_text), is_persistent);
+        stored.expiry = stored_expiry(&stored.idle_text, &cookie);
         Some(stored)
     }
 
@@ -102,9 +102,11 @@ fn number(text: &[u8]) -> Option<i64> {
     digits.then_some(number)
 }
 
-fn idle_timeout(text: &[u8]) -> Option<Duration> {
-    let own = number(text).filter(|own| *own > 0).map(milliseconds);
-    own.filter(|own| Expiry::storable(*own) == *own)
+/// What a session says of its end, from the texts of `@idle` and `@cookie`.
+pub(super) fn stored_expiry(idle: &[u8], cookie: &[u8]) -> SessionExpiry {
+    let idle = number(idle).filter(|own| *own > 0).map(milliseconds);
+    let idle = idle.filter(|own| Expiry::storable(*own) == *own);
+    SessionExpiry::of(idle, cookie == PERSISTENT.as_bytes())
 }
 
 pub(super) fn milliseconds(count: i64) -> Duration {

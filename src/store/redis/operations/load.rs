@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::Error,
     store::{
-        Changes, Context, Expiry, Loaded, Record, SessionKey,
+        Changes, Context, Expiry, Loaded, Record, SessionKey, Written,
         redis::{
             errors::{is_syntax_error, is_wrong_type, refused, unexpected_reply},
             executor::{Arg, Call, Command, Executor, Reply, Script},
@@ -230,19 +230,18 @@ impl<E: Executor> Operations<E> {
         match how(&stored, full, left, refresh, expiry) {
             None => {}
             Some(Refresh::Await) => {
-                match Box::pin(self.set_time_to_live(key.clone(), context)).await {
-                    Ok(left @ 1..) => {
+                match Box::pin(self.set_time_to_live(session, context)).await {
+                    Ok(Some(Written::Kept {
+                        time_to_live,
+                        expiry,
+                    })) => {
                         record.refreshed = true;
-                        record.time_to_live = milliseconds(left);
+                        (record.time_to_live, record.expiry) = (time_to_live, expiry);
                     }
-                    Ok(answer::EXPIRED) => {
-                        self.events.expired(session);
-                        return Ok(Loaded::NotFound);
-                    }
-                    Ok(answer::GONE) => return Ok(Loaded::NotFound),
-                    Ok(answer::REPLACED) => return Ok(Loaded::Replaced),
+                    Ok(Some(Written::Gone | Written::Emptied)) => return Ok(Loaded::NotFound),
+                    Ok(Some(Written::Replaced)) => return Ok(Loaded::Replaced),
                     // It is being renewed.
-                    Ok(_) => {}
+                    Ok(None) => {}
                     // A session that can be read is served, unless it is known that its absolute end has come.
                     Err(error) => {
                         self.events.unavailable(&error);
@@ -316,13 +315,21 @@ impl<E: Executor> Operations<E> {
         expiry.time_to_live(stored.expiry, age)
     }
 
-    /// What `update.lua` answers where nothing else is changed.
-    async fn set_time_to_live(&self, key: Bytes, context: Context) -> Result<i64, Error> {
+    /// `None`: the session is being renewed.
+    async fn set_time_to_live(
+        &self,
+        session: SessionKey,
+        context: Context,
+    ) -> Result<Option<Written>, Error> {
         let Context {
             expiry, deadline, ..
         } = context;
         let (script, args) = update_args(&Changes::new(), expiry);
-        self.run_for_number(script, key, args, deadline).await
+        let key = self.key(session);
+        match self.run(script, key, args, deadline).await? {
+            Reply::Number(answer::BEING_RENEWED) => Ok(None),
+            answer => self.updated(session, answer, expiry).map(Some),
+        }
     }
 }
 

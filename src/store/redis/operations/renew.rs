@@ -154,7 +154,10 @@ impl<E: Executor> Operations<E> {
             _ => return Err(unexpected_reply()),
         }
         self.end_renewal_behind(old_key, new_key, whole_milliseconds(full));
-        Ok(Written::Kept(full))
+        Ok(Written::Kept {
+            time_to_live: full,
+            expiry: stored.expiry,
+        })
     }
 
     /// Runs a script that is the same when it runs twice, again and again while its answers are lost.

@@ -7,13 +7,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Operations, answer,
-    codec::{milliseconds, own_expiry, update_args, whole_milliseconds},
-    once_true,
+    codec::{milliseconds, own_expiry, stored_expiry, update_args, whole_milliseconds},
+    number, once_true,
 };
 use crate::{
     error::Error,
     store::{
-        Change, Changes, Context, SessionKey, Taken, Written, key_is_taken,
+        Change, Changes, Context, Expiry, SessionExpiry, SessionKey, Taken, Written, key_is_taken,
         redis::{
             errors::{timed_out, unexpected_reply},
             executor::{Arg, Executor, Reply},
@@ -63,7 +63,10 @@ impl<E: Executor> Operations<E> {
         args.extend(pairs);
         let created = self.run_for_number(script, self.key(key), args, deadline);
         match once_true(deadline, created).await? {
-            answer::DONE => Ok(Written::Kept(full)),
+            answer::DONE => Ok(Written::Kept {
+                time_to_live: full,
+                expiry: own,
+            }),
             answer::TAKEN => Err(key_is_taken()),
             _ => Err(unexpected_reply()),
         }
@@ -83,20 +86,45 @@ impl<E: Executor> Operations<E> {
             let written = self.run(script, name.clone(), args.clone(), deadline);
             once_true(deadline, written)
         };
-        match number(unless_renewed(deadline, update).await?)? {
-            answer::DONE => Ok(Written::Kept(
-                expiry.idle_timeout() + expiry.refresh_interval(),
-            )),
-            left @ 1.. => Ok(Written::Kept(milliseconds(left))),
-            answer::GONE => Ok(Written::Gone),
-            answer::REPLACED => Ok(Written::Replaced),
-            answer::EMPTIED => Ok(Written::Emptied),
-            answer::EXPIRED => {
-                self.events.expired(key);
-                Ok(Written::Gone)
+        self.updated(key, unless_renewed(deadline, update).await?, expiry)
+    }
+
+    /// What the scripts say that change a session.
+    pub(super) fn updated(
+        &self,
+        key: SessionKey,
+        answer: Reply,
+        layer: Expiry,
+    ) -> Result<Written, Error> {
+        let (left, expiry) = match answer {
+            Reply::Number(answer::DONE) => {
+                let full = layer.idle_timeout() + layer.refresh_interval();
+                (full, SessionExpiry::Default)
             }
-            _ => Err(unexpected_reply()),
-        }
+            Reply::Number(left @ 1..) => (milliseconds(left), SessionExpiry::Default),
+            Reply::Number(answer::GONE) => return Ok(Written::Gone),
+            Reply::Number(answer::REPLACED) => return Ok(Written::Replaced),
+            Reply::Number(answer::EMPTIED) => return Ok(Written::Emptied),
+            Reply::Number(answer::EXPIRED) => {
+                self.events.expired(key);
+                return Ok(Written::Gone);
+            }
+            Reply::List(own) => match &own[..] {
+                [Reply::Number(left), Reply::Bytes(idle), cookie] => {
+                    let cookie = match cookie {
+                        Reply::Bytes(text) => &text[..],
+                        _ => &[],
+                    };
+                    (milliseconds(*left), stored_expiry(idle, cookie))
+                }
+                _ => return Err(unexpected_reply()),
+            },
+            _ => return Err(unexpected_reply()),
+        };
+        Ok(Written::Kept {
+            time_to_live: left,
+            expiry,
+        })
     }
 
     pub(in crate::store::redis) async fn replace(
@@ -141,13 +169,6 @@ impl<E: Executor> Operations<E> {
             Reply::Number(answer::DONE | answer::GONE | answer::REPLACED) => Ok(Taken::Nothing),
             _ => Err(unexpected_reply()),
         }
-    }
-}
-
-fn number(reply: Reply) -> Result<i64, Error> {
-    match reply {
-        Reply::Number(number) => Ok(number),
-        _ => Err(unexpected_reply()),
     }
 }
 

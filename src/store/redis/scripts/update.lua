@@ -2,9 +2,10 @@
 -- KEYS: 1 a session. A: its deadline; the idle timeout, the refresh interval and the absolute timeout
 -- (0: none) in milliseconds; the session's new own idle timeout, 0 for that of the layer, or nothing; what it says of its
 -- cookie then; how many arguments are names and texts to set, names to remove, names and numbers to add; these.
--- Answers the time to live in milliseconds, -1 where there is no session, -2 where no field was left and the session is
--- deleted, -4 where it is too late, -5 where the absolute end has come, -6 where the session is being renewed, -7 where it
--- was replaced, or the text of an error; then the time.
+-- Answers the time to live in milliseconds, or for a session with an idle timeout of its own a list of its time to live,
+-- this timeout, and what it says of its cookie; -1 where there is no session, -2 where no field was left and the session
+-- is deleted, -4 where it is too late, -5 where the absolute end has come, -6 where the session is being renewed, -7 where
+-- it was replaced, or the text of an error; then the time.
 local key, own = KEYS[1], A[5]
 local first_set = 10
 local first_removed = first_set + A[7]
@@ -14,7 +15,7 @@ local last = first_added + A[9] - 1
 if A[1] - now < 0 then
   return { -4, now }
 end
-local stored = redis.pcall('HMGET', key, '@idle', '@created', '@replaced')
+local stored = redis.pcall('HMGET', key, '@idle', '@created', '@replaced', '@cookie')
 if stored.err then
   if string.find(stored.err, '^WRONGTYPE') then
     return { redis.call('TYPE', key).ok == 'string' and -7 or -1, now }
@@ -32,11 +33,11 @@ end
 
 -- The full time to live.
 local idle = own ~= '' and own or stored[1]
-local full = A[2] + A[3]
+local full, has_own = A[2] + A[3], false
 if idle and string.find(idle, '^%d+$') then
   local number = tonumber(idle)
   if number >= 1 and number <= 3153600000000 then -- 100 years, as in expiry.rs
-    full = number + A[3]
+    full, has_own = number + A[3], true
   end
 end
 local created
@@ -122,4 +123,7 @@ if first_added > first_removed then
   end
 end
 local extended = redis.pcall('PEXPIRE', key, full)
-return { type(extended) == 'table' and extended.err or full, now }
+if type(extended) == 'table' then
+  return { extended.err, now }
+end
+return { has_own and { full, idle, own ~= '' and A[6] or stored[4] } or full, now }

@@ -38,6 +38,7 @@ faults! {
     RefreshesWhatIsNotDue: a_load_refreshes_only_what_is_due;
     SkipsEmptyUpdates: an_update_refreshes;
     DropsOwnTimeout: an_own_expiry_is_kept;
+    AnswersTheExpiryThatWasSet: an_own_expiry_is_kept;
     TakesOwnTimeoutOnlyOnce: an_own_expiry_can_be_changed;
     NeverEnds: a_session_ends_by_itself;
     EndsByTheLayersTimeout: a_session_ends_after_its_own_idle_timeout;

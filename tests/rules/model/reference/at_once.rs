@@ -48,8 +48,9 @@ impl Session {
         };
         let nothing = Changes::default();
         match world.ask(Call::Update(id), |world| world.change(id, &nothing))? {
-            Written::Kept(left) => {
+            Written::Kept(left, own) => {
                 (self.left, self.refreshed) = (left, true);
+                (self.base_own, self.uncertain_own) = (own, false);
                 Ok(())
             }
             Written::Emptied | Written::Gone | Written::Replaced => {

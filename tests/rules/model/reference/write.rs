@@ -58,7 +58,10 @@ impl Session {
         save: bool,
     ) -> Outcome<Written> {
         // First: where a new session cannot be made, the one that it is to replace stays.
-        let written = write.map_or(Ok(Written::Kept(0)), |write| self.end_one(world, &write))?;
+        let written = match write {
+            Some(write) => self.end_one(world, &write)?,
+            None => Written::Kept(0, self.base_own),
+        };
         let replaced = self.do_replacements(world);
         if save && replaced.is_ok() {
             self.saved = self.current;
@@ -132,10 +135,10 @@ impl Session {
             return written;
         }
         match written {
-            Ok(Written::Kept(left)) => {
+            Ok(Written::Kept(left, own)) => {
                 self.base = self.written();
                 self.outdated |= self.in_flight.own.is_some();
-                self.base_own = self.in_flight.own.unwrap_or(self.base_own);
+                self.base_own = own;
                 self.in_flight = Changes::default();
                 self.is_certain();
                 (self.current, self.gone) = (Some(*id), false);

@@ -25,7 +25,7 @@ async fn session(parts: &Parts) -> Result<Option<Session>, Error> {
 }
 
 const MISSING_LAYER: &str = "the route is not inside a SessionLayer: call `.layer(sessions)` on the router after this \
-                             route was added, and make a lazy layer where the handler takes a LazySession";
+                             route was added; a LazySession needs a layer that was built with `lazy(true)`";
 
 fn missing_layer() -> Error {
     event::missing_layer();

@@ -29,9 +29,8 @@ use crate::{
 /// # let _ = service;
 /// ```
 ///
-/// The response body must be `Default`: in place of a response whose session could not be written, the client gets a
-/// 503 with an empty body. Where it is not, map the body first, for instance with
-/// `tower_http::map_response_body::MapResponseBodyLayer` inside this layer.
+/// The response body must be one that [can be empty](crate::EmptyBody): in place of a response whose session could not be
+/// written, the client gets a 503 with an empty body. A layer that makes another body goes outside of this one.
 #[derive(Clone)]
 pub struct SessionLayer {
     shared: Arc<Shared>,

@@ -37,8 +37,8 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "the response body `{Self}` cannot be empty, so `SessionLayer` cannot answer with it",
     label = "`SessionLayer` has an empty body to send where the session store fails",
-    note = "a layer inside of `SessionLayer` may have made this body: put that layer outside, in a `ServiceBuilder` in \
-            front of `.layer(sessions)`, on axum's `Router` behind it",
+    note = "if another layer makes this body, put that layer outside of `SessionLayer`: in a `ServiceBuilder` before \
+            `.layer(sessions)`, on axum's `Router` after it",
     note = "a body of your own needs `#[derive(Default)]`"
 )]
 pub trait EmptyBody {

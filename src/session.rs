@@ -363,7 +363,7 @@ impl Session {
 
     /// Says when this session ends, and whether the browser keeps its cookie, from now on ("remember me"), in place of
     /// what the layer says. It is kept with the session, also where that gets a new id, until it is set anew;
-    /// [`SessionExpiry::Default`] leads back. Each change sends the cookie anew.
+    /// [`SessionExpiry::Default`] is what the layer says again. Each change sends the cookie anew.
     ///
     /// A `destroy` after it forgets it: at a login call `destroy` first. A `refresh_interval` of the layer is added to the
     /// timeout, as to its own.

@@ -16,12 +16,14 @@ use crate::{
 };
 
 impl Session {
-    /// Takes a field in the store itself: of all requests, in all processes, that take it, at most one gets it. For what
-    /// may be used once: an OAuth `state`, the token of a form.
+    /// Takes a field in the store itself. Of all requests in all processes that take it, at most one gets it. It is for
+    /// what may be used only once, such as an OAuth `state` or the token of a form.
     ///
-    /// It happens at once, whatever the response says in the end. Where the store's answer is lost, nobody gets it.
-    /// `None` where there is no such field, or none any more. What this request itself has set, and not saved, counts as
-    /// well. With the last field the session ends; what is inserted after that starts a new one.
+    /// The field is taken at once, and does not come back if the request fails later. Where the store's answer is lost,
+    /// nobody gets it. Where there is no such field, or another request has taken it, the answer is `None`. A field that
+    /// this request has set and not saved is taken from the request.
+    ///
+    /// With its last field the session ends. What is inserted after that starts a new session.
     ///
     #[doc = example!(
         "session.insert(\"oauth_state\", \"xyz\")?;"
@@ -33,8 +35,8 @@ impl Session {
     )]
     /// # Errors
     ///
-    /// As [`get`](Self::get) where the field does not hold a `T`: where this request has loaded such a field, it is then
-    /// still there. [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed.
+    /// As [`get`](Self::get) where the field does not hold a `T`. If this request has loaded the field so, it is not taken.
+    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] where the store failed.
     ///
     /// [`ErrorKind::Unavailable`]: crate::ErrorKind::Unavailable
     /// [`ErrorKind::Timeout`]: crate::ErrorKind::Timeout
@@ -49,8 +51,8 @@ impl Session {
         taken.map(|text| decode(field, &text)).transpose()
     }
 
-    /// Sets the session's time to live anew, as a request does. For what goes on for long without one, such as a
-    /// WebSocket: call it when the client sends something. Changes that are not saved stay so.
+    /// Sets the session's time to live anew, as each request does. A WebSocket or a long stream is a single request: call
+    /// this when its client sends something, so that a session in use does not end. It writes no changes.
     ///
     /// Without a live session it does nothing.
     ///

@@ -47,7 +47,7 @@ impl Session {
     ///
     /// Begin to wait at once: of a session that was renewed more than a minute ago, and before this was called, nobody
     /// knows the new id any more. Without a stored session it is ready at once; call [`save`](Self::save) before, where
-    /// this request has made it.
+    /// this request has made it. It is also ready at once outside of a tokio runtime, where nothing can be asked.
     ///
     #[doc = example!(
         "use std::time::Duration;"

@@ -62,7 +62,8 @@ impl Session {
     /// # Errors
     ///
     /// As [`insert`](Self::insert) for any of the members, and [`ErrorKind::Serialize`] for what is no struct with named
-    /// members: a map, a tuple, an enum, or a struct with `#[serde(flatten)]`. The session is then as before.
+    /// members: a map, a tuple, an enum, or a struct with `#[serde(flatten)]`. The session is then as before. An enum with
+    /// `#[serde(tag = "…")]` looks like a struct to a serializer, so it is stored; [`get_all`](Self::get_all) refuses it.
     pub fn set_all<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Error> {
         let members = value::encode_members(value).map_err(|source| {
             let name = std::any::type_name::<T>();

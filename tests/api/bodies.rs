@@ -88,7 +88,7 @@ fn says_what_to_do(said: &str, body: &str) {
     assert!(words.contains(body) && words.contains(cannot), "{said}");
     for part in [
         "src/lib.rs",
-        "put that layer outside, in a `ServiceBuilder` in front of `.layer(sessions)`",
+        "put that layer outside of `SessionLayer`: in a `ServiceBuilder` before `.layer(sessions)`",
         "#[derive(Default)]",
     ] {
         assert!(words.contains(part), "{part}: {said}");

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::task::JoinHandle;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::store::SessionStore;
-use tower_redis_session::{Error, Session, SessionLayer};
+use tower_redis_session::{Error, ErrorKind, Session, SessionLayer};
 
 use crate::fixture::secs;
 
@@ -19,6 +19,7 @@ harness::over_both_stores!(
     a_logout_ends_it,
     a_logout_and_an_expiry_elsewhere_end_it,
     a_renewal_here_or_elsewhere_does_not_end_it,
+    who_has_found_out_that_it_is_gone_waits_for_the_same_end,
     another_login_ends_it,
     a_logout_with_the_old_id_ends_it,
     an_outage_does_not_end_it,
@@ -170,6 +171,19 @@ async fn a_renewal_here_or_elsewhere_does_not_end_it<B: Backend>(scene: Scene<B>
     scene.world.age(secs(61)).await;
     goes_on(&scene, &socket).await;
     ask(&scene.there, cookie.as_deref(), logout).await;
+    ends(socket).await;
+}
+
+/// A `touch` with the old id finds nothing. Whether the session has ended is another question.
+async fn who_has_found_out_that_it_is_gone_waits_for_the_same_end<B: Backend>(scene: Scene<B>) {
+    let (_, old) = ask(&scene.here, None, login).await;
+    let (session, _) = ask(&scene.here, old.as_deref(), nothing).await;
+    let (_, new) = ask(&scene.there, old.as_deref(), renew).await;
+    let gone = session.touch().await.expect_err("it has another id");
+    assert_eq!(gone.kind(), ErrorKind::Gone);
+    let socket = wait(&session);
+    goes_on(&scene, &socket).await;
+    ask(&scene.there, new.as_deref(), logout).await;
     ends(socket).await;
 }
 

@@ -36,7 +36,8 @@ impl State {
     /// The session whose end can be waited for.
     pub(crate) fn watched(&self) -> Option<SessionId> {
         match (&self.case, &self.presented) {
-            (Case::Live { id, .. }, _) => Some(*id),
+            // Of one that is gone the store knows whether it has ended, or has another id.
+            (Case::Live { id, .. } | Case::Gone { id, .. }, _) => Some(*id),
             // It may live.
             (Case::Unavailable(_), Presented::One(id)) => Some(*id),
             _ => None,

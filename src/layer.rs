@@ -7,7 +7,7 @@ use tower_layer::Layer;
 
 use crate::{
     config::{Config, KeepChanges, OnStoreError},
-    cookie::{Attributes, CookieConfig, SameSite},
+    cookie::{Attributes, CookieConfig, SameSite, SigningOptions},
     error::ConfigError,
     service::SessionService,
     session::Shared,
@@ -78,6 +78,7 @@ impl SessionLayer {
                 same_site: SameSite::Lax,
                 partitioned: false,
             },
+            signing: SigningOptions::default(),
             persistent: false,
             idle_timeout: Duration::from_secs(900),
             absolute_timeout: None,
@@ -167,6 +168,8 @@ macro_rules! example {
     };
 }
 
+mod signing;
+
 /// Builds a [`SessionLayer`]; each method says its default.
 #[derive(Clone)]
 #[must_use = "a builder does nothing before `build`"]
@@ -174,6 +177,7 @@ pub struct SessionLayerBuilder {
     store: Arc<dyn ErasedStore>,
     events: Events,
     cookie: Attributes,
+    signing: SigningOptions,
     persistent: bool,
     idle_timeout: Duration,
     absolute_timeout: Option<Duration>,
@@ -386,7 +390,7 @@ impl SessionLayerBuilder {
     /// assert_eq!(refused.unwrap_err(), ConfigError::PrefixWithoutSecure("__Host-id".into()));
     /// ```
     pub fn build(self) -> Result<SessionLayer, ConfigError> {
-        let cookie = CookieConfig::new(&self.cookie)?;
+        let cookie = CookieConfig::new(&self.cookie, self.signing.check()?)?;
         if self.idle_timeout.is_zero() {
             return Err(ConfigError::ZeroIdleTimeout);
         }

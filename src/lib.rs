@@ -192,6 +192,10 @@ pub use self::{
 #[cfg(feature = "redis")]
 pub use store::redis::RedisStore;
 
+/// A key that signs cookies, for [`SessionLayerBuilder::signing_keys`].
+#[doc(no_inline)]
+pub use ::cookie::Key;
+
 /// The Redis client, for [`RedisStore::from_pool`]: a pool must be of this very version.
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]

@@ -39,7 +39,7 @@ impl State {
         match (&self.case, &self.presented) {
             (Case::Live { id, .. }, _) => Some(*id),
             // It may live.
-            (Case::Unavailable(_), Presented::One(id)) => Some(*id),
+            (Case::Unavailable(_), Presented::One(named)) => Some(named.id),
             _ => None,
         }
     }

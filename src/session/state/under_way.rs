@@ -175,7 +175,7 @@ impl State {
         match written {
             Ok(Written::Kept(time_to_live)) => {
                 if self.data.writes_expiry()
-                    && let ClientCookie::Names(id) = self.cookie
+                    && let ClientCookie::Names(id) | ClientCookie::OldSignature(id) = self.cookie
                 {
                     self.cookie = ClientCookie::Outdated(id);
                 }

@@ -111,7 +111,7 @@ impl State {
     ///
     /// One with an old signature is, but not from a layer without a refresh interval: there, each request of a page
     /// would send the id that it came with, and where one of them logs in, an answer that is late on its way to the
-    /// browser would put the old id in the new one's place. With an interval, one request in an interval does.
+    /// browser would put the old id in the new one's place. With an interval, only the first requests after it would.
     fn wants_refresh(&self, config: &Config) -> bool {
         let has_old_signature = matches!(self.cookie, ClientCookie::OldSignature(_));
         let resends_signature = !config.expiry.refresh_interval().is_zero();

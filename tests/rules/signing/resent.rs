@@ -186,14 +186,17 @@ async fn an_answer_goes_out_without_it_if_the_store_fails_after_the_load<B: Back
     }
 }
 
+/// Whether the browser keeps it or not; also with a 304.
 async fn another_expiry_brings_it_along<B: Backend>() {
-    for configure in [new, new_with_interval] {
-        let app = outdated::<B>(Some(1), configure).await;
-        let (old_value, old) = (app.value(), app.id());
-        let answer = app.run("remember 3600s").await;
-        assert!(max_age(&answer) >= Some(3600), "{answer:?}");
-        assert_ne!(parts(&app.value()).0, parts(&old_value).0);
-        assert_eq!(app.id(), old);
+    for script in ["remember 3600s", "idle 600s", "idle 600s; status 304"] {
+        for configure in [new, new_with_interval] {
+            let app = outdated::<B>(Some(1), configure).await;
+            let (old_value, old) = (app.value(), app.id());
+            let answer = app.run(script).await;
+            assert_eq!(max_age(&answer).is_some(), script.starts_with("remember"));
+            assert_ne!(parts(&app.value()).0, parts(&old_value).0, "{script}");
+            assert_eq!(app.id(), old);
+        }
     }
 }
 

@@ -1,79 +1,27 @@
 //! Reading ids from `Cookie` headers and rendering `Set-Cookie` (RFC 6265bis).
 
-use std::{io::BufRead, slice, time::Duration};
+use std::{io::BufRead, time::Duration};
 
 use cookie::{Cookie, Expiration, time::OffsetDateTime};
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::{error::ConfigError, id::SessionId};
 
+pub(crate) use self::{
+    presented::{Named, Presented},
+    signing::{Signing, SigningOptions},
+};
+
+mod presented;
+mod signing;
+
 /// Browsers cut `Max-Age` here (RFC 6265bis, section 5.6.2).
 const LONGEST_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 /// Browsers ignore an attribute over this many bytes (RFC 6265bis, section 5.6).
 const LONGEST_ATTRIBUTE: usize = 1024;
-/// Browsers ignore a cookie whose name and value are over 4096 bytes together (RFC 6265bis, section 5.6); the id is 36.
+/// Browsers ignore a cookie whose name and value are over 4096 bytes together (RFC 6265bis, section 5.6); the id is 36,
+/// its signature 44.
 const LONGEST_NAME: usize = 4000;
-
-/// At most this many ids of one request are looked up, and ended by a login or a logout.
-const MOST_IDS: usize = 16;
-
-/// What the `Cookie` headers of a request say about our cookie.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Presented {
-    /// There is no cookie of our name.
-    #[default]
-    Nothing,
-    /// There is, but none that holds a well-formed id.
-    Malformed,
-    One(SessionId),
-    /// Distinct ids in their order, at least two.
-    Several(Vec<SessionId>),
-    /// The first of more distinct ids than are looked up.
-    TooMany(Vec<SessionId>),
-}
-
-impl Presented {
-    fn add(self, id: Option<SessionId>) -> Self {
-        match (self, id) {
-            (Self::Nothing, None) => Self::Malformed,
-            (presented, None) => presented,
-            (Self::Nothing | Self::Malformed, Some(id)) => Self::One(id),
-            (Self::One(first), Some(id)) if first == id => Self::One(first),
-            (Self::One(first), Some(id)) => Self::Several(vec![first, id]),
-            (Self::Several(ids), Some(id)) if ids.contains(&id) => Self::Several(ids),
-            (Self::Several(mut ids), Some(id)) if ids.len() < MOST_IDS => {
-                ids.push(id);
-                Self::Several(ids)
-            }
-            (Self::Several(ids) | Self::TooMany(ids), Some(_)) => Self::TooMany(ids),
-        }
-    }
-
-    /// The well-formed ids.
-    pub(crate) fn ids(&self) -> &[SessionId] {
-        match self {
-            Self::Nothing | Self::Malformed => &[],
-            Self::One(id) => slice::from_ref(id),
-            Self::Several(ids) | Self::TooMany(ids) => ids,
-        }
-    }
-}
-
-/// Reads every `Cookie` line; HTTP/2 may send one for each cookie (RFC 9113, section 8.2.3).
-///
-/// Names are compared byte for byte: a server that decodes, trims or unquotes them takes `%5F%5FHost-id`, which a
-/// sibling domain may set, for `__Host-id`.
-pub(crate) fn read(headers: &HeaderMap, name: &str) -> Presented {
-    let mut presented = Presented::default();
-    for line in headers.get_all(header::COOKIE) {
-        for pair in pairs(line.as_bytes()) {
-            if let Some(value) = value_of(pair, name.as_bytes()) {
-                presented = presented.add(SessionId::from_canonical(value));
-            }
-        }
-    }
-    presented
-}
 
 /// The pairs of a line.
 fn pairs(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -225,10 +173,14 @@ pub(crate) struct CookieConfig {
     /// Everything after the value: `; HttpOnly; …`.
     attributes: String,
     cleared: HeaderValue,
+    signing: Option<Signing>,
 }
 
 impl CookieConfig {
-    pub(crate) fn new(attributes: &Attributes) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        attributes: &Attributes,
+        signing: Option<Signing>,
+    ) -> Result<Self, ConfigError> {
         attributes.check()?;
         let mut cookie = attributes.cookie();
         let rendered = cookie.to_string();
@@ -243,11 +195,37 @@ impl CookieConfig {
                 .to_owned(),
             cleared: HeaderValue::from_str(&cookie.to_string())
                 .map_err(|_| ConfigError::CookieName(attributes.name.clone()))?,
+            signing,
         })
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// Reads every `Cookie` line; HTTP/2 may send one for each cookie (RFC 9113, section 8.2.3).
+    ///
+    /// Names are compared byte for byte: a server that decodes, trims or unquotes them takes `%5F%5FHost-id`, which a
+    /// sibling domain may set, for `__Host-id`.
+    pub(crate) fn read(&self, headers: &HeaderMap) -> Presented {
+        let mut presented = Presented::default();
+        for line in headers.get_all(header::COOKIE) {
+            for pair in pairs(line.as_bytes()) {
+                if let Some(value) = value_of(pair, self.name.as_bytes()) {
+                    presented = presented.add(self.named_by(value));
+                }
+            }
+        }
+        presented
+    }
+
+    fn named_by(&self, value: &[u8]) -> Option<Named> {
+        match &self.signing {
+            Some(signing) => signing.read(&self.name, value),
+            None => SessionId::from_canonical(value).map(Named::from),
+        }
+    }
+
+    /// What stands before an id in the cookie's value.
+    fn mac(&self, id: SessionId) -> Option<String> {
+        let signing = self.signing.as_ref();
+        signing.map_or(Some(String::new()), |it| it.mac(&self.name, id))
     }
 
     /// The line that gives the client this id; `time_to_live` is for a persistent cookie.
@@ -256,6 +234,7 @@ impl CookieConfig {
         let mut line = Vec::with_capacity(self.name.len() + self.attributes.len() + 64);
         line.extend_from_slice(self.name.as_bytes());
         line.push(b'=');
+        line.extend_from_slice(self.mac(id)?.as_bytes());
         id.with_str(|id| line.extend_from_slice(id.as_bytes()));
         line.extend_from_slice(self.attributes.as_bytes());
         if let Some(left) = time_to_live {
@@ -272,7 +251,8 @@ impl CookieConfig {
     /// What a browser sends back.
     #[cfg(feature = "test-util")]
     pub(crate) fn sent_back(&self, id: SessionId) -> Option<HeaderValue> {
-        let mut value = HeaderValue::from_str(&format!("{}={id}", self.name)).ok()?;
+        let mut value =
+            HeaderValue::from_str(&format!("{}={}{id}", self.name, self.mac(id)?)).ok()?;
         value.set_sensitive(true);
         Some(value)
     }
@@ -300,9 +280,25 @@ mod tests {
         headers
     }
 
+    fn attributes(name: &str) -> Attributes {
+        Attributes {
+            name: name.into(),
+            path: "/".into(),
+            domain: None,
+            secure: false,
+            http_only: false,
+            same_site: SameSite::Strict,
+            partitioned: false,
+        }
+    }
+
+    fn read(lines: &[&[u8]]) -> Presented {
+        let config = CookieConfig::new(&attributes("session_id"), None);
+        config.map_or(Presented::Nothing, |it| it.read(&headers(lines)))
+    }
+
     fn ids(lines: &[&[u8]]) -> Vec<String> {
-        let presented = read(&headers(lines), "session_id");
-        presented.ids().iter().map(|id| id.to_string()).collect()
+        read(lines).ids().map(|id| id.to_string()).collect()
     }
 
     #[test]
@@ -339,7 +335,7 @@ mod tests {
             "session_id2",
             "",
         ] {
-            let presented = read(&headers(&[format!("{name}={ID}").as_bytes()]), "session_id");
+            let presented = read(&[format!("{name}={ID}").as_bytes()]);
             assert_eq!(presented, Presented::default(), "{name:?}");
         }
     }
@@ -354,10 +350,7 @@ mod tests {
             &format!("{{{ID}}}"),
             &format!(" {ID}"),
         ] {
-            let presented = read(
-                &headers(&[format!("session_id={value}").as_bytes()]),
-                "session_id",
-            );
+            let presented = read(&[format!("session_id={value}").as_bytes()]);
             assert_eq!(presented, Presented::Malformed, "{value:?}");
         }
     }
@@ -371,7 +364,7 @@ mod tests {
         for count in [1, 2, 15, 16, 17, 20] {
             let line = line(&many[..count]);
             assert_eq!(ids(&[line.as_bytes()]), many[..count.min(16)]);
-            let presented = read(&headers(&[line.as_bytes()]), "session_id");
+            let presented = read(&[line.as_bytes()]);
             let too_many = matches!(presented, Presented::TooMany(_));
             assert_eq!(too_many, count > 16, "{count}");
         }
@@ -383,15 +376,16 @@ mod tests {
 
     #[test]
     fn a_cookie_is_cleared_with_the_attributes_it_was_set_with() -> Result<(), ConfigError> {
-        let config = CookieConfig::new(&Attributes {
-            name: "__Secure-id".into(),
+        let attributes = Attributes {
             path: "/app".into(),
             domain: Some("example.org".into()),
             secure: true,
             http_only: true,
             same_site: SameSite::None,
             partitioned: true,
-        })?;
+            ..attributes("__Secure-id")
+        };
+        let config = CookieConfig::new(&attributes, None)?;
         let set = config.set(ID.parse().unwrap_or_else(|_| SessionId::random()), None);
         let attributes =
             "; HttpOnly; SameSite=None; Partitioned; Secure; Path=/app; Domain=example.org";
@@ -409,15 +403,7 @@ mod tests {
 
     #[test]
     fn max_age_is_rounded_up_and_capped_at_400_days() -> Result<(), ConfigError> {
-        let config = CookieConfig::new(&Attributes {
-            name: "id".into(),
-            path: "/".into(),
-            domain: None,
-            secure: false,
-            http_only: false,
-            same_site: SameSite::Strict,
-            partitioned: false,
-        })?;
+        let config = CookieConfig::new(&attributes("id"), None)?;
         let max_age = |left| {
             let line = config.set(SessionId::random(), Some(left));
             let line = line

@@ -250,6 +250,14 @@ pub enum ConfigError {
     AbsoluteShorterThanIdle,
     /// `refresh_interval` is longer than `idle_timeout`.
     RefreshLongerThanIdle,
+    /// `signing_keys` got no key: nothing could be signed.
+    NoSigningKey,
+    /// `accept_unsigned` without `signing_keys`: every cookie is unsigned then.
+    AcceptUnsignedWithoutKeys,
+    /// `send_unsigned` without `signing_keys`: every cookie is unsigned then.
+    SendUnsignedWithoutKeys,
+    /// `send_unsigned` without `accept_unsigned`: the layer would refuse what it sends.
+    SendUnsignedWithoutAcceptUnsigned,
 }
 
 impl fmt::Display for ConfigError {
@@ -302,6 +310,14 @@ impl fmt::Display for ConfigError {
             }
             Self::RefreshLongerThanIdle => {
                 f.write_str("refresh_interval is longer than idle_timeout")
+            }
+            Self::NoSigningKey => f.write_str("signing_keys is empty: it needs at least one key"),
+            Self::AcceptUnsignedWithoutKeys => {
+                f.write_str("accept_unsigned(true) needs signing_keys")
+            }
+            Self::SendUnsignedWithoutKeys => f.write_str("send_unsigned(true) needs signing_keys"),
+            Self::SendUnsignedWithoutAcceptUnsigned => {
+                f.write_str("send_unsigned(true) needs accept_unsigned(true)")
             }
         }
     }

@@ -7,7 +7,7 @@ use tower_layer::Layer;
 
 use crate::{
     config::{Config, KeepChanges, OnStoreError},
-    cookie::{Attributes, CookieConfig, SameSite},
+    cookie::{Attributes, CookieConfig, SameSite, SigningOptions},
     error::ConfigError,
     service::SessionService,
     session::Shared,
@@ -77,6 +77,7 @@ impl SessionLayer {
                 same_site: SameSite::Lax,
                 partitioned: false,
             },
+            signing: SigningOptions::default(),
             persistent: false,
             idle_timeout: Duration::from_secs(900),
             absolute_timeout: None,
@@ -166,6 +167,8 @@ macro_rules! example {
     };
 }
 
+mod signing;
+
 /// Builds a [`SessionLayer`]; each method says its default.
 #[derive(Clone)]
 #[must_use = "a builder does nothing before `build`"]
@@ -173,6 +176,7 @@ pub struct SessionLayerBuilder {
     store: Arc<dyn ErasedStore>,
     events: Events,
     cookie: Attributes,
+    signing: SigningOptions,
     persistent: bool,
     idle_timeout: Duration,
     absolute_timeout: Option<Duration>,
@@ -385,7 +389,7 @@ impl SessionLayerBuilder {
     /// assert_eq!(refused.unwrap_err(), ConfigError::PrefixWithoutSecure("__Host-id".into()));
     /// ```
     pub fn build(self) -> Result<SessionLayer, ConfigError> {
-        let cookie = CookieConfig::new(&self.cookie)?;
+        let cookie = CookieConfig::new(&self.cookie, self.signing.check()?)?;
         if self.idle_timeout.is_zero() {
             return Err(ConfigError::ZeroIdleTimeout);
         }

@@ -146,8 +146,9 @@
 //! - [When something fails](guide::faults): what a client sees in each case.
 //! - [Performance](guide::performance): what a request costs, and how much hardware a load needs.
 //! - [Events and metrics](guide::observability).
-//! - The folder `examples` has whole apps: `login`, `counter` (the smallest useful one), `hyper` (no framework, HTTP/1
-//!   and HTTP/2), `metrics` (for Prometheus), `custom_store` (sessions in files).
+//! - The folder `examples` has whole apps: `login`, `flask_flow` (a signed cookie, and a Redis in Docker), `counter` (the
+//!   smallest useful one), `hyper` (no framework, HTTP/1 and HTTP/2), `metrics` (for Prometheus), `custom_store`
+//!   (sessions in files).
 // Without feature `redis` the links to `RedisStore` lead nowhere.
 #![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -191,6 +192,10 @@ pub use self::{
 };
 #[cfg(feature = "redis")]
 pub use store::redis::RedisStore;
+
+/// A key that signs cookies, for [`SessionLayerBuilder::signing_keys`].
+#[doc(no_inline)]
+pub use ::cookie::Key;
 
 /// The Redis client, for [`RedisStore::from_pool`]: a pool must be of this very version.
 #[cfg(feature = "redis")]

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::{
-    cookie::{self, Presented},
+    cookie::{Named, Presented},
     future::{Handle, ResponseFuture},
     response::EmptyBody,
     session::{Found, LazySession, Session, Shared},
@@ -76,7 +76,7 @@ where
         }
         let is_in_lazy = lazy.is_some();
         let config = &self.shared.config;
-        let presented = cookie::read(request.headers(), config.cookie.name());
+        let presented = config.cookie.read(request.headers());
         if config.lazy {
             let lazy = LazySession::new(self.shared.clone(), presented);
             // Of an eager layer outside: the nearest layer's session counts.
@@ -92,7 +92,7 @@ where
             Presented::Nothing | Presented::Malformed => {
                 Some(Session::new(self.shared.clone(), presented.clone()))
             }
-            Presented::One(id) => {
+            Presented::One(Named { id, .. }) => {
                 let known = self.shared.store.known(id.key(), config.expiry);
                 known.map(|record| {
                     let found = Found::One(*id, record);

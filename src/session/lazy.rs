@@ -75,7 +75,7 @@ impl LazySession {
         } = &*self.inner;
         let open = async || {
             let shared = shared.clone();
-            if presented.ids().is_empty() {
+            if presented.ids().next().is_none() {
                 return Ok(Session::new(shared, presented.clone()));
             }
             in_runtime()?;

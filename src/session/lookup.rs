@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::{
-    cookie::Presented,
+    cookie::{Named, Presented},
     error::Error,
     id::SessionId,
     store::{BoxFuture, Context, ErasedStore, Loaded, Record},
@@ -44,7 +44,7 @@ impl Found {
 /// Looks up the ids that a request presents.
 pub(crate) fn find(store: Arc<dyn ErasedStore>, presented: Presented, context: Context) -> Find {
     match presented {
-        Presented::One(id) => Find::One(id, store.load(id.key(), true, context)),
+        Presented::One(Named { id, .. }) => Find::One(id, store.load(id.key(), true, context)),
         presented => Find::Several(Box::pin(find_among(store, presented, context))),
     }
 }
@@ -75,13 +75,12 @@ async fn find_among(
     presented: Presented,
     context: Context,
 ) -> Result<Found, Error> {
-    let ids = match presented {
+    if let Presented::TooMany(_) = presented {
         // One of those that are not looked up may live, too.
-        Presented::TooMany(_) => return Ok(Found::Ambiguous { live: Vec::new() }),
-        presented => presented.ids().to_vec(),
-    };
+        return Ok(Found::Ambiguous { live: Vec::new() });
+    }
     let mut loads = JoinSet::new();
-    for id in ids {
+    for id in presented.ids() {
         let load = store.clone().load(id.key(), false, context);
         let found = async move { load.await.map(|loaded| Found::one(id, loaded)) };
         loads.spawn(found.in_current_span());

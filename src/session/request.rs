@@ -14,9 +14,7 @@ use super::{
     state::{CookieAction, State},
     write::{Purpose, Writing},
 };
-use crate::{
-    config::OnStoreError, cookie::Presented, error::Error, id::SessionId, store::SessionKey,
-};
+use crate::{config::OnStoreError, cookie::Presented, error::Error, store::SessionKey};
 
 /// What the end of a request waits for.
 pub(crate) struct Ending {
@@ -49,7 +47,7 @@ impl Session {
         took: Duration,
     ) -> Result<Self, Error> {
         let Shared { config, events, .. } = &*shared;
-        let keys = || -> Vec<SessionKey> { presented.ids().iter().map(SessionId::key).collect() };
+        let keys = || -> Vec<SessionKey> { presented.ids().map(|id| id.key()).collect() };
         match &found {
             Ok(Found::Nothing | Found::Replaced(_)) => events.rejected(&keys()),
             Ok(Found::Ambiguous { .. }) => events.ambiguous(&keys()),

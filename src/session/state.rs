@@ -5,8 +5,9 @@ use std::{mem, time::Duration};
 
 use tokio::time::Instant;
 
-pub(crate) use self::{at_once::Take, successor::Replacement};
+pub(crate) use self::{at_once::Take, cookie::CookieAction, successor::Replacement};
 use self::{
+    cookie::ClientCookie,
     successor::Destroyed,
     under_way::{Then, UnderWay},
 };
@@ -20,6 +21,7 @@ use crate::{
 };
 
 mod at_once;
+mod cookie;
 mod successor;
 mod under_way;
 
@@ -35,18 +37,6 @@ pub enum Lookup {
     Found,
     /// The store could not be asked; only with [`OnStoreError::Continue`](crate::OnStoreError::Continue).
     Unavailable,
-}
-
-/// What to tell the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CookieAction {
-    Nothing,
-    Set {
-        id: SessionId,
-        /// How long the browser keeps it; `None`: until it is closed.
-        max_age: Option<Duration>,
-    },
-    Clear,
 }
 
 /// Which session the request works on.
@@ -84,23 +74,6 @@ enum Case {
 }
 
 const ANONYMOUS: Case = Case::Anonymous { new_id: None };
-
-/// What the client's cookie names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClientCookie {
-    /// There is no cookie.
-    None,
-    /// No live session.
-    Unknown,
-    /// This live session.
-    Names(SessionId),
-    /// This live session, but the browser is to keep the cookie for another time than it was told.
-    Outdated(SessionId),
-    /// A session that this request has ended.
-    Ended,
-    /// Nobody knows, or the client may have another cookie by now, which must not be cleared.
-    LeftAlone,
-}
 
 /// What a handler called on a session that could not be loaded, where its data does not show it. A reload does not make
 /// up for it.
@@ -193,6 +166,12 @@ impl State {
                 (Lookup::NotFound, ClientCookie::LeftAlone, case)
             }
             Found::One(id, record) => {
+                // Not with every request of a page: see `wants_refresh`.
+                let is_due = record.refreshed && self.presented.is_outdated(id);
+                let cookie = match is_due {
+                    true => ClientCookie::OldSignature(id),
+                    false => ClientCookie::Names(id),
+                };
                 self.data.replace_stored(record.fields, record.expiry);
                 let case = Case::Live {
                     id,
@@ -201,7 +180,7 @@ impl State {
                     refreshed: record.refreshed,
                     renew_to: None,
                 };
-                (Lookup::Found, ClientCookie::Names(id), case)
+                (Lookup::Found, cookie, case)
             }
         };
     }
@@ -251,18 +230,6 @@ impl State {
         self.data = Data::default();
         self.case = Case::Gone { id, is_told };
         self.leave_cookie_alone();
-    }
-
-    /// The session that the cookie names went away: the client may have another cookie by now.
-    fn leave_cookie_alone(&mut self) {
-        self.cookie_of_live_is(ClientCookie::LeftAlone);
-    }
-
-    /// The session that the cookie names is no more: what becomes of the cookie.
-    fn cookie_of_live_is(&mut self, now: ClientCookie) {
-        if let ClientCookie::Names(_) | ClientCookie::Outdated(_) = self.cookie {
-            self.cookie = now;
-        }
     }
 
     /// What a reload has to ask for. No write is under way then.
@@ -399,56 +366,6 @@ impl State {
         self.head == Head::MadeAndChanged && (self.is_pending() || self.data.is_changed())
     }
 
-    /// What to tell the client, once everything is written. `refresh`: a cookie may be sent only for its age.
-    pub(crate) fn cookie(&self, config: &Config, refresh: bool) -> CookieAction {
-        match (&self.case, self.cookie) {
-            (
-                Case::Live {
-                    id,
-                    time_to_live,
-                    refreshed,
-                    ..
-                },
-                cookie,
-            ) => {
-                let is_persistent = self.is_persistent(config);
-                let holds_it = cookie == ClientCookie::Names(*id);
-                if holds_it && !(refresh && is_persistent && *refreshed) {
-                    CookieAction::Nothing
-                } else {
-                    let (id, max_age) = (*id, is_persistent.then_some(*time_to_live));
-                    CookieAction::Set { id, max_age }
-                }
-            }
-            (_, ClientCookie::Ended) => CookieAction::Clear,
-            (_, ClientCookie::Unknown) if config.clear_unknown => CookieAction::Clear,
-            // A late answer must not clear the cookie that another request has just set.
-            _ => CookieAction::Nothing,
-        }
-    }
-
-    /// What to tell a client whose request failed: the id that a `save` has given the session. Nothing of what the end of
-    /// the request has done: a login that failed must not look like a success.
-    pub(crate) fn saved_cookie(&self, config: &Config) -> CookieAction {
-        match self.cookie(config, false) {
-            set @ CookieAction::Set { id, .. } if self.saved == Some(id) => set,
-            _ => CookieAction::Nothing,
-        }
-    }
-
-    /// Whether a cookie is sent only for its age: then no write shows that the session still lives.
-    pub(crate) fn is_cookie_refresh(&self, config: &Config) -> bool {
-        let names_it = |session| self.cookie == ClientCookie::Names(session);
-        matches!(self.case, Case::Live { id, refreshed: true, .. } if names_it(id))
-            && self.is_persistent(config)
-    }
-
-    /// Whether the browser keeps the cookie when it is closed.
-    fn is_persistent(&self, config: &Config) -> bool {
-        let own = self.data.expiry().is_persistent();
-        own.unwrap_or(config.persistent)
-    }
-
     /// How long the session has to live, if nothing refreshes it.
     pub(crate) fn expires_in(&self, config: &Config) -> Option<Duration> {
         match &self.case {
@@ -462,13 +379,6 @@ impl State {
                 (config.expiry).time_to_live(self.data.expiry(), Duration::ZERO)
             }
             Case::Replaced { .. } | Case::Unavailable(_) | Case::Gone { .. } => None,
-        }
-    }
-
-    /// It could not be found out whether the session still lives: its cookie is not sent again.
-    pub(crate) fn keep_cookie(&mut self) {
-        if let Case::Live { refreshed, .. } = &mut self.case {
-            *refreshed = false;
         }
     }
 }

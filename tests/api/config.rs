@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_redis_session::{
-    ConfigError, MemoryStore, OnStoreError, SameSite, SessionLayer, SessionLayerBuilder,
+    ConfigError, Key, MemoryStore, OnStoreError, SameSite, SessionLayer, SessionLayerBuilder,
 };
 
 /// What `build` makes of a change to the defaults.
@@ -244,6 +244,57 @@ fn a_refresh_interval_is_not_longer_than_the_idle_timeout() {
 }
 
 #[test]
+fn signed_cookies_need_a_key() {
+    let keys = |number: u8| [Key::from(&[number; 64])];
+    assert_eq!(
+        build(|b| b.signing_keys([])),
+        Err(ConfigError::NoSigningKey)
+    );
+    // Also where keys were given before.
+    let emptied = build(|b| b.signing_keys(keys(1)).signing_keys(Vec::new()));
+    assert_eq!(emptied, Err(ConfigError::NoSigningKey));
+    assert_eq!(
+        build(|b| b.accept_unsigned(true)),
+        Err(ConfigError::AcceptUnsignedWithoutKeys)
+    );
+    assert_eq!(
+        build(|b| b.send_unsigned(true)),
+        Err(ConfigError::SendUnsignedWithoutKeys)
+    );
+    assert_eq!(
+        build(|b| b.signing_keys(keys(1)).send_unsigned(true)),
+        Err(ConfigError::SendUnsignedWithoutAcceptUnsigned)
+    );
+    for (accept, send) in [(false, false), (true, false), (true, true)] {
+        let built = build(|b| {
+            b.send_unsigned(send)
+                .accept_unsigned(accept)
+                .signing_keys(keys(1))
+        });
+        assert_eq!(built, Ok(()));
+    }
+    assert_eq!(
+        build(|b| b.accept_unsigned(false).send_unsigned(false)),
+        Ok(())
+    );
+}
+
+#[test]
+fn debug_shows_no_key() {
+    let secret = b"a secret of 64 bytes, which nobody but the server is to know ...";
+    let key = Key::from(secret);
+    let builder = SessionLayer::builder(MemoryStore::new()).signing_keys([key]);
+    let shown = format!("{builder:?}");
+    let layer = builder.build().unwrap();
+    let shown = format!("{shown} {layer:?} {layer:#?}");
+    assert!(shown.contains("keys: 1"), "{shown}");
+    // As text, or as numbers.
+    for part in ["secret", "97, 32, 115", "6120"] {
+        assert!(!shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
 fn everything_at_once_is_accepted_where_nothing_contradicts() {
     let all = build(|builder| {
         builder
@@ -255,6 +306,8 @@ fn everything_at_once_is_accepted_where_nothing_contradicts() {
             .same_site(SameSite::None)
             .partitioned(true)
             .persistent(true)
+            .signing_keys([Key::generate(), Key::generate()])
+            .accept_unsigned(true)
             .idle_timeout(secs(60))
             .absolute_timeout(secs(3600))
             .refresh_interval(secs(10))
@@ -319,6 +372,22 @@ fn every_refusal_says_what_is_wrong() {
         (
             build(|b| b.refresh_interval(secs(1000))).unwrap_err(),
             "refresh_interval",
+        ),
+        (
+            build(|b| b.signing_keys([])).unwrap_err(),
+            "signing_keys is empty",
+        ),
+        (
+            build(|b| b.accept_unsigned(true)).unwrap_err(),
+            "accept_unsigned(true) needs signing_keys",
+        ),
+        (
+            build(|b| b.send_unsigned(true)).unwrap_err(),
+            "send_unsigned(true) needs signing_keys",
+        ),
+        (
+            build(|b| b.signing_keys([Key::generate()]).send_unsigned(true)).unwrap_err(),
+            "needs accept_unsigned(true)",
         ),
     ];
     for (error, part) in refusals {

@@ -4,6 +4,7 @@
 
 mod build;
 mod ending;
+mod flask_flow;
 mod page;
 mod start;
 

@@ -134,8 +134,14 @@ impl<B: Backend> App<B> {
         request.await.expect("an answer")
     }
 
-    /// The browser's session id; panics if it has none.
+    /// The browser's session id, without a signature in front of it; panics if it has none.
     pub(crate) fn id(&self) -> String {
+        let value = self.value();
+        value[value.len() - 36..].to_owned()
+    }
+
+    /// The value of the browser's session cookie; panics if it has none.
+    pub(crate) fn value(&self) -> String {
         self.cookie().expect("a session cookie")
     }
 

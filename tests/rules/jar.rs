@@ -12,9 +12,9 @@
 //! | `JAR_SEED` | the same delays again; printed by each test |
 
 mod exact;
-mod page;
-mod site;
-mod tally;
+pub(crate) mod page;
+pub(crate) mod site;
+pub(crate) mod tally;
 
 use page::{Login, Page, Start};
 
@@ -36,7 +36,7 @@ fn pages(requests: &[usize], connections: &[usize], page: Page) -> Vec<Page> {
 }
 
 /// Every page with each kind of login.
-fn with_each_login(requests: &[usize], connections: &[usize], page: Page) -> Vec<Page> {
+pub(crate) fn with_each_login(requests: &[usize], connections: &[usize], page: Page) -> Vec<Page> {
     let logins = [Login::Renews, Login::StartsAnew];
     let pages = |login| pages(requests, connections, Page { login, ..page });
     logins.into_iter().flat_map(pages).collect()

@@ -25,6 +25,7 @@ mod refusals;
 mod remember;
 mod request;
 mod response;
+mod signing;
 mod spoiled;
 mod stored;
 mod take_once;

@@ -39,7 +39,7 @@ impl State {
             // Of one that is gone the store knows whether it has ended, or has another id.
             (Case::Live { id, .. } | Case::Gone { id, .. }, _) => Some(*id),
             // It may live.
-            (Case::Unavailable(_), Presented::One(id)) => Some(*id),
+            (Case::Unavailable(_), Presented::One(named)) => Some(named.id),
             _ => None,
         }
     }

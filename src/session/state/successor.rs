@@ -35,7 +35,7 @@ impl State {
     pub(super) fn all_destroyed(&mut self, live: &[SessionId]) {
         let presented = mem::take(&mut self.presented);
         for id in presented.ids() {
-            self.destroyed(*id, live.contains(id));
+            self.destroyed(id, live.contains(&id));
         }
         self.presented = presented;
     }

@@ -38,7 +38,7 @@ fn record() -> Record {
 
 /// The request brought this session.
 fn found(id: SessionId) -> State {
-    let mut state = State::new(Presented::One(id));
+    let mut state = State::new(Presented::One(id.into()));
     state.found(Found::One(id, record()));
     state
 }
@@ -46,13 +46,15 @@ fn found(id: SessionId) -> State {
 /// The request brought several live sessions.
 fn ambiguous() -> (State, Vec<SessionId>) {
     let ids = vec![SessionId::random(), SessionId::random()];
-    let mut state = State::new(Presented::Several(ids.clone()));
+    let mut state = State::new(Presented::Several(
+        ids.iter().copied().map(Into::into).collect(),
+    ));
     state.found(Found::Ambiguous { live: ids.clone() });
     (state, ids)
 }
 
 fn unavailable() -> State {
-    let mut state = State::new(Presented::One(SessionId::random()));
+    let mut state = State::new(Presented::One(SessionId::random().into()));
     state.unavailable(Error::new(ErrorKind::Timeout, "no answer"));
     state
 }
@@ -92,7 +94,7 @@ fn replaced(state: &State) -> Vec<SessionId> {
 
 /// The request brought the id of a session that another request has given a new one.
 fn late(id: SessionId) -> State {
-    let mut state = State::new(Presented::One(id));
+    let mut state = State::new(Presented::One(id.into()));
     state.found(Found::Replaced(id));
     state
 }
@@ -267,7 +269,7 @@ fn of_several_live_sessions_all_are_ended_once_a_new_one_is_stored_or_one_is_des
 
 #[test]
 fn a_cookie_of_no_live_session_is_cleared_only_by_destroy_or_where_the_layer_says_so() {
-    let unknown = || State::new(Presented::One(SessionId::random()));
+    let unknown = || State::new(Presented::One(SessionId::random().into()));
     assert_eq!(told(&unknown(), false, false), CookieAction::Nothing);
     assert_eq!(told(&unknown(), false, true), CookieAction::Clear);
     let mut destroyed = unknown();
@@ -411,7 +413,7 @@ fn a_reload_finds_that_the_session_was_replaced() {
 #[test]
 fn a_new_session_takes_the_place_of_what_was_presented_once() {
     let (unknown, other) = (SessionId::random(), SessionId::random());
-    let mut state = State::new(Presented::Several(vec![unknown, other]));
+    let mut state = State::new(Presented::Several(vec![unknown.into(), other.into()]));
     state.found(Found::Nothing);
     set(&mut state, "a", "1");
     state.begin(false);

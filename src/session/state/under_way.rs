@@ -177,7 +177,7 @@ impl State {
                 expiry,
             }) => {
                 if self.data.writes_expiry()
-                    && let ClientCookie::Names(id) = self.cookie
+                    && let ClientCookie::Names(id) | ClientCookie::OldSignature(id) = self.cookie
                 {
                     self.cookie = ClientCookie::Outdated(id);
                 }

@@ -1,10 +1,9 @@
 //! A server on one of the stores, with a way to it that takes time.
 
+use std::sync::Arc;
 #[cfg(feature = "redis")]
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use harness::app::handlers;
@@ -18,7 +17,7 @@ use tokio::time::sleep;
 use tower::{ServiceExt, service_fn};
 #[cfg(feature = "redis")]
 use tower_redis_session::RedisStore;
-use tower_redis_session::{MemoryStore, SessionLayer};
+use tower_redis_session::{MemoryStore, SessionLayer, SessionLayerBuilder};
 
 /// The header that says how many milliseconds a request is on its way to the layer.
 const WAY: &str = "x-way";
@@ -39,6 +38,9 @@ pub(crate) const STORES: &[Store] = &[
     #[cfg(feature = "redis")]
     Store::Redis,
 ];
+
+/// How one process of a site is configured: a change to the defaults.
+pub(crate) type Configure = fn(SessionLayerBuilder) -> SessionLayerBuilder;
 
 /// What holds the sessions of one site.
 #[derive(Debug)]
@@ -67,6 +69,11 @@ fn redis() -> &'static RedisServer {
 impl Site {
     /// Without sessions.
     pub(crate) async fn open(store: Store) -> Self {
+        Self::of_processes(store, &[|builder| builder]).await
+    }
+
+    /// A site whose requests go to these processes by turns, whatever they were told.
+    pub(crate) async fn of_processes(store: Store, processes: &[Configure]) -> Self {
         let (builder, sessions) = match store {
             Store::Memory => {
                 let store = MemoryStore::new();
@@ -84,11 +91,19 @@ impl Site {
                 (SessionLayer::builder(store), Sessions::Redis(database))
             }
         };
-        let layer = builder.store_timeout(HANG).build().expect("a layer");
+        let builder = builder.store_timeout(HANG);
         let gates = Gates::default();
-        let (inner, held) = (handlers(&layer, &gates), gates.clone());
+        let process = |configure: &Configure| {
+            let layer = configure(builder.clone()).build().expect("a layer");
+            handlers(&layer, &gates)
+        };
+        let (processes, held) = (processes.iter().map(process), gates.clone());
+        let (processes, turn) = (processes.collect::<Vec<_>>(), AtomicUsize::new(0));
+        let processes = Arc::new((processes, turn));
         let service = service_fn(move |request: Request<Incoming>| {
-            let (inner, held) = (inner.clone(), held.clone());
+            let (processes, turn) = &*processes;
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
+            let (inner, held) = (processes[turn % processes.len()].clone(), held.clone());
             async move {
                 let told = |name| Some(request.headers().get(name)?.to_str().expect("text"));
                 if let Some(millis) = told(WAY) {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::jar::page::Page;
-use crate::jar::site::{STORES, Site, Store};
+use crate::jar::site::{Configure, STORES, Site, Store};
 
 /// So many browsers load their pages at the same time: with more, a small machine delays them by more than the network
 /// does, and one after the other.
@@ -33,6 +33,11 @@ struct Count {
 
 /// Loads each page over and over on each store. In none of the rounds is anybody logged out.
 pub(crate) async fn play(pages: Vec<Page>) {
+    play_on(&[|builder| builder], pages).await;
+}
+
+/// The same on a site of these processes.
+pub(crate) async fn play_on(processes: &[Configure], pages: Vec<Page>) {
     let rounds = setting("JAR_ROUNDS").unwrap_or(20);
     let seed = setting("JAR_SEED").unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0);
     println!("JAR_SEED={seed}, {rounds} rounds of each page");
@@ -42,7 +47,7 @@ pub(crate) async fn play(pages: Vec<Page>) {
     let mut sites = Vec::new();
     let mut games = JoinSet::new();
     for &store in STORES {
-        let site = Arc::new(Site::open(store).await);
+        let site = Arc::new(Site::of_processes(store, processes).await);
         for (&page, number) in pages.iter().zip(0..) {
             let (site, at_once) = (site.clone(), at_once.clone());
             let random = random.fork(number);

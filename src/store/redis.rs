@@ -117,6 +117,9 @@ impl RedisStore {
     /// that is due one command more, which nobody waits for. A database with replicas in other regions shows each process
     /// what that process has written; what another one has written it may show a moment later.
     ///
+    /// The server's certificate is checked with those that the system trusts. For others the URL names a PEM file,
+    /// `https://host?ca=/etc/proxy/ca.crt`, and where the server wants a certificate, `&cert=` and `&key=`.
+    ///
     /// ```no_run
     /// use tower_redis_session::{RedisStore, SessionLayer};
     ///

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use harness::app::run;
 use harness::certificates::{Authority, Signed};
-use harness::{HANG, RedisServer, patiently};
+use harness::{HANG, RedisServer, Reply, patiently};
 use tower_redis_session::{Error, ErrorKind, RedisStore};
 
 use crate::steps::{all_works, app};
@@ -245,4 +245,31 @@ async fn all_works_behind_a_sentinel_with_tls() {
     let stranger = Authority::new();
     is_refused(&format!("{url}&ca={}", stranger.ca())).await;
     is_refused(&url).await;
+}
+
+/// The rights that a user of Upstash's has. It also refuses `HELLO` over TCP to some: then there is RESP2.
+#[tokio::test]
+async fn all_works_over_tcp_as_upstash_offers_it() {
+    let authority = Authority::new();
+    let own = authority.sign("server", &NAMES, LONG);
+    let server = start(&authority, &own, "no");
+    let mut admin = server.client();
+    let refused = [
+        "role",
+        "client",
+        "cluster",
+        "config",
+        "select",
+        "watch",
+        "@blocking",
+    ];
+    for others in [&[][..], &["hello"]] {
+        let mut user = vec!["ACL".to_owned(), "SETUSER".into(), "default".into()];
+        user.extend(["reset", "on", ">token", "~*", "+@all"].map(ToOwned::to_owned));
+        user.extend(refused.iter().chain(others).map(|it| format!("-{it}")));
+        let user: Vec<_> = user.iter().map(String::as_str).collect();
+        assert_eq!(admin.cmd(&user), Reply::Status("OK".into()));
+        let host = format!("default:token@127.0.0.1:{}", server.second_port());
+        all_works(&format!("rediss://{host}/?ca={}", authority.ca())).await;
+    }
 }

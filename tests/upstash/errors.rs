@@ -93,6 +93,9 @@ async fn a_wrong_token_and_a_url_that_is_none_are_told_at_once() {
         "https://user:secret@name.upstash.io",
         "https://",
         "ftp://name.upstash.io",
+        "https://name.upstash.io?token=secret",
+        "https://name.upstash.io?ca=/no/such/file",
+        "https://name.upstash.io?cert=/no/such/file",
     ] {
         let error = refused(url, TOKEN).await;
         assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{url}");

@@ -4,6 +4,7 @@
 
 mod errors;
 mod requests;
+mod tls;
 
 use std::time::Duration;
 

@@ -50,7 +50,7 @@ pub(super) use {
 };
 
 #[cfg(feature = "upstash")]
-pub(super) use {scripts::Texts, tls::system as system_tls};
+pub(super) use {scripts::Texts, tls::config as tls_config};
 
 /// How long a sign of life may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);

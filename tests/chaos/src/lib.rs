@@ -5,14 +5,14 @@
 //!
 //! ```text
 //! cargo test -p chaos -- --nocapture    # each fault once, about half a minute
-//! tests/chaos/run                       # 1,000,000 requests
+//! tests/chaos/run                       # 1,000,000 requests; `tests/chaos/run over_rest`: over Upstash's REST API
 //! ```
 //!
 //! | variable | what |
 //! | --- | --- |
 //! | `CHAOS_REQUESTS` | goes on, fault after fault, until there were so many requests |
 //! | `CHAOS_SEED` | the same order of faults and the same customers again; printed by each run |
-//! | `CHAOS_CUSTOMERS` | how many |
+//! | `CHAOS_CUSTOMERS` | how many; 200, and over REST 60 |
 //! | `CHAOS_PAUSE_MS` | how long a customer waits between two steps, on average |
 //! | `CHAOS_FAULTS` | only faults with these words in their name, separated by commas |
 
@@ -41,6 +41,8 @@ use crate::report::Report;
 use crate::site::{SHOPS, Site};
 use crate::web::Web;
 
+pub use crate::site::Way;
+
 /// What two processors can do beside the compiler, without optimization and with it.
 const PAUSE_MS: u64 = if cfg!(debug_assertions) { 800 } else { 100 };
 
@@ -55,16 +57,16 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// Runs it on this program of the shop.
-pub async fn run(shop: &Path) {
+pub async fn run(shop: &Path, way: Way) {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = setting("CHAOS_SEED", clock.subsec_nanos().into());
     let wanted = setting("CHAOS_REQUESTS", 0);
-    let customers = setting("CHAOS_CUSTOMERS", 200);
+    let customers = setting("CHAOS_CUSTOMERS", way.customers());
     let pause = Duration::from_millis(setting("CHAOS_PAUSE_MS", PAUSE_MS));
     println!("CHAOS_SEED={seed}");
 
     let random = Random::new(seed);
-    let mut site = Site::open(shop).await;
+    let mut site = Site::open(shop, way).await;
     let report = Arc::new(Report::new());
     let shops = site.shops.iter().map(|shop| shop.addr).collect();
     let web = Arc::new(Web::new(shops, report.clone()));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use harness::Random;
 use harness::program::Program;
+use harness::upstash::{TOKEN, UpstashServer};
 use harness::{RedisServer, Resp, Wire};
 
 /// How many processes of the shop there are.
@@ -20,29 +21,61 @@ const DURABLE: [&str; 6] = [
     "0",
 ];
 
-/// All of it. Each shop has a wire of its own, which leads to the master.
-#[derive(Debug)]
+/// How the shops reach Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Tcp,
+    /// Over Upstash's REST API.
+    Rest,
+}
+
+impl Way {
+    /// REST costs more of a processor, of which the API's server has a share here.
+    pub(crate) fn customers(self) -> u64 {
+        match self {
+            Self::Tcp => 200,
+            Self::Rest => 60,
+        }
+    }
+}
+
+/// All of it. Each shop has a wire of its own, which leads to the master, or to the API in front of it.
 pub(crate) struct Site {
     pub(crate) shops: Vec<Program>,
     wires: Vec<Wire>,
+    api: Option<UpstashServer>,
     servers: [RedisServer; 2],
     master: usize,
 }
 
 impl Site {
-    pub(crate) async fn open(shop: &Path) -> Self {
+    pub(crate) async fn open(shop: &Path, way: Way) -> Self {
         let servers = [
             RedisServer::start_with(&DURABLE),
             RedisServer::start_with(&DURABLE),
         ];
+        let api = match way {
+            Way::Tcp => None,
+            Way::Rest => Some(UpstashServer::start(servers[0].addr()).await),
+        };
+        let end = api
+            .as_ref()
+            .map_or_else(|| servers[0].addr(), |api| api.addr().to_string());
         let mut wires = Vec::new();
         for _ in 0..SHOPS {
-            wires.push(Wire::to(servers[0].addr()).await);
+            wires.push(Wire::to(end.clone()).await);
         }
         let urls: Vec<_> = wires.iter().map(Wire::url).collect();
         let shop = shop.to_owned();
         let start = move || {
-            let start = |url: &String| Program::start(&shop, &[("REDIS_URL", url)]);
+            let start = |url: &String| match way {
+                Way::Tcp => Program::start(&shop, &[("REDIS_URL", url)]),
+                Way::Rest => {
+                    let url = url.replacen("redis:", "http:", 1);
+                    let url = ("UPSTASH_REDIS_REST_URL", &*url);
+                    Program::start(&shop, &[url, ("UPSTASH_REDIS_REST_TOKEN", TOKEN)])
+                }
+            };
             urls.iter().map(start).collect()
         };
         // They reach Redis through the wires, which need this thread.
@@ -50,6 +83,7 @@ impl Site {
         Self {
             shops,
             wires,
+            api,
             servers,
             master: 0,
         }
@@ -85,6 +119,9 @@ impl Site {
     /// The standby is the master from now on, and new connections lead there.
     pub(crate) fn swap(&mut self) {
         self.master = 1 - self.master;
+        if let Some(api) = &self.api {
+            return api.lead_to(self.master().addr());
+        }
         for wire in &self.wires {
             wire.lead_to(self.master().addr());
         }

@@ -123,7 +123,12 @@ fn wait(process: &mut Child) -> ExitStatus {
 /// The program, with no setting or `.env` file of the developer's.
 fn command(program: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
-    for setting in ["REDIS_URL", "RUST_LOG"] {
+    for setting in [
+        "REDIS_URL",
+        "UPSTASH_REDIS_REST_URL",
+        "UPSTASH_REDIS_REST_TOKEN",
+        "RUST_LOG",
+    ] {
         command.env_remove(setting);
     }
     command.env("BIND", "127.0.0.1:0");

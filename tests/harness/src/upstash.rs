@@ -98,7 +98,8 @@ type Service = BoxCloneSyncService<Request<Incoming>, Response<Body>, BoxError>;
 
 struct State {
     redis: Mutex<String>,
-    connections: Mutex<Vec<Resp>>,
+    /// Those that are idle, and where they lead.
+    connections: Mutex<Vec<(String, Resp)>>,
     /// By the SHA-1 that clients know: that of the script without its first line.
     scripts: Mutex<HashMap<String, String>>,
     asked: Mutex<Vec<Asked>>,
@@ -149,8 +150,17 @@ impl UpstashServer {
         }
     }
 
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
+    }
+
+    /// From now on it is in front of this Redis.
+    pub fn lead_to(&self, redis: String) {
+        *self.state.redis.lock().unwrap() = redis;
     }
 
     /// From now on nobody listens there.
@@ -373,12 +383,16 @@ type Done = (StatusCode, Value);
 
 impl State {
     fn perform(&self, form: Form, may_write: bool, base64: bool) -> io::Result<Done> {
-        let pooled = self.connections.lock().unwrap().pop();
+        let addr = self.redis.lock().unwrap().clone();
+        let pooled = {
+            let mut idle = self.connections.lock().unwrap();
+            idle.retain(|(there, _)| *there == addr);
+            idle.pop()
+        };
         let mut redis = match pooled {
-            Some(redis) => redis,
+            Some((_, redis)) => redis,
             None => {
-                let addr = self.redis.lock().unwrap().clone();
-                let mut redis = Resp::try_connect(addr)?;
+                let mut redis = Resp::try_connect(addr.clone())?;
                 redis.set_patience(PATIENCE);
                 redis
             }
@@ -433,7 +447,7 @@ impl State {
                 }
             }
         };
-        self.connections.lock().unwrap().push(redis);
+        self.connections.lock().unwrap().push((addr, redis));
         Ok(done)
     }
 

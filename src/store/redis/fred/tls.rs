@@ -19,10 +19,16 @@ use fred::{
 use super::url::{invalid, percent_decoded};
 use crate::error::{Error, ErrorKind};
 
-/// From what follows `rediss://`: its query may name PEM files, `ca`, and `cert` with `key`.
+/// From what follows `rediss://`: see [`config`].
 pub(super) fn connector(rest: &str) -> Result<TlsConnector, Error> {
+    Ok(config(rest)?.into())
+}
+
+/// A URL's query may name PEM files, `ca`, and `cert` with `key`. Without `ca` it trusts whom the system trusts;
+/// `SSL_CERT_FILE` names others.
+pub(in crate::store::redis) fn config(url: &str) -> Result<ClientConfig, Error> {
     let file = |wanted: &str| {
-        let query = rest.split_once('?').map_or("", |(_, query)| query);
+        let query = url.split_once('?').map_or("", |(_, query)| query);
         let query = query.split('#').next().unwrap_or_default();
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         let (_, path) = pairs.find(|(name, _)| *name == wanted)?;
@@ -35,8 +41,8 @@ pub(super) fn connector(rest: &str) -> Result<TlsConnector, Error> {
     );
 
     let builder = trusting(roots(ca)?)?;
-    let config = match (cert, key) {
-        (None, None) => builder.with_no_client_auth(),
+    match (cert, key) {
+        (None, None) => Ok(builder.with_no_client_auth()),
         (Some(cert), Some(key)) => {
             let chain = certificates(&cert)?;
             let key = PrivateKeyDer::from_pem_file(&key)
@@ -44,11 +50,10 @@ pub(super) fn connector(rest: &str) -> Result<TlsConnector, Error> {
             builder.with_client_auth_cert(chain, key).map_err(|error| {
                 let message = format!("the client certificate and its key cannot be used: {error}");
                 Error::new(ErrorKind::InvalidUrl, message).with_source(error)
-            })?
+            })
         }
-        _ => return Err(invalid("in the Redis URL, `cert` and `key` go together")),
-    };
-    Ok(config.into())
+        _ => Err(invalid("in the URL, `cert` and `key` go together")),
+    }
 }
 
 type Builder = ConfigBuilder<ClientConfig, WantsClientCert>;
@@ -61,12 +66,6 @@ fn trusting(roots: RootCertStore) -> Result<Builder, Error> {
             Error::new(ErrorKind::Tls, "no version of TLS can be used").with_source(error)
         })?;
     Ok(builder.with_root_certificates(roots))
-}
-
-/// It trusts whom the system trusts; `SSL_CERT_FILE` names others.
-#[cfg(feature = "upstash")]
-pub(in crate::store::redis) fn system() -> Result<ClientConfig, Error> {
-    Ok(trusting(roots(None)?)?.with_no_client_auth())
 }
 
 fn roots(ca: Option<PathBuf>) -> Result<RootCertStore, Error> {
@@ -85,7 +84,7 @@ fn roots(ca: Option<PathBuf>) -> Result<RootCertStore, Error> {
     if roots.is_empty() {
         return Err(Error::new(
             ErrorKind::Tls,
-            "there are no root certificates: name a file with `ca=` in the Redis URL",
+            "there are no root certificates: name a file with `ca=` in the URL",
         ));
     }
     Ok(roots)

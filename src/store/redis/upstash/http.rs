@@ -27,7 +27,7 @@ use crate::{
     store::redis::{
         errors::{is_refusal, refused, unexpected_reply},
         executor::Reply,
-        fred::system_tls,
+        fred::tls_config,
     },
 };
 
@@ -61,7 +61,16 @@ impl Http {
                 "the URL of Upstash has no user: the token is told separately",
             ));
         }
-        let base = parts.path_and_query.as_ref().map_or("", PathAndQuery::path);
+        let path = parts.path_and_query.as_ref();
+        let query = path.and_then(PathAndQuery::query).unwrap_or_default();
+        let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+        let is_known = |pair: &str| ["", "ca", "cert", "key"].contains(&&*name(pair));
+        if !query.split('&').all(is_known) {
+            return Err(invalid(
+                "the URL of Upstash takes no other parameters than `ca`, and `cert` with `key`",
+            ));
+        }
+        let base = path.map_or("", PathAndQuery::path);
         let base = base.trim_end_matches('/');
         let at = |path: &str| {
             let uri = Uri::builder().scheme(scheme.clone());
@@ -77,7 +86,7 @@ impl Http {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(system_tls()?)
+            .with_tls_config(tls_config(url)?)
             .https_or_http()
             .enable_http1()
             .enable_http2()

@@ -1,4 +1,5 @@
-//! A small shop, to be run as several processes that share the sessions of one Redis.
+//! A small shop, to be run as several processes that share the sessions of one Redis, or of a database of Upstash's by its
+//! REST API, with `UPSTASH_REDIS_REST_URL` and `UPSTASH_REDIS_REST_TOKEN`.
 //!
 //! ```text
 //! BIND=127.0.0.1:8001 REDIS_URL=redis://127.0.0.1:6379 cargo run -p chaos --bin shop &
@@ -33,10 +34,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let url = env::var("REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned());
-    let store = RedisStore::connect(&url)
-        .await
-        .map_err(|error| format!("REDIS_URL: {error}"))?;
+    let store = if env::var_os("UPSTASH_REDIS_REST_URL").is_some() {
+        RedisStore::upstash_from_env().await?
+    } else {
+        let url = env::var("REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned());
+        let store = RedisStore::connect(&url).await;
+        store.map_err(|error| format!("REDIS_URL: {error}"))?
+    };
     let sessions = SessionLayer::builder(store.clone())
         // This is plain http. With https, leave it out.
         .secure(false)

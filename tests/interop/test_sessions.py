@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 
+import flask
 import pytest
 
 import stage
 from conftest import TABLES, until
+from flask_sessions import RedisSessions
 
 IDLE = 900
 REMEMBERED = 30 * 24 * 60 * 60
@@ -170,10 +172,6 @@ def test_fields_are_text_or_json(apps, redis, name):
         b"g": b"",
         "日本".encode(): "語".encode(),
     }
-    # Only what changed is written: another program's change in between stays.
-    redis.hset(key, "user", "eve")
-    other.ask("POST", "/set/", id, json={"a": "4"})
-    assert redis.hmget(key, "user", "a") == [b"eve", b"4"]
     # The names of the layer's own fields are refused.
     assert other.ask("POST", "/set/", id, json={"@idle": "1"}).status_code == 500
     assert not redis.hexists(key, "@idle")
@@ -192,6 +190,32 @@ def test_flask_counts_what_we_count(apps, redis):
     # The last field removed is the end, on their side as on ours.
     gone = apps["Flask"].ask("POST", "/set/", id, json={"user": None, "status": None, "visits": None})
     assert gone.headers["set-cookie"].startswith("session_id=;")
+    assert redis.dbsize() == 0
+
+
+def test_flask_writes_only_what_changed(apps, redis, redises):
+    """What another program changes while a handler runs is kept, and what it ends stays ended."""
+    app = flask.Flask(__name__)
+    app.config["SESSION_COOKIE_NAME"] = "session_id"
+    app.session_interface = RedisSessions(redises.redis_url)
+
+    @app.post("/<meanwhile>")
+    def view(meanwhile):
+        flask.session["a"] = "1"
+        if meanwhile == "change":
+            redis.hset(key, "user", "eve")
+        else:
+            apps["login"].log_out(id)
+        return ""
+
+    id = apps["login"].log_in()
+    key = f"session:{id}"
+    client = app.test_client()
+    client.set_cookie("session_id", id)
+    client.post("/change")
+    assert redis.hmget(key, "user", "a") == [b"eve", b"1"]
+    redis.hdel(key, "a")
+    assert "set-cookie" not in client.post("/log_out").headers
     assert redis.dbsize() == 0
 
 

@@ -502,13 +502,15 @@ fn sha1(redis: &mut Resp, text: &[u8]) -> io::Result<String> {
 }
 
 fn value(reply: Reply, base64: bool) -> Value {
-    let text = |bytes: &[u8]| match base64 && bytes != b"OK" {
+    let text = |bytes: &[u8]| match base64 {
         true => Value::String(STANDARD.encode(bytes)),
         false => Value::String(String::from_utf8_lossy(bytes).into_owned()),
     };
     match reply {
         Reply::Nil => Value::Null,
         Reply::Int(number) => json!(number),
+        // The status alone is bare. The value `OK` is base64, too: the npm client takes all texts of a list for that.
+        Reply::Status(status) if status == "OK" => json!("OK"),
         Reply::Status(status) => text(status.as_bytes()),
         Reply::Bulk(bytes) => text(&bytes),
         Reply::Error(error) => Value::String(error),

@@ -1,0 +1,45 @@
+from flask.sessions import SessionInterface, SessionMixin
+
+from sessions import Sessions, text
+
+
+class Session(dict, SessionMixin):
+    def __init__(self, presented, fields):
+        super().__init__(fields)
+        self.presented, self.loaded, self.ended = presented, fields, False
+
+    def destroy(self):
+        """A logout. And the first step of a login: what is set after this goes into a session with a new id."""
+        self.clear()
+        self.loaded, self.ended = {}, True
+
+
+class RedisSessions(SessionInterface):
+    def __init__(self, url):
+        self.sessions = Sessions(url)
+
+    def open_session(self, app, request):
+        presented = request.cookies.get(self.get_cookie_name(app), "")
+        return Session(presented, self.sessions.read(presented))
+
+    def save_session(self, app, session, response):
+        response.vary.add("Cookie")
+        if session.loaded and not session:
+            session.destroy()  # Its last field is gone.
+        if session.ended:
+            self.sessions.end(session.presented)
+        if session.loaded:
+            # Only what changed, so that nobody else's change is lost.
+            changed = {name: value for name, value in session.items() if text(value) != session.loaded.get(name)}
+            removed = session.loaded.keys() - session.keys()
+            if changed or removed:
+                self.sessions.write(session.presented, changed, list(removed))
+        elif session or (session.ended and session.presented):
+            how = {"domain": self.get_cookie_domain(app), "path": self.get_cookie_path(app)}
+            how |= {"secure": self.get_cookie_secure(app), "samesite": self.get_cookie_samesite(app)}
+            name = self.get_cookie_name(app)
+            if session:
+                response.set_cookie(name, self.sessions.create(session), httponly=True, **how)
+            else:
+                response.delete_cookie(name, httponly=True, **how)
+            response.cache_control.no_store = True

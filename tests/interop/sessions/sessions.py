@@ -1,0 +1,56 @@
+import json
+import re
+import uuid
+from pathlib import Path
+
+from redis import Redis
+
+PREFIX = "session:"  # As the layer has it,
+IDLE = 900_000  # and its idle timeout, in milliseconds.
+# Whoever sends the cookie must not choose any other key.
+ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def text(value):
+    """How a value is stored: a string as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, allow_nan=False)
+
+
+class Sessions:
+    def __init__(self, url):
+        # What is not UTF-8 comes and goes as it is.
+        self.redis = Redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
+        folder = Path(__file__).parent
+        scripts = ((folder / name).read_text() for name in ("read.lua", "write.lua", "end.lua"))
+        self._read, self._write, self._end = map(self.redis.register_script, scripts)
+
+    def read(self, id):
+        """The fields of a session, whose end this puts off; none where it is gone."""
+        answer = self._read(keys=[PREFIX + id], args=[IDLE]) if ID.fullmatch(id) else []
+        fields = dict(zip(answer[::2], answer[1::2]))
+        return {name: value for name, value in fields.items() if not name.startswith("@")}
+
+    def create(self, fields):
+        """A new session, with at least one field; its id."""
+        id = str(uuid.uuid4())
+        # One step: without an end it would never go.
+        with self.redis.pipeline(transaction=True) as pipeline:
+            pipeline.hset(PREFIX + id, mapping=stored(fields)).pexpire(PREFIX + id, IDLE).execute()
+        return id
+
+    def write(self, id, changed, removed=()):
+        """Sets fields and removes others; whether the session was still there."""
+        pairs = [word for pair in stored(changed).items() for word in pair]
+        return bool(self._write(keys=[PREFIX + id], args=[len(removed), *removed, *pairs]))
+
+    def end(self, id):
+        """A logout, also where the layer has just given the session a new id."""
+        key = PREFIX + id if ID.fullmatch(id) else None
+        while key:
+            key = self._end(keys=[key])
+
+
+def stored(fields):
+    if any(name.startswith("@") for name in fields):
+        raise ValueError("names that begin with @ are the layer's own")
+    return {name: text(value) for name, value in fields.items()}

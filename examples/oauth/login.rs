@@ -41,13 +41,13 @@ struct Flow {
     verifier: PkceCodeVerifier,
     /// The page that the user came from.
     next: String,
-    /// Unix time in seconds. The session may live much longer than the flow.
+    /// Unix time in milliseconds. The session may live much longer than the flow.
     started: u64,
 }
 
 impl Flow {
     fn is_over(&self) -> bool {
-        now().saturating_sub(self.started) >= LIMIT.as_secs()
+        Duration::from_millis(now().saturating_sub(self.started)) >= LIMIT
     }
 }
 
@@ -164,7 +164,7 @@ pub(crate) async fn callback(
     query: Result<Query<Answer>, QueryRejection>,
 ) -> Result<Response, Error> {
     let Ok(Query(Answer { state, code, error })) = query else {
-        let why = "This is no answer of a provider: it must have one `state`.";
+        let why = "This is no answer of a provider: it must have one state.";
         return Ok(page::failed(StatusCode::BAD_REQUEST, why, "/"));
     };
     // In the store, at once: however many callbacks have this state, one of them gets the flow.
@@ -220,7 +220,7 @@ pub(crate) async fn callback(
 /// login this is. It must not touch the session either: a new one would take the place of the user's.
 pub(crate) async fn callback_by_post() -> Response {
     let why = "The provider has sent its answer by POST. Cookies do not come along from another site, so this app needs \
-        `response_mode=query`.";
+        response_mode=query.";
     let page = page::failed(StatusCode::METHOD_NOT_ALLOWED, why, "/");
     ([(ALLOW, "GET, HEAD")], page).into_response()
 }
@@ -258,8 +258,8 @@ fn own_path(next: &str) -> &str {
     }
 }
 
-/// Unix time in seconds.
+/// Unix time in milliseconds.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
+    since.unwrap_or_default().as_millis() as u64
 }

@@ -37,8 +37,10 @@ pub(crate) fn consent() -> Response {
 /// That a login has failed, and a link to try it again. It then leads to `next`.
 pub(crate) fn failed(status: StatusCode, why: &str, next: &str) -> Response {
     let (why, link) = (escape(why), escape(&login::link(next)));
-    let body = format!(r#"<p role="alert">{why}</p><p><a href="{link}">Log in again</a></p>"#);
-    (status, page("Not logged in", &body)).into_response()
+    let body = format!(
+        r#"<p role="alert">{why}</p><p><a href="{link}">Log in again</a> or go to <a href="/">the first page</a>.</p>"#
+    );
+    (status, page("This login has failed", &body)).into_response()
 }
 
 fn page(title: &str, body: &str) -> Response {

@@ -4,6 +4,7 @@
 
 mod build;
 mod ending;
+mod oauth;
 mod page;
 mod start;
 

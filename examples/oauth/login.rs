@@ -3,7 +3,7 @@
 use std::{
     error::Error as StdError,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use axum::{
@@ -41,13 +41,14 @@ struct Flow {
     verifier: PkceCodeVerifier,
     /// The page that the user came from.
     next: String,
-    /// Unix time in milliseconds. The session may live much longer than the flow.
-    started: u64,
+    /// The session may live much longer than the flow.
+    started: SystemTime,
 }
 
 impl Flow {
     fn is_over(&self) -> bool {
-        Duration::from_millis(now().saturating_sub(self.started)) >= LIMIT
+        // A server whose clock is a little behind sees a start in the future.
+        self.started.elapsed().unwrap_or_default() >= LIMIT
     }
 }
 
@@ -142,7 +143,7 @@ pub(crate) async fn start(
     let flow = Flow {
         verifier,
         next: own_path(&next).to_owned(),
-        started: now(),
+        started: SystemTime::now(),
     };
     make_room(&session);
     session.insert(&field(state.secret()), flow)?;
@@ -256,10 +257,4 @@ fn own_path(next: &str) -> &str {
     } else {
         "/"
     }
-}
-
-/// Unix time in milliseconds.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_millis() as u64
 }

@@ -637,7 +637,7 @@ fn age(world: &World, browser: &Client, login: &Login, seconds: i64) {
     let (mut redis, key) = stored(world, browser);
     let text = redis.cmd(&["HGET", &key, &field(login)]).text();
     let mut flow: Value = serde_json::from_str(&text).expect("a flow");
-    let started = flow["started"].as_i64().expect("Unix time");
-    flow["started"] = json!(started - 1000 * seconds);
+    let started = &mut flow["started"]["secs_since_epoch"];
+    *started = json!(started.as_i64().expect("Unix time") - seconds);
     redis.cmd(&["HSET", &key, &field(login), &flow.to_string()]);
 }

@@ -8,6 +8,7 @@ macro_rules! page {
             "[deploying]: crate::guide::deploying\n",
             "[faults]: crate::guide::faults\n",
             "[lose]: crate::guide::faults#what-redis-can-lose\n",
+            "[oauth]: crate::guide::oauth\n",
             "[observability]: crate::guide::observability\n",
             "[performance]: crate::guide::performance\n",
             "[`RedisStore`]: crate::RedisStore\n\n",
@@ -21,6 +22,9 @@ pub mod deploying {}
 
 #[doc = page!("faults.md")]
 pub mod faults {}
+
+#[doc = page!("oauth.md")]
+pub mod oauth {}
 
 #[doc = page!("observability.md")]
 pub mod observability {}

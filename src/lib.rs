@@ -143,12 +143,13 @@
 //!
 //! - [`SessionLayerBuilder`] lists the options, [`RedisStore::connect`] the URLs, and [`store`] is for stores of your own.
 //! - [Deploying](guide::deploying): Redis, TLS, cookies, the near cache, shutdown.
+//! - [Logging in with OAuth](guide::oauth).
 //! - [When something fails](guide::faults): what a client sees in each case.
 //! - [Performance](guide::performance): what a request costs, and how much hardware a load needs.
 //! - [Events and metrics](guide::observability).
-//! - The folder `examples` has whole apps: `login`, `flask_flow` (a signed cookie, and a Redis in Docker), `counter` (the
-//!   smallest useful one), `hyper` (no framework, HTTP/1 and HTTP/2), `metrics` (for Prometheus), `custom_store`
-//!   (sessions in files).
+//! - The folder `examples` has whole apps: `login`, `oauth` (a login by a provider), `flask_flow` (a signed cookie, and a
+//!   Redis in Docker), `counter` (the smallest useful one), `hyper` (no framework, HTTP/1 and HTTP/2), `metrics` (for
+//!   Prometheus), `custom_store` (sessions in files).
 // Without feature `redis` the links to `RedisStore` lead nowhere.
 #![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -5,6 +5,7 @@
 mod build;
 mod ending;
 mod flask_flow;
+mod oauth;
 mod page;
 mod start;
 

@@ -34,7 +34,7 @@ fn an_unusable_redis_url_ends_it_with_a_message_without_the_password() {
         (format!("redis://:{PASSWORD}@127.0.0.1:99999"), "URL"),
         (format!("{PASSWORD}://127.0.0.1"), "redis://"),
     ] {
-        for name in ["login", "hyper"] {
+        for name in ["login", "hyper", "oauth"] {
             let said = refusal(program(name), &[("REDIS_URL", &url)]);
             assert!(said.starts_with(&format!("{name}: ")), "{url}: {said}");
             assert!(said.contains(part), "{url}: {said}");
@@ -49,7 +49,7 @@ fn an_unusable_redis_url_ends_it_with_a_message_without_the_password() {
 fn an_unusable_address_ends_it_with_a_message() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    for name in ["login", "hyper"] {
+    for name in ["login", "hyper", "oauth"] {
         let said = refusal(program(name), &[("BIND", &taken)]);
         assert!(said.contains("Address already in use"), "{said}");
         assert!(said.contains(&taken), "{said}");

@@ -1,5 +1,8 @@
 //! Redis can be read and refuses to write: a session that is there is served as it is, and only what needs the write fails.
 
+#[cfg(feature = "upstash")]
+mod rest;
+
 use std::fs;
 use std::time::Instant;
 

@@ -1,13 +1,14 @@
 //! The `oauth` example: each way in which a login by OAuth can end.
 
+mod provider;
+mod time;
 mod world;
 
-use harness::{Answer, Client, Gate, Resp, bounded, no_key_without_ttl};
+use harness::{Gate, bounded, no_key_without_ttl};
 use http::Request;
-use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use world::{Login, Rule, World, assert_failed, assert_leads_to, encoded, parameter, user};
+use world::{Rule, World, assert_failed, assert_leads_to, encoded, parameter, stored, user};
 
 use crate::sessions;
 
@@ -333,75 +334,6 @@ async fn a_session_that_was_logged_out_on_the_way_logs_nobody_in(world: World) {
     assert_leads_to(&answer, "/account");
 }
 
-#[tokio::test]
-async fn a_session_that_expires_on_the_way_logs_nobody_in() {
-    let world = World::in_redis().await;
-    let browser = world.browser();
-    let login = world.begin(&browser, "/").await;
-    let callback = world.allow(&login, "ada").await;
-    let (mut redis, key) = stored(&world, &browser);
-    redis.cmd(&["PEXPIRE", &key, "1"]);
-    let gone = async {
-        while redis.cmd(&["EXISTS", &key]).int() == 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    bounded("the session to expire", gone).await;
-    let answer = browser.get(&callback).await;
-    assert_failed(&answer, 400, USED);
-    assert_eq!(world.token_requests(), 0);
-    let answer = world.log_in(&browser, "ada", "/account").await;
-    assert_leads_to(&answer, "/account");
-}
-
-#[tokio::test]
-async fn after_ten_minutes_the_verifier_is_not_used() {
-    let world = World::in_redis().await;
-    // Also of a session that lives much longer, such as that of who is logged in.
-    for logged_in in [false, true] {
-        // A few seconds may pass until the callback.
-        for (seconds, works) in [(585, true), (600, false), (86_400, false)] {
-            let browser = world.browser();
-            if logged_in {
-                world.log_in(&browser, "ada", "/").await;
-            }
-            let login = world.begin(&browser, "/account").await;
-            let callback = world.allow(&login, "bob").await;
-            age(&world, &browser, &login, seconds);
-            let (before, answer) = (world.token_requests(), browser.get(&callback).await);
-            if works {
-                assert_leads_to(&answer, "/account");
-                continue;
-            }
-            assert_failed(&answer, 400, "This has taken too long.");
-            assert!(answer.text().contains("/login?next=%2Faccount"));
-            assert_eq!(world.token_requests(), before);
-            let expected = logged_in.then_some("ada");
-            assert_eq!(user(&browser).await.as_deref(), expected);
-            assert_failed(&browser.get(&callback).await, 400, "");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_login_removes_those_that_have_taken_too_long() {
-    let world = World::in_redis().await;
-    let browser = world.browser();
-    let old = world.begin(&browser, "/").await;
-    let young = world.begin(&browser, "/").await;
-    let (mut redis, key) = stored(&world, &browser);
-    // Such as an older version of the app has left there.
-    redis.cmd(&["HSET", &key, "login:odd", "rubbish"]);
-    age(&world, &browser, &old, 600);
-    let new = world.begin(&browser, "/").await;
-    let fields = redis.cmd(&["HKEYS", &key]);
-    let mut fields: Vec<_> = fields.list().iter().map(|it| it.text()).collect();
-    let mut expected = [field(&young), field(&new)];
-    fields.sort();
-    expected.sort();
-    assert_eq!(fields, expected);
-}
-
 /// What a browser does with a `Location`, by the URL standard, from a page of the app.
 fn stays_here(location: &str) -> bool {
     let here = oauth2::url::Url::parse("http://127.0.0.1:8000/callback").unwrap();
@@ -552,92 +484,4 @@ async fn a_callback_that_nobody_sends_is_refused(world: World) {
         .get(&format!("/callback?state={}", login.state))
         .await;
     assert_failed(&answer, 400, "The provider has sent no code.");
-}
-
-#[tokio::test]
-async fn the_provider_checks_what_it_must() {
-    let world = World::in_memory().await;
-    let browser = world.browser();
-    let login = world.begin(&browser, "/").await;
-    // To whom it does not know, it sends nobody.
-    for (from, to) in [
-        ("client_id=example", "client_id=other"),
-        ("%2Fcallback", "%2Felsewhere"),
-    ] {
-        let answer = browser.get(&login.url.replace(from, to)).await;
-        assert_eq!(
-            (answer.status.as_u16(), &*answer.header("location")),
-            (400, "")
-        );
-    }
-    for (from, to) in [
-        ("code_challenge=", "x="),
-        ("S256", "plain"),
-        ("type=code", "type=token"),
-    ] {
-        let answer = browser.get(&login.url.replace(from, to)).await;
-        let url = answer.header("location");
-        assert_eq!(
-            (answer.status.as_u16(), parameter(&url, "error")),
-            (303, "invalid_request".into())
-        );
-    }
-    let (challenge, verifier) = oauth2::PkceCodeChallenge::new_random_sha256();
-    let login = world.begin(&browser, "/").await;
-    let asked = parameter(&login.url, "code_challenge");
-    let url = login.url.replace(&asked, challenge.as_str());
-    let login = Login { url, ..login };
-    let code = async || parameter(&world.allow(&login, "ada").await, "code");
-    let ask = async |code: &str, verifier: &str| {
-        let callback = parameter(&login.url, "redirect_uri");
-        let form = format!(
-            "grant_type=authorization_code&client_id=example&redirect_uri={callback}&code={code}&code_verifier={verifier}"
-        );
-        let request = Request::post("/provider/token")
-            .header("content-type", "application/x-www-form-urlencoded");
-        browser.request(request.body(form).unwrap()).await
-    };
-    let assert_refused = |answer: Answer| {
-        assert_eq!(answer.status, 400);
-        assert_eq!(answer.json(), json!({"error": "invalid_grant"}));
-    };
-    for wrong in ["", "x", &"x".repeat(43), &"x".repeat(129)] {
-        assert_refused(ask(&code().await, wrong).await);
-    }
-    assert_refused(ask("x", verifier.secret()).await);
-    // A code is good for one token, and a token for one question.
-    let code = code().await;
-    let answer = ask(&code, verifier.secret()).await;
-    assert_eq!(answer.status, 200);
-    assert_refused(ask(&code, verifier.secret()).await);
-    let token = answer.json()["access_token"].as_str().map(str::to_owned);
-    let bearer = format!("Bearer {}", token.expect("a token"));
-    for status in [200, 401] {
-        let request = Request::get("/provider/user").header("authorization", &bearer);
-        let answer = browser.request(request.body("").unwrap()).await;
-        assert_eq!(answer.status, status);
-    }
-    let answer = browser.get("/provider/user").await;
-    assert_eq!(answer.status, 401);
-}
-
-/// The field of a login that is under way.
-fn field(login: &Login) -> String {
-    format!("login:{}", login.state)
-}
-
-/// A connection to Redis, and the key of the browser's session.
-fn stored(world: &World, browser: &Client) -> (Resp, String) {
-    let id = browser.cookie("session_id").expect("a session");
-    (world.resp(), format!("session:{id}"))
-}
-
-/// Makes a login that is under way older, as if so many seconds had passed.
-fn age(world: &World, browser: &Client, login: &Login, seconds: i64) {
-    let (mut redis, key) = stored(world, browser);
-    let text = redis.cmd(&["HGET", &key, &field(login)]).text();
-    let mut flow: Value = serde_json::from_str(&text).expect("a flow");
-    let started = &mut flow["started"]["secs_since_epoch"];
-    *started = json!(started.as_i64().expect("Unix time") - seconds);
-    redis.cmd(&["HSET", &key, &field(login), &flow.to_string()]);
 }

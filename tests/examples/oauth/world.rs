@@ -210,3 +210,9 @@ pub(super) async fn user(browser: &Client) -> Option<String> {
     let (user, _) = rest.split_once('.').expect("a sentence");
     (user != "not logged in").then(|| user.to_owned())
 }
+
+/// A connection to Redis, and the key of the browser's session.
+pub(super) fn stored(world: &World, browser: &Client) -> (Resp, String) {
+    let id = browser.cookie("session_id").expect("a session");
+    (world.resp(), format!("session:{id}"))
+}

@@ -16,6 +16,7 @@ use tower_service::Service;
 
 use crate::{
     cookie::Presented,
+    error::ErrorKind,
     response::{EmptyBody, committed, failed, not_committed},
     session::{Ending, Find, LazySession, Session, Shared, Writing, find, outcome, timed_out},
 };
@@ -171,7 +172,9 @@ where
                     let written = outcome(ready!(writing.poll(cx)), this.shared);
                     let required = *required;
                     let response = answer.take().map(|(session, response)| match written {
-                        Err(error) if required => not_committed(&session, error, config),
+                        Err(error) if required || error.kind() == ErrorKind::Gone => {
+                            not_committed(&session, error, config)
+                        }
                         Err(_) => {
                             session.keep_cookie();
                             committed(&session, response, config)

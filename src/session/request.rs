@@ -19,7 +19,7 @@ use crate::{config::OnStoreError, cookie::Presented, error::Error, store::Sessio
 /// What the end of a request waits for.
 pub(crate) struct Ending {
     pub(crate) writing: Writing,
-    /// Something was to be written; else only the cookie's age depends on it.
+    /// Something was to be written; else only the cookie depends on it.
     pub(crate) required: bool,
 }
 
@@ -98,9 +98,9 @@ impl Session {
             return Err(refusal);
         }
         let late = state.drop_late_changes();
-        // Before a cookie is only refreshed, the store is asked whether its session still lives: if it was renewed
-        // meanwhile, the old id would replace the new one in the browser.
-        let mut touch = !is_not_modified(status) && state.is_cookie_refresh(config);
+        // Before a cookie is sent, the store is asked whether its session still lives, unless a write shows that: if it
+        // was renewed or ended since it was loaded or saved, the old id would replace the new one in the browser.
+        let mut touch = state.sends_cookie(config, !is_not_modified(status));
         let pending = state.is_pending();
         if !keeps && state.is_under_way() {
             // A `save` that the handler left under way is waited for, since it may give the session another id, but

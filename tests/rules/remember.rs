@@ -15,6 +15,9 @@ harness::over_both_stores!(
     the_absolute_end_caps_it,
     a_request_that_failed_changes_nothing,
     a_late_answer_knows_what_another_request_has_set,
+    what_was_saved_is_told_as_it_is_by_then,
+    what_was_saved_is_told_only_of_a_session_that_lives,
+    a_login_that_was_saved_and_ended_before_its_answer_is_refused,
     who_has_asked_the_store_sets_anew_what_another_request_has_changed,
     what_a_save_has_written_is_told_although_the_request_failed,
 );
@@ -188,5 +191,63 @@ async fn who_has_asked_the_store_sets_anew_what_another_request_has_changed<B: B
         let answer = app.go_on(request).await;
         assert_eq!(max_age(&answer), Some(MONTH), "{asks}");
         app.assert_ttl(MONTH).await;
+    }
+}
+
+/// The browser must be told what a `save` has written, but not what another request has changed since.
+async fn what_was_saved_is_told_as_it_is_by_then<B: Backend>() {
+    let app = App::<B>::start().await;
+    for saved in ["remember 3600s", "idle 1200s"] {
+        for late in ["", "get user", "take-once a", "reload", "status 304"] {
+            for (second, expected) in [
+                ("get user", (saved == "remember 3600s").then_some(3600)),
+                ("forget", None),
+                ("idle 600s", None),
+                ("remember 2592000s", Some(MONTH)),
+            ] {
+                app.ask("destroy; set user ann; set a 0").await;
+                let script = format!("{saved}; save; wait; {late}");
+                let request = app.begin(&script).await;
+                app.ask(second).await;
+                let answer = app.go_on(request).await;
+                assert_eq!(max_age(&answer), expected, "{script}, {second}");
+            }
+        }
+    }
+}
+
+/// An answer with the old id would take the new cookie's place.
+async fn what_was_saved_is_told_only_of_a_session_that_lives<B: Backend>() {
+    for persistent in [false, true] {
+        let app = App::<B>::with(|it| it.persistent(persistent)).await;
+        for saved in ["remember 3600s", "idle 1200s"] {
+            for late in ["", "get user", "take-once a", "reload", "status 304"] {
+                for second in ["renew", "destroy; set user bob", "destroy"] {
+                    app.ask("destroy; set user ann; set a 0").await;
+                    let script = format!("{saved}; save; wait; {late}");
+                    let request = app.begin(&script).await;
+                    app.ask(second).await;
+                    let answer = app.go_on(request).await;
+                    assert_ne!(answer.status, 503, "{script}, {second}");
+                    assert_eq!(own_cookies(&answer), [""; 0], "{script}, {second}");
+                }
+            }
+        }
+    }
+}
+
+async fn a_login_that_was_saved_and_ended_before_its_answer_is_refused<B: Backend>() {
+    let app = App::<B>::start().await;
+    for login in ["renew; save", "destroy; set user eve; save"] {
+        for late in ["", "get user", "set a 1"] {
+            app.ask("destroy; set user ann").await;
+            let script = format!("{login}; wait; {late}");
+            let request = app.begin(&script).await;
+            // With the old id: it ends what came after, too.
+            app.ask("destroy").await;
+            let answer = app.go_on(request).await;
+            assert_eq!(answer.status, 503, "{script}");
+            assert_eq!(own_cookies(&answer), [""; 0], "{script}");
+        }
     }
 }

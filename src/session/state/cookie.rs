@@ -38,7 +38,15 @@ pub(super) enum ClientCookie {
 }
 
 impl ClientCookie {
-    /// The live session that the browser has, and nothing that it is to be told.
+    /// The live session that the browser has.
+    pub(super) fn named(self) -> Option<SessionId> {
+        match self {
+            Self::Names(id) | Self::OldSignature(id) | Self::Outdated(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The same, where there is nothing that the browser is to be told.
     fn held(self) -> Option<SessionId> {
         match self {
             Self::Names(id) | Self::OldSignature(id) => Some(id),
@@ -55,11 +63,8 @@ impl State {
 
     /// The session that the cookie names is no more: what becomes of the cookie.
     pub(super) fn cookie_of_live_is(&mut self, now: ClientCookie) {
-        match self.cookie {
-            ClientCookie::Names(_) | ClientCookie::OldSignature(_) | ClientCookie::Outdated(_) => {
-                self.cookie = now;
-            }
-            _ => {}
+        if self.cookie.named().is_some() {
+            self.cookie = now;
         }
     }
 
@@ -100,11 +105,9 @@ impl State {
         }
     }
 
-    /// Whether a cookie is sent only for its age or its signature: then no write shows that the session still lives.
-    pub(crate) fn is_cookie_refresh(&self, config: &Config) -> bool {
-        let held = self.cookie.held();
-        matches!(self.case, Case::Live { id, refreshed: true, .. } if held == Some(id))
-            && self.wants_refresh(config)
+    /// Whether the cookie of a session that is stored is to be sent.
+    pub(crate) fn sends_cookie(&self, config: &Config, refresh: bool) -> bool {
+        matches!(self.cookie(config, refresh), CookieAction::Set { .. })
     }
 
     /// Whether the cookie is sent again when the time to live is set anew.

@@ -209,7 +209,8 @@ impl State {
                     _ => write.id,
                 };
                 // Where another renewal came before this one, the browser has the other's cookie.
-                let was_lost = write.kind == Kind::Renew && *gone == Written::Gone;
+                let gets_new_id = write.kind == Kind::Renew || self.cookie.named() != Some(id);
+                let was_lost = gets_new_id && *gone == Written::Gone;
                 let is_told = !was_lost || write.then == Then::Drop;
                 self.went_away(id, is_told);
             }

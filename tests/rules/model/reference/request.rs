@@ -137,18 +137,18 @@ impl Request {
                 return Some(session.not_written(world, 503));
             }
             session.drop_late();
-            let lives_on = session.current.is_some() && session.current == session.held;
-            let may_age = refresh && session.refreshed && !session.outdated;
-            let ages = may_age && lives_on && session.is_persistent(world);
+            let sends = matches!(session.cookie(world, refresh), SetCookie::Set(..));
             let required = session.is_pending();
-            if required || ages {
-                let write = session.begin_write(world, ages);
+            if required || sends {
+                let write = session.begin_write(world, sends);
                 match session.end_write(world, write) {
                     // Rule 19: what trying again cannot mend.
                     Err(ErrorKind::NotAnInteger | ErrorKind::Overflow) if required => {
                         return Some(session.not_written(world, 500));
                     }
-                    Err(_) if required => return Some(session.not_written(world, 503)),
+                    Err(kind) if required || kind == ErrorKind::Gone => {
+                        return Some(session.not_written(world, 503));
+                    }
                     // Nobody knows whether the session still lives, so its cookie is not sent again.
                     Err(_) => session.refreshed = false,
                     Ok(_) => {}

@@ -157,11 +157,11 @@ impl Session {
                 self.emptied();
             }
             Ok(Written::Gone | Written::Replaced) => {
+                let gets_new_id = matches!(write, Write::Renew(..)) || self.held != Some(*id);
                 self.forget();
                 (self.next, self.held) = (None, None);
                 self.gone = true;
-                let renews = matches!(write, Write::Renew(..));
-                self.untold = renews && written == Ok(Written::Gone);
+                self.untold = gets_new_id && written == Ok(Written::Gone);
             }
             Err(kind) => {
                 let later = std::mem::take(&mut self.changes);

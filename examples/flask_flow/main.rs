@@ -17,7 +17,9 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let secret = env::var("SECRET_KEY").ok().filter(|it| it.len() >= 32);
     let secret = secret.ok_or("SECRET_KEY: set it to what `openssl rand -base64 48` prints")?;
     let url = env::var("REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned());
-    let sessions = SessionLayer::builder(RedisStore::connect(&url).await?)
+    let store = RedisStore::connect(&url).await;
+    let store = store.map_err(|error| format!("REDIS_URL: {error}"))?;
+    let sessions = SessionLayer::builder(store)
         .signing_keys([Key::derive_from(secret.as_bytes())])
         .secure(false) // Because this is plain http.
         .build()?;

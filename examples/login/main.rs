@@ -101,10 +101,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
 /// The Redis that the environment names, and how it is reached: by Upstash's REST API, or else by a URL.
 async fn connect() -> Result<Option<(RedisStore, &'static str)>, String> {
+    // With one of them the other is missing, and this says so.
     let token = setting("UPSTASH_REDIS_REST_TOKEN")?;
-    if setting("UPSTASH_REDIS_REST_URL")?.is_some() && token.is_some() {
+    if setting("UPSTASH_REDIS_REST_URL")?.is_some() || token.is_some() {
         let store = over_rest().await;
-        let store = store.map_err(|error| format!("UPSTASH_REDIS_REST_URL: {error}"))?;
+        let store = store.map_err(|error| format!("Upstash over REST: {error}"))?;
         return Ok(Some((store, "in Redis, over REST")));
     }
     let Some(url) = setting("REDIS_URL")? else {

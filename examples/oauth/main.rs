@@ -13,6 +13,7 @@ use std::{env, error::Error, process::ExitCode, sync::Arc};
 use axum::{
     Router,
     extract::OriginalUri,
+    http::uri::PathAndQuery,
     middleware,
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
@@ -96,10 +97,15 @@ async fn home(session: Session) -> Result<Response, SessionError> {
 }
 
 /// `GET /account`, for users only. Others log in first, and then come back to this very URL.
-async fn account(uri: OriginalUri, session: Session) -> Result<Response, SessionError> {
+async fn account(
+    OriginalUri(uri): OriginalUri,
+    session: Session,
+) -> Result<Response, SessionError> {
+    // Over HTTP/2 the URI has the host, too.
+    let here = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     Ok(match session.get::<String>("user")? {
         Some(user) => page::user("Your account", &user),
-        None => Redirect::to(&login::link(&uri.to_string())).into_response(),
+        None => Redirect::to(&login::link(here)).into_response(),
     })
 }
 

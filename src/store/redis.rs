@@ -161,16 +161,20 @@ impl RedisStore {
     #[cfg(feature = "upstash")]
     #[cfg_attr(docsrs, doc(cfg(feature = "upstash")))]
     pub async fn upstash_from_env() -> Result<Self, Error> {
-        let one_of = |names: [&str; 2]| {
-            let set = names.into_iter().find_map(|name| std::env::var(name).ok());
-            set.ok_or_else(|| {
-                let message = format!("neither {} nor {} is set", names[0], names[1]);
-                Error::new(ErrorKind::InvalidUrl, message)
-            })
+        let set = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
+        let usual = ["UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"];
+        let vercel = ["KV_REST_API_URL", "KV_REST_API_TOKEN"];
+        // Both of one pair: a token is for one database.
+        let has_any = |names: &[&str; 2]| names.iter().any(|name| set(name).is_some());
+        let [url, token] = match has_any(&usual) || !has_any(&vercel) {
+            true => usual,
+            false => vercel,
         };
-        let url = one_of(["UPSTASH_REDIS_REST_URL", "KV_REST_API_URL"])?;
-        let token = one_of(["UPSTASH_REDIS_REST_TOKEN", "KV_REST_API_TOKEN"])?;
-        Self::upstash(&url, &token).await
+        let needed = |name: &str| {
+            let missing = || Error::new(ErrorKind::InvalidUrl, format!("{name} is not set"));
+            set(name).ok_or_else(missing)
+        };
+        Self::upstash(&needed(url)?, &needed(token)?).await
     }
 
     /// Uses a pool of the caller's, which must be connected.

@@ -61,6 +61,19 @@ fn an_unusable_address_ends_it_with_a_message() {
 }
 
 #[test]
+fn half_of_what_upstash_needs_is_told() {
+    let (url, token) = ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN");
+    for (set, value, missing) in [
+        (url, "https://name.upstash.io", token),
+        (token, "AXg0", url),
+    ] {
+        let settings = [(set, value), ("REDIS_URL", "redis://127.0.0.1:1")];
+        let said = refusal(program("login"), &settings);
+        assert!(said.contains(&format!("{missing} is not set")), "{said}");
+    }
+}
+
+#[test]
 fn settings_also_come_from_a_dotenv_file() {
     let redis = RedisServer::start();
     let folder = std::env::temp_dir().join(format!("login-test-{}", uuid::Uuid::new_v4()));

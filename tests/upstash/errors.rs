@@ -101,8 +101,11 @@ async fn a_wrong_token_and_a_url_that_is_none_are_told_at_once() {
         assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{url}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }
-    let error = refused(&scene.api.url(), "two\nlines").await;
-    assert_eq!(error.kind(), ErrorKind::InvalidUrl);
+    for token in ["two\nlines", "\"quoted\"", "'quoted'", "tök€n", "two words"] {
+        let error = refused(&scene.api.url(), token).await;
+        assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{token}");
+        assert!(!error.to_string().contains(token), "{error}");
+    }
     // No TLS at the other end.
     let error = refused(&scene.api.url().replace("http:", "https:"), TOKEN).await;
     assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");

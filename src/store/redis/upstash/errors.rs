@@ -29,7 +29,12 @@ pub(super) fn lost(error: hyper_util::client::legacy::Error) -> Error {
         true => ErrorKind::Tls,
         false => ErrorKind::Unavailable,
     };
-    let lost = Error::new(kind, "Upstash cannot be reached").with_source(error);
+    let mut cause: &dyn StdError = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let message = format!("Upstash cannot be reached: {cause}");
+    let lost = Error::new(kind, message).with_source(error);
     match is_unsent {
         true => unsent(&lost),
         false => lost,

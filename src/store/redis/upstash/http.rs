@@ -79,14 +79,19 @@ impl Http {
                 .path_and_query(format!("{base}{path}"));
             uri.build().map_err(|_| invalid(LIKE))
         };
-        let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-            .map_err(|_| invalid("the token of Upstash has characters that none has"))?;
+        let token = token.trim();
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'".contains(&byte);
+        let authorization = HeaderValue::try_from(format!("Bearer {token}")).ok();
+        let authorization = authorization.filter(|_| token.bytes().all(is_plain));
+        let mut authorization = authorization.ok_or_else(|| {
+            invalid("the token of Upstash has characters that none has, such as a space or a quote")
+        })?;
         authorization.set_sensitive(true);
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(url)?)
+            .with_tls_config(tls_config(url.trim())?)
             .https_or_http()
             .enable_http1()
             .enable_http2()

@@ -7,6 +7,8 @@ mod ending;
 mod flask_flow;
 mod oauth;
 mod page;
+#[cfg(feature = "upstash")]
+mod rest;
 mod start;
 
 use std::time::{Duration, Instant};

@@ -57,6 +57,8 @@ pub mod server;
 pub mod stores;
 pub mod through;
 #[cfg(feature = "upstash")]
+pub mod tls_front;
+#[cfg(feature = "upstash")]
 pub mod upstash;
 pub mod wire;
 

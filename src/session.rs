@@ -388,9 +388,11 @@ impl Session {
     /// Where nothing has changed, nothing is sent, and the time to live is as before.
     ///
     /// Once the response head is out no cookie can follow, so a session cannot be created, renewed or given another
-    /// expiry any more. The
-    /// write goes on if the caller stops waiting. What could not be written is still pending: a second `save`, or the
-    /// end of the request, tries again. An increment whose write timed out may then count twice.
+    /// expiry any more. Where a `save` has done that, the store is asked again at the end of the request: only a session
+    /// that still lives gets its cookie.
+    ///
+    /// The write goes on if the caller stops waiting. What could not be written is still pending: a second `save`, or
+    /// the end of the request, tries again. An increment whose write timed out may then count twice.
     ///
     #[doc = example!(
         "session.insert(\"job\", \"started\")?;"

@@ -244,6 +244,18 @@ def test_the_old_id_after_a_login_of_ours(apps, redis, name):
 
 
 @pytest.mark.parametrize("name", stage.DOCUMENTED)
+def test_what_a_late_request_writes_takes_no_new_cookies_place(apps, redis, name):
+    old = apps["login"].log_in()
+    new = apps["login"].log_in("eve", session_id=old)
+    until(lambda: redis.type(f"session:{old}") == b"string", "no replacement record")
+    late = apps[name].ask("POST", "/set/", old, json={"status": "busy"})
+    assert late.status_code == 200 and "set-cookie" not in late.headers
+    assert sorted(redis.keys()) == sorted(f"session:{id}".encode() for id in (old, new))
+    # A login is meant.
+    assert fields(apps["login"].profile(apps[name].log_in("bob", session_id=old)))[1]["user"] == "bob"
+
+
+@pytest.mark.parametrize("name", stage.DOCUMENTED)
 def test_ids_of_another_form_ask_redis_nothing(apps, redis, name):
     redis.hset("session:@user:17", mapping={"user": "eve"})
     redis.expire("session:@user:17", 50)

@@ -20,7 +20,7 @@ export function sessions(redis, cookie = "session_id", attributes = { httpOnly: 
   return async (req, res, next) => {
     const pairs = (req.headers.cookie ?? "").split(";").map((pair) => pair.trim().split("="));
     const presented = pairs.find(([name]) => name === cookie)?.[1] ?? "";
-    const found = ID.test(presented) ? await run(READ, `session:${presented}`, IDLE) : [];
+    const found = ID.test(presented) ? ((await run(READ, `session:${presented}`, IDLE)) ?? []) : [];
     const fields = Object.create(null);
     for (let at = 0; at < found.length; at += 2) {
       if (!found[at].startsWith("@")) fields[found[at]] = found[at + 1];

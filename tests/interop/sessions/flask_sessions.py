@@ -5,7 +5,7 @@ from sessions import Sessions, text
 
 class Session(dict, SessionMixin):
     def __init__(self, presented, fields):
-        super().__init__(fields)
+        super().__init__(fields or {})
         self.presented, self.loaded, self.ended = presented, fields, False
 
     def destroy(self):
@@ -24,6 +24,8 @@ class RedisSessions(SessionInterface):
 
     def save_session(self, app, session, response):
         response.vary.add("Cookie")
+        if session.loaded is None:
+            return  # It came late, with the old id: the browser has a new cookie, which this must not replace.
         if session.loaded and not session:
             session.destroy()  # Its last field is gone.
         if session.ended:

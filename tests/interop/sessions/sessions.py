@@ -25,8 +25,10 @@ class Sessions:
         self._read, self._write, self._end = map(self.redis.register_script, scripts)
 
     def read(self, id):
-        """The fields of a session, whose end this puts off; none where it is gone."""
+        """The fields of a session, whose end this puts off; {} where it is gone, None where another took its place."""
         answer = self._read(keys=[PREFIX + id], args=[IDLE]) if ID.fullmatch(id) else []
+        if answer is None:
+            return None
         fields = dict(zip(answer[::2], answer[1::2]))
         return {name: value for name, value in fields.items() if not name.startswith("@")}
 

@@ -227,6 +227,23 @@ def test_a_login_gets_a_new_id(apps, redis, name):
     assert first != second
     assert app.profile(first).status_code == 404
     assert fields(apps["login"].profile(second))[1] == {"user": "eve", "status": "active"}
+    # What comes late with the old id clears no new cookie, and a logout is one.
+    for ours in stage.OURS:
+        late = apps[ours].profile(first)
+        assert late.status_code == 404 and "set-cookie" not in late.headers
+    assert redis.get(f"session:{first}") == f"ended session:{second}".encode()
+    assert 55 < redis.ttl(f"session:{first}") <= 60
+    # Another login leaves that as it is, so that a double click logs nobody out.
+    third = app.log_in("bob", session_id=first)
+    assert redis.get(f"session:{first}") == f"ended session:{second}".encode()
+    assert [fields(app.profile(id))[1]["user"] for id in (second, third)] == ["eve", "bob"]
+    assert apps["login"].log_out(first).status_code == 200
+    assert app.profile(second).status_code == 404
+    # So it is in the place of an id that never was a session.
+    unknown = "00000000-0000-4000-8000-000000000000"
+    assert redis.get(f"session:{unknown}") is None
+    fourth = app.log_in(session_id=unknown)
+    assert redis.get(f"session:{unknown}") == f"ended session:{fourth}".encode()
 
 
 @pytest.mark.parametrize("name", stage.DOCUMENTED)

@@ -26,18 +26,18 @@ export function sessions(redis, cookie = "session_id", attributes = { httpOnly: 
       if (!found[at].startsWith("@")) fields[found[at]] = found[at + 1];
     }
     const id = found.length ? presented : undefined;
-    // A logout, also where the layer has just given the session a new id.
-    const end = async () => {
+    // A logout, also where another session has just taken its place. Or the one with the key `taking` does.
+    const end = async (...taking) => {
       let key = ID.test(presented) && `session:${presented}`;
-      while (key) key = await run(END, key);
+      while (key) key = await run(END, key, ...taking);
     };
     req.session = {
       presented, id, fields,
       async create(fields) {
-        await end(); // A login gets a new id.
         const id = randomUUID();
         // One step: without an end it would never go.
         await redis.multi().hSet(`session:${id}`, words(fields)).pExpire(`session:${id}`, IDLE).exec();
+        await end(`session:${id}`);
         res.cookie(cookie, id, attributes);
         return id;
       },

@@ -45,11 +45,11 @@ class Sessions:
         pairs = [word for pair in stored(changed).items() for word in pair]
         return bool(self._write(keys=[PREFIX + id], args=[len(removed), *removed, *pairs]))
 
-    def end(self, id):
-        """A logout, also where the layer has just given the session a new id."""
+    def end(self, id, new=None):
+        """A logout, also where another session has just taken its place. Or `new` does: the id of one that is there."""
         key = PREFIX + id if ID.fullmatch(id) else None
         while key:
-            key = self._end(keys=[key])
+            key = self._end(keys=[key], args=[PREFIX + new] if new else [])
 
 
 def stored(fields):

@@ -1,5 +1,6 @@
 """Who reads whose session: our `login`, the tutorial's app, and the code of docs/interop.md, all on one Redis."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -270,6 +271,35 @@ def test_what_a_late_request_writes_takes_no_new_cookies_place(apps, redis, name
     assert sorted(redis.keys()) == sorted(f"session:{id}".encode() for id in (old, new))
     # A login is meant.
     assert fields(apps["login"].profile(apps[name].log_in("bob", session_id=old)))[1]["user"] == "bob"
+
+
+@pytest.mark.parametrize("name", stage.DOCUMENTED)
+def test_a_renewal_that_a_logout_overtook_is_no_session(apps, redis, name):
+    old, new = (f"session:00000000-0000-4000-8000-{at:012}" for at in (1, 2))
+    id = new.removeprefix("session:")
+
+    def mark(key):
+        redis.hset(old, mapping={"user": "ann", "@replaced": f"{hashlib.sha1(key.encode()).hexdigest()} 17 4102444800000"})
+
+    for write, is_session in [
+        (lambda: None, False),
+        (lambda: mark(old), False),
+        (lambda: redis.set(old, old), False),
+        (lambda: redis.set(old, f"ended {new}"), False),
+        (lambda: mark(new), True),
+        (lambda: redis.set(old, new), True),
+    ]:
+        redis.flushall()
+        write()
+        redis.expire(old, 50)
+        redis.hset(new, mapping={"user": "ann", "@replaces": old})
+        redis.expire(new, 50)
+        answer = apps[name].profile(id)
+        assert redis.exists(new) == is_session
+        if is_session:
+            assert fields(answer) == (id, {"user": "ann"})
+        else:
+            assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("name", stage.DOCUMENTED)

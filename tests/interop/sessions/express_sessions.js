@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 
-const [READ, WRITE, END] = ["read.lua", "write.lua", "end.lua"].map((name) =>
+const [READ, RENEWED, WRITE, END] = ["read.lua", "renewed.lua", "write.lua", "end.lua"].map((name) =>
   readFileSync(new URL(name, import.meta.url), "utf8"),
 );
 // Whoever sends the cookie must not choose any other key.
@@ -20,7 +20,13 @@ export function sessions(redis, cookie = "session_id", attributes = { httpOnly: 
   return async (req, res, next) => {
     const pairs = (req.headers.cookie ?? "").split(";").map((pair) => pair.trim().split("="));
     const presented = pairs.find(([name]) => name === cookie)?.[1] ?? "";
-    const found = ID.test(presented) ? ((await run(READ, `session:${presented}`, IDLE)) ?? []) : [];
+    const key = `session:${presented}`;
+    let found = ID.test(presented) ? ((await run(READ, key, IDLE)) ?? []) : [];
+    const at = found.findIndex((name, at) => at % 2 === 0 && name === "@replaces");
+    if (at >= 0 && !(await run(RENEWED, found[at + 1], key))) {
+      await redis.del(key);
+      found = [];
+    }
     const fields = Object.create(null);
     for (let at = 0; at < found.length; at += 2) {
       if (!found[at].startsWith("@")) fields[found[at]] = found[at + 1];

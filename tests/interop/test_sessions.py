@@ -126,6 +126,15 @@ def test_the_same_cookies_and_statuses(apps, redis):
         assert ("set-cookie" in unknown.headers) == (name in stage.OURS), name
 
 
+@pytest.mark.parametrize("name", stage.DOCUMENTED)
+def test_the_attributes_of_documented_cookies(apps, redis, name):
+    login = apps[name].ask("POST", "/login/", json={"username": "abdullah"})
+    logout = apps[name].log_out(login.cookies["session_id"])
+    for answer in (login, logout):
+        _, *attributes = answer.headers["set-cookie"].lower().split("; ")
+        assert {"httponly", "path=/", "samesite=lax"} <= set(attributes), attributes
+
+
 @pytest.mark.parametrize("reader", stage.DOCUMENTED)
 def test_who_does_as_the_docs_say_shortens_no_remembered_session(apps, redis, reader):
     id = apps["login"].log_in(remember=True)
@@ -218,6 +227,29 @@ def test_flask_writes_only_what_changed(apps, redis, redises):
     redis.hdel(key, "a")
     assert "set-cookie" not in client.post("/log_out").headers
     assert redis.dbsize() == 0
+
+
+def test_what_flask_sets_comes_back_as_text(redis, redises):
+    """What docs/interop.md warns of."""
+    app = flask.Flask(__name__)
+    app.config["SESSION_COOKIE_NAME"] = "session_id"
+    app.session_interface = RedisSessions(redises.redis_url)
+
+    @app.post("/")
+    def view():
+        flask.session.update(fresh=False, cart=["a"])
+        flask.session.permanent = True
+        return ""
+
+    @app.get("/")
+    def again():
+        return dict(flask.session)
+
+    client = app.test_client()
+    assert "Expires" not in client.post("/").headers["set-cookie"]
+    assert client.get("/").json == {"fresh": "false", "cart": '["a"]', "_permanent": "true"}
+    [key] = redis.keys()
+    assert 890 < redis.ttl(key) <= 900
 
 
 @pytest.mark.parametrize("name", stage.DOCUMENTED)

@@ -203,6 +203,32 @@ def test_flask_counts_what_we_count(apps, redis):
     assert redis.dbsize() == 0
 
 
+def test_express_goes_on_with_what_it_has_created(apps, redis):
+    old = apps["login"].log_in()
+    answer = apps["express"].ask("POST", "/again/", old).json()
+    id, data = answer["session_id"], {"user": "second", "visits": "1"}
+    assert answer == {"written": True, "session_id": id, "session_data": data, "same": True}
+    assert fields(apps["login"].profile(id))[1] == data
+    # Neither of those before is a session.
+    assert [redis.type(key) for key in redis.keys() if key.decode() != f"session:{id}"] == [b"string", b"string"]
+    # The last field removed is the end, on their side as on ours; but not where another one is set.
+    last = apps["express"].ask("POST", "/set/", id, json={"user": None, "visits": None, "note": "x"})
+    assert last.json() == {"written": True} and "set-cookie" not in last.headers
+    gone = apps["express"].ask("POST", "/set/", id, json={"note": None})
+    assert gone.json() == {"written": True} and gone.headers["set-cookie"].startswith("session_id=;")
+    assert not redis.exists(f"session:{id}")
+    # So it is for a session with fields of the layer's own.
+    id = apps["login"].log_in(remember=True)
+    apps["express"].ask("POST", "/set/", id, json={"user": None, "status": None})
+    assert not redis.exists(f"session:{id}")
+
+
+def test_express_stores_nothing_that_is_undefined(apps, redis):
+    id = apps["login"].log_in()
+    assert apps["express"].ask("POST", "/none/", id).status_code == 500
+    assert redis.hget(f"session:{id}", "user") == b"abdullah"
+
+
 def test_flask_writes_only_what_changed(apps, redis, redises):
     """What another program changes while a handler runs is kept, and what it ends stays ended."""
     app = flask.Flask(__name__)

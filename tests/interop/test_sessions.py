@@ -140,8 +140,11 @@ def test_who_does_as_the_docs_say_shortens_no_remembered_session(apps, redis, re
     id = apps["login"].log_in(remember=True)
     for expire in (REMEMBERED, 100):
         redis.expire(f"session:{id}", expire)
-        assert fields(apps[reader].profile(id))[1] == {"user": "abdullah", "status": "active"}
+        profile = apps[reader].profile(id)
+        assert fields(profile)[1] == {"user": "abdullah", "status": "active"}
         ttl_is(redis, id, REMEMBERED)
+        # What docs/interop.md warns of: the browser's cookie ends when the layer has said.
+        assert "set-cookie" not in profile.headers
     assert apps[reader].ask("POST", "/set/", id, json={"status": "busy"}).status_code == 200
     ttl_is(redis, id, REMEMBERED)
     # So does the layer's own mark of a renewal under way, where the session has no idle timeout of its own.
@@ -315,6 +318,11 @@ def test_the_old_id_after_a_login_of_ours(apps, redis, name):
     assert fields(apps[name].profile(new))[1]["user"] == "eve"
     # What docs/interop.md warns of.
     assert apps[stage.TUTORIALS[0]].profile(old).status_code == 500
+    other = apps["login"].log_in()
+    replaced, other = other, apps["login"].log_in("ada", session_id=other)
+    until(lambda: redis.type(f"session:{replaced}") == b"string", "no replacement record")
+    assert apps[stage.TUTORIALS[0]].log_out(replaced).status_code == 200
+    assert fields(apps["login"].profile(other))[1]["user"] == "ada"
     assert apps[name].log_out(old).status_code == 200
     assert apps["login"].profile(new).status_code == 404
 
@@ -337,7 +345,8 @@ def test_a_renewal_that_a_logout_overtook_is_no_session(apps, redis, name):
     id = new.removeprefix("session:")
 
     def mark(key):
-        redis.hset(old, mapping={"user": "ann", "@replaced": f"{hashlib.sha1(key.encode()).hexdigest()} 17 4102444800000"})
+        handle = hashlib.sha1(key.encode()).hexdigest()
+        redis.hset(old, mapping={"user": "ann", "@replaced": f"{handle} 17 4102444800000"})
 
     for write, is_session in [
         (lambda: None, False),

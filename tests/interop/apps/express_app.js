@@ -1,4 +1,5 @@
-// The tutorial's API in express, on the middleware of docs/interop.md. And what only tests ask: `/set/`, `/again/` and `/none/`.
+// The tutorial's API in express, on the middleware of docs/interop.md. And what only tests ask:
+// `/set/`, `/again/` and `/none/`.
 import express from "express";
 import { createClient } from "redis";
 

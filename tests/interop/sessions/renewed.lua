@@ -1,5 +1,5 @@
 -- KEYS: what a session has in `@replaces`, its old key. ARGV: its own key.
--- Answers 1 where the layer gave it its new id, and 0 where that was not finished before a logout: then it is no session.
+-- Answers 1 where the layer gave it its new id, and 0 where a logout came before that was done: then it is no session.
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'hash' then
   local mark = redis.call('HGET', KEYS[1], '@replaced') or ''

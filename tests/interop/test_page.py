@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import upstash_redis
+from redis.exceptions import ResponseError
 
 import stage
 
@@ -64,13 +65,17 @@ def test_the_scripts_over_rest(apps, redis, redises, monkeypatch):
     redis_by_tcp, redis = redis, upstash_redis.Redis(redises.rest_url, redises.token)
     id = apps["login"].log_in("3", remember=True)
     redis_by_tcp.expire(f"session:{id}", 100)
-    fields = redis.eval(Path("read.lua").read_text(), keys=[f"session:{id}"], args=[900_000])
-    assert fields[:4] == ["user", "3", "status", "active"]
+    script = "#!lua flags=allow-key-locking\n" + Path("read.lua").read_text()
+    found = redis.eval(script, keys=[f"session:{id}"], args=[900_000]) or []
+    fields = {name: text for name, text in zip(found[::2], found[1::2]) if not name.startswith("@")}
+    assert fields == {"user": "3", "status": "active"} and "@idle" in found
     assert redis.ttl(f"session:{id}") > 29 * 24 * 60 * 60
-    write = Path("write.lua").read_text()
+    first_line = "#!lua flags=allow-key-locking\n"
+    write, end, renewed = (first_line + Path(f"{name}.lua").read_text() for name in ("write", "end", "renewed"))
+    assert redis.eval(renewed, keys=["session:none"], args=[f"session:{id}"]) == 0
     assert redis.eval(write, keys=[f"session:{id}"], args=["1", "status", "user", "eve"]) == 1
     assert apps["login"].profile(id).json()["session_data"] == {"user": "eve"}
-    assert redis.eval(Path("end.lua").read_text(), keys=[f"session:{id}"]) is None
+    assert redis.eval(end, keys=[f"session:{id}"]) is None
     assert redis.eval(write, keys=[f"session:{id}"], args=["0", "user", "eve"]) == 0
 
 
@@ -87,3 +92,16 @@ def test_nothing_is_written_while_the_layer_gives_a_new_id(redis):
     redis.hdel("session:x", "@replaced")
     assert redis.eval(write, 1, "session:x", 1, "user", "status", "active") == 1
     assert redis.hgetall("session:x") == {b"status": b"active"} and redis.ttl("session:x") > 0
+
+
+def test_how_many_fields_one_write_takes(redis):
+    """What the page warns of."""
+    write = (stage.HERE / "sessions" / "write.lua").read_text()
+    redis.hset("session:x", "user", "eve")
+    redis.expire("session:x", 50)
+    words = [word for at in range(3_900) for word in (at, "x")]
+    assert redis.eval(write, 1, "session:x", 0, *words) == 1
+    assert redis.hlen("session:x") == 3_901
+    with pytest.raises(ResponseError, match="too many results to unpack"):
+        redis.eval(write, 1, "session:x", 0, *words, *(f"more {word}" for word in words))
+    assert redis.hlen("session:x") == 3_901

@@ -1,5 +1,6 @@
 """Who reads whose session: our `login`, the tutorial's app, and the code of docs/interop.md, all on one Redis."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -125,13 +126,25 @@ def test_the_same_cookies_and_statuses(apps, redis):
         assert ("set-cookie" in unknown.headers) == (name in stage.OURS), name
 
 
+@pytest.mark.parametrize("name", stage.DOCUMENTED)
+def test_the_attributes_of_documented_cookies(apps, redis, name):
+    login = apps[name].ask("POST", "/login/", json={"username": "abdullah"})
+    logout = apps[name].log_out(login.cookies["session_id"])
+    for answer in (login, logout):
+        _, *attributes = answer.headers["set-cookie"].lower().split("; ")
+        assert {"httponly", "path=/", "samesite=lax"} <= set(attributes), attributes
+
+
 @pytest.mark.parametrize("reader", stage.DOCUMENTED)
 def test_who_does_as_the_docs_say_shortens_no_remembered_session(apps, redis, reader):
     id = apps["login"].log_in(remember=True)
     for expire in (REMEMBERED, 100):
         redis.expire(f"session:{id}", expire)
-        assert fields(apps[reader].profile(id))[1] == {"user": "abdullah", "status": "active"}
+        profile = apps[reader].profile(id)
+        assert fields(profile)[1] == {"user": "abdullah", "status": "active"}
         ttl_is(redis, id, REMEMBERED)
+        # What docs/interop.md warns of: the browser's cookie ends when the layer has said.
+        assert "set-cookie" not in profile.headers
     assert apps[reader].ask("POST", "/set/", id, json={"status": "busy"}).status_code == 200
     ttl_is(redis, id, REMEMBERED)
     # So does the layer's own mark of a renewal under way, where the session has no idle timeout of its own.
@@ -193,6 +206,32 @@ def test_flask_counts_what_we_count(apps, redis):
     assert redis.dbsize() == 0
 
 
+def test_express_goes_on_with_what_it_has_created(apps, redis):
+    old = apps["login"].log_in()
+    answer = apps["express"].ask("POST", "/again/", old).json()
+    id, data = answer["session_id"], {"user": "second", "visits": "1"}
+    assert answer == {"written": True, "session_id": id, "session_data": data, "same": True}
+    assert fields(apps["login"].profile(id))[1] == data
+    # Neither of those before is a session.
+    assert [redis.type(key) for key in redis.keys() if key.decode() != f"session:{id}"] == [b"string", b"string"]
+    # The last field removed is the end, on their side as on ours; but not where another one is set.
+    last = apps["express"].ask("POST", "/set/", id, json={"user": None, "visits": None, "note": "x"})
+    assert last.json() == {"written": True} and "set-cookie" not in last.headers
+    gone = apps["express"].ask("POST", "/set/", id, json={"note": None})
+    assert gone.json() == {"written": True} and gone.headers["set-cookie"].startswith("session_id=;")
+    assert not redis.exists(f"session:{id}")
+    # So it is for a session with fields of the layer's own.
+    id = apps["login"].log_in(remember=True)
+    apps["express"].ask("POST", "/set/", id, json={"user": None, "status": None})
+    assert not redis.exists(f"session:{id}")
+
+
+def test_express_stores_nothing_that_is_undefined(apps, redis):
+    id = apps["login"].log_in()
+    assert apps["express"].ask("POST", "/none/", id).status_code == 500
+    assert redis.hget(f"session:{id}", "user") == b"abdullah"
+
+
 def test_flask_writes_only_what_changed(apps, redis, redises):
     """What another program changes while a handler runs is kept, and what it ends stays ended."""
     app = flask.Flask(__name__)
@@ -219,6 +258,29 @@ def test_flask_writes_only_what_changed(apps, redis, redises):
     assert redis.dbsize() == 0
 
 
+def test_what_flask_sets_comes_back_as_text(redis, redises):
+    """What docs/interop.md warns of."""
+    app = flask.Flask(__name__)
+    app.config["SESSION_COOKIE_NAME"] = "session_id"
+    app.session_interface = RedisSessions(redises.redis_url)
+
+    @app.post("/")
+    def view():
+        flask.session.update(fresh=False, cart=["a"])
+        flask.session.permanent = True
+        return ""
+
+    @app.get("/")
+    def again():
+        return dict(flask.session)
+
+    client = app.test_client()
+    assert "Expires" not in client.post("/").headers["set-cookie"]
+    assert client.get("/").json == {"fresh": "false", "cart": '["a"]', "_permanent": "true"}
+    [key] = redis.keys()
+    assert 890 < redis.ttl(key) <= 900
+
+
 @pytest.mark.parametrize("name", stage.DOCUMENTED)
 def test_a_login_gets_a_new_id(apps, redis, name):
     app = apps[name]
@@ -227,6 +289,23 @@ def test_a_login_gets_a_new_id(apps, redis, name):
     assert first != second
     assert app.profile(first).status_code == 404
     assert fields(apps["login"].profile(second))[1] == {"user": "eve", "status": "active"}
+    # What comes late with the old id clears no new cookie, and a logout is one.
+    for ours in stage.OURS:
+        late = apps[ours].profile(first)
+        assert late.status_code == 404 and "set-cookie" not in late.headers
+    assert redis.get(f"session:{first}") == f"ended session:{second}".encode()
+    assert 55 < redis.ttl(f"session:{first}") <= 60
+    # Another login leaves that as it is, so that a double click logs nobody out.
+    third = app.log_in("bob", session_id=first)
+    assert redis.get(f"session:{first}") == f"ended session:{second}".encode()
+    assert [fields(app.profile(id))[1]["user"] for id in (second, third)] == ["eve", "bob"]
+    assert apps["login"].log_out(first).status_code == 200
+    assert app.profile(second).status_code == 404
+    # So it is in the place of an id that never was a session.
+    unknown = "00000000-0000-4000-8000-000000000000"
+    assert redis.get(f"session:{unknown}") is None
+    fourth = app.log_in(session_id=unknown)
+    assert redis.get(f"session:{unknown}") == f"ended session:{fourth}".encode()
 
 
 @pytest.mark.parametrize("name", stage.DOCUMENTED)
@@ -239,8 +318,55 @@ def test_the_old_id_after_a_login_of_ours(apps, redis, name):
     assert fields(apps[name].profile(new))[1]["user"] == "eve"
     # What docs/interop.md warns of.
     assert apps[stage.TUTORIALS[0]].profile(old).status_code == 500
+    other = apps["login"].log_in()
+    replaced, other = other, apps["login"].log_in("ada", session_id=other)
+    until(lambda: redis.type(f"session:{replaced}") == b"string", "no replacement record")
+    assert apps[stage.TUTORIALS[0]].log_out(replaced).status_code == 200
+    assert fields(apps["login"].profile(other))[1]["user"] == "ada"
     assert apps[name].log_out(old).status_code == 200
     assert apps["login"].profile(new).status_code == 404
+
+
+@pytest.mark.parametrize("name", stage.DOCUMENTED)
+def test_what_a_late_request_writes_takes_no_new_cookies_place(apps, redis, name):
+    old = apps["login"].log_in()
+    new = apps["login"].log_in("eve", session_id=old)
+    until(lambda: redis.type(f"session:{old}") == b"string", "no replacement record")
+    late = apps[name].ask("POST", "/set/", old, json={"status": "busy"})
+    assert late.status_code == 200 and "set-cookie" not in late.headers
+    assert sorted(redis.keys()) == sorted(f"session:{id}".encode() for id in (old, new))
+    # A login is meant.
+    assert fields(apps["login"].profile(apps[name].log_in("bob", session_id=old)))[1]["user"] == "bob"
+
+
+@pytest.mark.parametrize("name", stage.DOCUMENTED)
+def test_a_renewal_that_a_logout_overtook_is_no_session(apps, redis, name):
+    old, new = (f"session:00000000-0000-4000-8000-{at:012}" for at in (1, 2))
+    id = new.removeprefix("session:")
+
+    def mark(key):
+        handle = hashlib.sha1(key.encode()).hexdigest()
+        redis.hset(old, mapping={"user": "ann", "@replaced": f"{handle} 17 4102444800000"})
+
+    for write, is_session in [
+        (lambda: None, False),
+        (lambda: mark(old), False),
+        (lambda: redis.set(old, old), False),
+        (lambda: redis.set(old, f"ended {new}"), False),
+        (lambda: mark(new), True),
+        (lambda: redis.set(old, new), True),
+    ]:
+        redis.flushall()
+        write()
+        redis.expire(old, 50)
+        redis.hset(new, mapping={"user": "ann", "@replaces": old})
+        redis.expire(new, 50)
+        answer = apps[name].profile(id)
+        assert redis.exists(new) == is_session
+        if is_session:
+            assert fields(answer) == (id, {"user": "ann"})
+        else:
+            assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("name", stage.DOCUMENTED)

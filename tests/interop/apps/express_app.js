@@ -1,4 +1,5 @@
-// The tutorial's API in express, on the middleware of docs/interop.md. And what only tests ask: `/set/`.
+// The tutorial's API in express, on the middleware of docs/interop.md. And what only tests ask:
+// `/set/`, `/again/` and `/none/`.
 import express from "express";
 import { createClient } from "redis";
 
@@ -27,6 +28,18 @@ app.post("/set/", async (req, res) => {
   const changed = Object.fromEntries(all.filter(([, value]) => value !== null));
   const removed = all.filter(([, value]) => value === null).map(([name]) => name);
   res.json({ written: await req.session.write(changed, removed) });
+});
+
+app.post("/again/", async (req, res) => {
+  await req.session.create({ user: "first", note: "x" });
+  const id = await req.session.create({ user: "second", note: "x" });
+  const written = await req.session.write({ visits: 1 }, ["note"]);
+  res.json({ written, session_id: req.session.id, session_data: req.session.fields, same: id === req.session.id });
+});
+
+app.post("/none/", async (req, res) => {
+  await req.session.write({ user: undefined });
+  res.json({});
 });
 
 app.post("/logout/", async (req, res) => {

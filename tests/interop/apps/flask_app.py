@@ -9,6 +9,7 @@ from flask_sessions import RedisSessions
 
 app = Flask(__name__)
 app.config["SESSION_COOKIE_NAME"] = "session_id"
+app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
 app.session_interface = RedisSessions(os.environ["REDIS_URL"])
 app.json.sort_keys = False
 

@@ -1,6 +1,16 @@
--- KEYS: a session. Ends it. Where it got a new id a moment ago, answers the key of the new one, which is then to be ended.
-if redis.call('TYPE', KEYS[1]).ok == 'string' then
-  return (string.gsub(redis.call('GET', KEYS[1]), '^ended ', ''))
+-- KEYS: a session. ARGV: the key of the session that takes its place, or nothing, which is a logout.
+-- Ends it. Where another took its place already, a logout is answered that one's key: it is then to be ended, too.
+local key, new = KEYS[1], ARGV[1]
+local is_replaced = redis.call('TYPE', key).ok == 'string'
+if new then
+  -- For a minute, this tells requests that come late with the old id.
+  if not is_replaced then
+    redis.call('SET', key, 'ended ' .. new, 'PX', 60000)
+  end
+  return false
 end
-redis.call('DEL', KEYS[1])
+if is_replaced then
+  return (string.gsub(redis.call('GET', key), '^ended ', ''))
+end
+redis.call('DEL', key)
 return false

@@ -5,7 +5,7 @@ from sessions import Sessions, text
 
 class Session(dict, SessionMixin):
     def __init__(self, presented, fields):
-        super().__init__(fields)
+        super().__init__(fields or {})
         self.presented, self.loaded, self.ended = presented, fields, False
 
     def destroy(self):
@@ -24,10 +24,10 @@ class RedisSessions(SessionInterface):
 
     def save_session(self, app, session, response):
         response.vary.add("Cookie")
+        if session.loaded is None:
+            return  # It came late, with the old id: the browser has a new cookie, which this must not replace.
         if session.loaded and not session:
             session.destroy()  # Its last field is gone.
-        if session.ended:
-            self.sessions.end(session.presented)
         if session.loaded:
             # Only what changed, so that nobody else's change is lost.
             changed = {name: value for name, value in session.items() if text(value) != session.loaded.get(name)}
@@ -38,8 +38,10 @@ class RedisSessions(SessionInterface):
             how = {"domain": self.get_cookie_domain(app), "path": self.get_cookie_path(app)}
             how |= {"secure": self.get_cookie_secure(app), "samesite": self.get_cookie_samesite(app)}
             name = self.get_cookie_name(app)
-            if session:
-                response.set_cookie(name, self.sessions.create(session), httponly=True, **how)
+            new = self.sessions.create(session) if session else None
+            self.sessions.end(session.presented, new)
+            if new:
+                response.set_cookie(name, new, httponly=True, **how)
             else:
                 response.delete_cookie(name, httponly=True, **how)
             response.cache_control.no_store = True

@@ -21,13 +21,21 @@ class Sessions:
         # What is not UTF-8 comes and goes as it is.
         self.redis = Redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
         folder = Path(__file__).parent
-        scripts = ((folder / name).read_text() for name in ("read.lua", "write.lua", "end.lua"))
-        self._read, self._write, self._end = map(self.redis.register_script, scripts)
+        names = ("read.lua", "renewed.lua", "write.lua", "end.lua")
+        scripts = [self.redis.register_script((folder / name).read_text()) for name in names]
+        self._read, self._renewed, self._write, self._end = scripts
 
     def read(self, id):
-        """The fields of a session, whose end this puts off; none where it is gone."""
-        answer = self._read(keys=[PREFIX + id], args=[IDLE]) if ID.fullmatch(id) else []
+        """The fields of a session, whose end this puts off; {} where it is gone, None where another took its place."""
+        key = PREFIX + id
+        answer = self._read(keys=[key], args=[IDLE]) if ID.fullmatch(id) else []
+        if answer is None:
+            return None
         fields = dict(zip(answer[::2], answer[1::2]))
+        old = fields.get("@replaces")
+        if old and not self._renewed(keys=[old], args=[key]):
+            self.redis.delete(key)
+            return {}
         return {name: value for name, value in fields.items() if not name.startswith("@")}
 
     def create(self, fields):
@@ -43,11 +51,11 @@ class Sessions:
         pairs = [word for pair in stored(changed).items() for word in pair]
         return bool(self._write(keys=[PREFIX + id], args=[len(removed), *removed, *pairs]))
 
-    def end(self, id):
-        """A logout, also where the layer has just given the session a new id."""
+    def end(self, id, new=None):
+        """A logout, also where another session has just taken its place. Or `new` does: the id of one that is there."""
         key = PREFIX + id if ID.fullmatch(id) else None
         while key:
-            key = self._end(keys=[key])
+            key = self._end(keys=[key], args=[PREFIX + new] if new else [])
 
 
 def stored(fields):

@@ -90,7 +90,7 @@ fn random_programs_end_as_the_model_says_over_rest() {
         .build()
         .expect("a runtime");
     let mut redis = runtime.block_on(stores::Redis::start_over_rest());
-    check(60, |program| {
+    check(200, |program| {
         let what = format!("{program:?}");
         runtime.block_on(harness::bounded(&what, run(&mut redis, program)))
     });

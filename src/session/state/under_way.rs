@@ -177,7 +177,7 @@ impl State {
                 expiry,
             }) => {
                 if self.data.writes_expiry()
-                    && let ClientCookie::Names(id) | ClientCookie::OldSignature(id) = self.cookie
+                    && let Some(id) = self.cookie.named()
                 {
                     self.cookie = ClientCookie::Outdated(id);
                 }

@@ -228,18 +228,35 @@ async fn lose_disk(server: &RedisServer, disk: &Disk) {
     .await;
 }
 
+async fn over_tcp(server: &RedisServer) -> ((), RedisStore) {
+    ((), store(&server.url()).await)
+}
+
 async fn no_disk() {
+    no_disk_by(over_tcp).await;
+}
+
+async fn no_replicas() {
+    no_replicas_by(over_tcp).await;
+}
+
+async fn no_memory() {
+    no_memory_by(over_tcp).await;
+}
+
+/// `connect`: a store, and what must stay for as long as it is used.
+async fn no_disk_by<T>(connect: impl AsyncFnOnce(&RedisServer) -> (T, RedisStore)) {
     let (server, disk) = durable_server(&["--appendonly", "no", "--save", "3600 1"]).await;
-    let asked = store(&server.url()).await;
+    let (_stays, asked) = connect(&server).await;
     let refusal = Refusal::of(ErrorKind::Misconfigured);
     refusal
         .is_met(&server, &asked, async || lose_disk(&server, &disk).await)
         .await;
 }
 
-async fn no_replicas() {
+async fn no_replicas_by<T>(connect: impl AsyncFnOnce(&RedisServer) -> (T, RedisStore)) {
     let server = server(&[]).await;
-    let asked = store(&server.url()).await;
+    let (_stays, asked) = connect(&server).await;
     let refuse = async || server.set("min-replicas-to-write", "1");
     let refusal = Refusal::of(ErrorKind::NoReplicas);
     refusal.is_met(&server, &asked, refuse).await;
@@ -365,9 +382,9 @@ async fn no_right_to_write() {
 }
 
 /// A full memory takes a new time to live, but no beginning.
-async fn no_memory() {
+async fn no_memory_by<T>(connect: impl AsyncFnOnce(&RedisServer) -> (T, RedisStore)) {
     let server = server(&["--maxmemory-policy", "noeviction"]).await;
-    let asked = store(&server.url()).await;
+    let (_stays, asked) = connect(&server).await;
     let refuse = async || server.set("maxmemory", "1");
     let refusal = Refusal {
         refreshes: true,

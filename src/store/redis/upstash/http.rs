@@ -63,9 +63,10 @@ impl Http {
         }
         let path = parts.path_and_query.as_ref();
         let query = path.and_then(PathAndQuery::query).unwrap_or_default();
-        let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
-        let is_known = |pair: &str| ["", "ca", "cert", "key"].contains(&&*name(pair));
-        if !query.split('&').all(is_known) {
+        let mut names = query
+            .split('&')
+            .map(|pair| pair.split_once('=').map_or(pair, |it| it.0));
+        if !names.all(|name| ["", "ca", "cert", "key"].contains(&name)) {
             return Err(invalid(
                 "the URL of Upstash takes no other parameters than `ca`, and `cert` with `key`",
             ));

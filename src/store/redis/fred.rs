@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fred::clients::Pool;
 use tokio::{runtime::Handle, time::Instant};
 
-use self::{commands::Raw, connect::Target, errors::failed, routes::Servers};
+use self::{commands::Raw, errors::failed, routes::Servers, target::Target};
 use super::{
     clock::AtServer,
     executor::{Call, Command, Executor, Reply, in_time, was_refused},
@@ -35,6 +35,7 @@ mod scripts;
 mod silence;
 mod slots;
 mod supervisor;
+mod target;
 #[cfg(feature = "rustls")]
 mod tls;
 #[cfg(feature = "near-cache")]

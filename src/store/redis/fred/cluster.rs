@@ -23,10 +23,11 @@ use tokio::{
 use super::{
     background::{Background, LONGEST_DELAY, Losses, with_jitter},
     commands::Raw,
-    connect::{ATTEMPT, STEP, Target},
+    connect::{ATTEMPT, STEP},
     errors::failed,
     link::Link,
     slots::{Slots, slots},
+    target::Target,
 };
 use crate::{
     error::{Error, ErrorKind},

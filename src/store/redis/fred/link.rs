@@ -23,11 +23,12 @@ use tokio::{
 
 use super::{
     background::{Background, LONGEST_DELAY, Losses},
-    connect::{Connection, Target, is_one_server},
+    connect::{Connection, is_one_server},
     delayed::Delayed,
     errors::{Elsewhere, elsewhere},
     heard::{LastHeard, SilenceChecks},
     lanes::Lanes,
+    target::Target,
 };
 use crate::{
     error::Error,

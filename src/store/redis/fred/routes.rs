@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     cluster::Cluster,
-    connect::Target,
     errors::{Redirection, redirection},
     exchange::Exchange,
     link::Link,
+    target::Target,
 };
 use crate::{
     error::Error,

@@ -17,9 +17,10 @@ use tokio::{
 
 use super::{
     background::{LONGEST_DELAY, with_jitter},
-    connect::{ATTEMPT, Connection, Target, is_replica, may_write},
+    connect::{ATTEMPT, Connection, is_replica, may_write},
     errors::is_answer,
     link::{Clients, Link, Live, Reports, State, Wanted, Way},
+    target::Target,
 };
 use crate::{
     error::{Error, ErrorKind},

@@ -31,12 +31,13 @@ use super::{
     Fred,
     background::{Background, LONGEST_DELAY, with_jitter},
     commands,
-    connect::{Connection, STEP, Target},
+    connect::{Connection, STEP},
     errors::{failed, redirection},
     heartbeat::{Found, Heartbeat, SILENCE},
     lease::Lease,
     link::{Connected, Link},
     routes::{Servers, slot},
+    target::Target,
 };
 use crate::{
     error::Error,

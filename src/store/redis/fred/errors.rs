@@ -96,7 +96,8 @@ pub(super) enum Redirection {
 
 /// Where a refusal sends a command that was not done. `asked` is the name of the server that says so.
 pub(super) fn redirection(refusal: &str, asked: &str) -> Option<Redirection> {
-    // `MOVED 3999 127.0.0.1:6381`
+    // `MOVED 3999 127.0.0.1:6381`; some services write `ERR MOVED …`.
+    let refusal = refusal.strip_prefix("ERR ").unwrap_or(refusal);
     let mut words = refusal.split(' ');
     let kind = words.next()?;
     let mut named = || {
@@ -175,10 +176,11 @@ mod tests {
             ("MOVED 1 2001:db8::1:6379", "2001:db8::1", 6379),
             ("ASK 1 :6380", "seed", 6380),
             ("MOVED 1 ?:6380", "seed", 6380),
+            ("ERR MOVED 3999 127.0.0.1:6381", "127.0.0.1", 6381),
         ] {
             let server = match read(text) {
-                Some(Redirection::Moved(server)) if text.starts_with('M') => server,
-                Some(Redirection::Ask(server)) if text.starts_with('A') => server,
+                Some(Redirection::Moved(server)) if text.contains("MOVED") => server,
+                Some(Redirection::Ask(server)) if text.contains("ASK") => server,
                 _ => panic!("{text}"),
             };
             assert_eq!(server, Server::new(host, port), "{text}");

@@ -1,6 +1,12 @@
 //! [`Target`]: where to connect to, and how. From a URL, from a pool of the caller's, or from one of those.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 #[cfg(feature = "near-cache")]
 use fred::types::RespVersion;
@@ -15,6 +21,10 @@ use crate::error::Error;
 
 /// How long connecting may take by default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connecting always has at least so long before an outage is told of.
+const SHORTEST_USUAL: Duration = Duration::from_millis(250);
+/// An attempt to connect is waited for at least so long before there is another one.
+const SHORTEST_PACE: Duration = Duration::from_millis(500);
 
 /// Where to connect to, and how.
 #[derive(Clone)]
@@ -22,6 +32,8 @@ pub(super) struct Target {
     pub(super) config: Config,
     /// How long connecting may take, with all that it needs.
     pub(super) connect_timeout: Duration,
+    /// How long it took the last time, in milliseconds; 0 before that. All clones know.
+    took: Arc<AtomicU64>,
     /// Whether it is a node of a cluster.
     pub(super) in_cluster: bool,
     /// Whether the server is to say over it what changes.
@@ -106,6 +118,7 @@ impl Target {
         Self {
             config,
             connect_timeout: CONNECT_TIMEOUT,
+            took: Arc::default(),
             in_cluster: false,
             tracks: false,
         }
@@ -119,6 +132,23 @@ impl Target {
         Self::new(config)
     }
 
+    /// How long connecting takes at most, if all is as usual.
+    pub(super) fn usual(&self) -> Duration {
+        let took = Duration::from_millis(self.took.load(Ordering::Relaxed));
+        (took * 2).max(SHORTEST_USUAL)
+    }
+
+    /// How long it is waited for before another attempt is made beside it: longer than connecting took the last time, since
+    /// a server may be far away.
+    pub(super) fn pace(&self) -> Duration {
+        self.usual().max(SHORTEST_PACE)
+    }
+
+    pub(super) fn has_connected(&self, took: Duration) {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.took.store(millis.max(1), Ordering::Relaxed);
+    }
+
     /// A node of the cluster that this leads to.
     pub(super) fn at(&self, server: &Server) -> Self {
         let mut config = self.config.clone();
@@ -128,6 +158,7 @@ impl Target {
         Self {
             config,
             connect_timeout: self.connect_timeout,
+            took: self.took.clone(),
             in_cluster: true,
             tracks: false,
         }

@@ -2,6 +2,7 @@
 //! `rules` and `api`.
 #![cfg(feature = "upstash")]
 
+mod connecting;
 mod errors;
 mod requests;
 mod tls;

@@ -68,10 +68,7 @@ enum Sessions {
     Redis(usize),
     /// A Redis of its own, since the API knows one database only, and the API in front of it.
     #[cfg(feature = "upstash")]
-    Rest {
-        redis: RedisServer,
-        _api: UpstashServer,
-    },
+    Rest(Box<(RedisServer, UpstashServer)>),
 }
 
 /// A server whose handlers do what a request's body says, as in `harness::app`.
@@ -120,7 +117,7 @@ impl Site {
                 let store = store.expect("a connection");
                 (
                     SessionLayer::builder(store),
-                    Sessions::Rest { redis, _api: api },
+                    Sessions::Rest(Box::new((redis, api))),
                 )
             }
         };
@@ -176,7 +173,7 @@ impl Site {
                 hashes(client)
             }
             #[cfg(feature = "upstash")]
-            Sessions::Rest { redis, .. } => hashes(redis.client()),
+            Sessions::Rest(servers) => hashes(servers.0.client()),
         }
     }
 }

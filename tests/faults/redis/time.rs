@@ -1,5 +1,8 @@
 //! Each operation ends within `store_timeout`, whatever happened to the server or the way to it.
 
+#[cfg(feature = "upstash")]
+mod rest;
+
 use std::net::TcpListener;
 use std::time::Duration;
 

@@ -57,7 +57,7 @@ pub enum ErrorKind {
     Gone,
     /// `save` had to create or renew the session after the response head, and with it the cookie, was out.
     ResponseStarted,
-    /// The URL of the store is not one that can be used.
+    /// The URL of the store is not one that can be used, or an option beside it contradicts it.
     InvalidUrl,
     /// The store could not be reached, or could not do what was asked, for a reason that has no kind of its own.
     Unavailable,
@@ -123,6 +123,13 @@ impl Error {
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The same, with an error of any type underneath.
+    #[cfg(feature = "redis")]
+    pub(crate) fn with_boxed_source(mut self, source: Box<dyn StdError + Send + Sync>) -> Self {
+        self.source = Some(Arc::from(source));
         self
     }
 

@@ -16,7 +16,9 @@ use crate::error::Error;
 #[cfg(feature = "upstash")]
 use crate::error::ErrorKind;
 
+mod builder;
 mod clock;
+mod credentials;
 mod errors;
 mod executor;
 mod fred;
@@ -27,6 +29,8 @@ mod scripts;
 mod transport;
 #[cfg(feature = "upstash")]
 mod upstash;
+
+pub use self::{builder::RedisStoreBuilder, credentials::Credentials};
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
 ///
@@ -104,9 +108,26 @@ impl RedisStore {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) for a server that is not there, [`ErrorKind::NotAuthenticated`](crate::ErrorKind::NotAuthenticated), [`ErrorKind::Tls`](crate::ErrorKind::Tls) and the
     /// others for one that refuses. None shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let events = Events::new();
-        let fred = boxed(Fred::connect(url, &events)).await?;
-        Ok(Self::new(Transport::Fred(Arc::new(fred)), events))
+        Self::builder(url).connect().await
+    }
+
+    /// [`connect`](Self::connect) with more than a URL can say: a prefix, passwords that change, TLS, a near cache.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use tower_redis_session::RedisStore;
+    ///
+    /// # async fn connect() -> Result<(), tower_redis_session::Error> {
+    /// let store = RedisStore::builder("redis://127.0.0.1:6379")
+    ///     .prefix("shop:session:")
+    ///     .connect_timeout(Duration::from_secs(5))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(url.into())
     }
 
     /// Reaches a database of Upstash's by its [REST API], for places that let no TCP out. `url` and `token` are those that

@@ -5,6 +5,7 @@
 mod acl;
 mod at_once;
 mod batches;
+mod builder;
 mod cluster;
 mod commands;
 mod connect;
@@ -21,6 +22,7 @@ mod steps;
 mod tls;
 #[cfg(unix)]
 mod unix;
+mod urls;
 
 #[cfg(not(feature = "rustls"))]
 #[tokio::test]

@@ -29,6 +29,7 @@ mod lanes;
 #[cfg(feature = "near-cache")]
 mod lease;
 mod link;
+mod login;
 mod refresh;
 mod routes;
 mod scripts;
@@ -51,7 +52,9 @@ pub(super) use {
 };
 
 #[cfg(feature = "upstash")]
-pub(super) use {scripts::Texts, tls::config as tls_config};
+pub(super) use {scripts::Texts, tls::config as tls_config, url::Parameters};
+
+pub(super) use target::Options;
 
 /// How long a sign of life may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,8 +65,9 @@ pub(super) struct Fred {
 }
 
 impl Fred {
-    pub(super) async fn connect(url: &str, events: &Events) -> Result<Self, Error> {
-        let servers = Servers::connect(Target::parse(url)?, events).await?;
+    pub(super) async fn connect(options: Options, events: &Events) -> Result<Self, Error> {
+        let target = Target::of_options(options, events)?;
+        let servers = Servers::connect(target, events).await?;
         Ok(Self { servers })
     }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     errors::{cannot_connect, is_answer, is_no_sentinel, lost, still_reads},
+    login::KeptLoggedIn,
     scripts,
     target::Target,
 };
@@ -57,25 +58,32 @@ impl Target {
     /// A new connection; an error within 4 seconds.
     pub(super) async fn connect(&self) -> Result<Connection, Error> {
         let until = Instant::now() + ATTEMPT;
-        match self.attempt(self.config.clone(), until).await {
+        let (config, login) = self.prepared(until).await?;
+        let mut connection = self.connect_with(config, until).await?;
+        connection.login = login.and_then(|login| self.keep_logged_in(&connection.client, login));
+        Ok(connection)
+    }
+
+    async fn connect_with(&self, config: Config, until: Instant) -> Result<Connection, Error> {
+        match self.attempt(config.clone(), until).await {
             // Not to us: without a password, the client begins with a `PING` of its own.
             Err(error)
                 if error.kind() == ErrorKind::Misconfigured
                     && self.config.credential_provider.is_none() =>
             {
-                let mut config = self.config.clone();
+                let mut config = config;
                 config.credential_provider = Some(Arc::new(Nobody));
                 self.attempt(config, until).await
             }
             Err(error) if is_no_sentinel(&error) => {
-                Err(self.why_no_sentinel(until).await.unwrap_or(error))
+                Err(self.why_no_sentinel(config, until).await.unwrap_or(error))
             }
             connected => connected,
         }
     }
 
     /// Where no Sentinel lets it in, the client does not say why; so one of them is called like a server.
-    async fn why_no_sentinel(&self, until: Instant) -> Option<Error> {
+    async fn why_no_sentinel(&self, mut config: Config, until: Instant) -> Option<Error> {
         let ServerConfig::Sentinel {
             hosts,
             username,
@@ -85,7 +93,6 @@ impl Target {
         else {
             return None;
         };
-        let mut config = self.config.clone();
         config.server = ServerConfig::Centralized {
             server: hosts.first()?.clone(),
         };
@@ -115,6 +122,7 @@ impl Target {
         let mut connection = Connection {
             client,
             task,
+            login: None,
             reading: None,
             is_one_server: false,
         };
@@ -168,6 +176,8 @@ fn connection_config() -> ConnectionConfig {
 pub(super) struct Connection {
     pub(super) client: Client,
     task: ConnectHandle,
+    /// Logs in anew before the credentials end.
+    login: Option<KeptLoggedIn>,
     /// The server's time, where it tells that in scripts.
     pub(super) reading: Option<Reading>,
     /// It says that it is no node of a cluster, so that it takes several keys in one command.

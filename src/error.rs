@@ -133,6 +133,13 @@ impl Error {
         self
     }
 
+    /// The same in other words.
+    #[cfg(feature = "redis")]
+    pub(crate) fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// For a [`SessionStore`](crate::store::SessionStore): the store could not be reached or refused the operation.
     ///
     /// ```

@@ -9,12 +9,16 @@ mod builder;
 mod cluster;
 mod commands;
 mod connect;
+mod credentials;
 mod failover;
 mod load;
+mod messages;
 mod one_node;
 mod refresh;
 mod renewal;
 mod reshard;
+#[cfg(feature = "rustls")]
+mod rotation;
 mod scripts;
 mod sentinel;
 mod steps;

@@ -22,6 +22,7 @@ mod connect;
 mod delayed;
 mod errors;
 mod exchange;
+mod explain;
 mod heard;
 #[cfg(feature = "near-cache")]
 mod heartbeat;
@@ -33,6 +34,7 @@ mod login;
 mod refresh;
 mod routes;
 mod scripts;
+mod sentinel;
 mod silence;
 mod slots;
 mod supervisor;
@@ -67,7 +69,8 @@ pub(super) struct Fred {
 impl Fred {
     pub(super) async fn connect(options: Options, events: &Events) -> Result<Self, Error> {
         let target = Target::of_options(options, events)?;
-        let servers = Servers::connect(target, events).await?;
+        let servers = Servers::connect(target.clone(), events).await;
+        let servers = servers.map_err(|error| target.explained(error))?;
         Ok(Self { servers })
     }
 

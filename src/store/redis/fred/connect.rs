@@ -59,7 +59,11 @@ impl Target {
     pub(super) async fn connect(&self) -> Result<Connection, Error> {
         let until = Instant::now() + ATTEMPT;
         let (config, login) = self.prepared(until).await?;
-        let mut connection = self.connect_with(config, until).await?;
+        let connected = self.connect_with(config.clone(), until).await;
+        let mut connection = match connected {
+            Ok(connection) => connection,
+            Err(error) => return Err(self.why(config, until, error).await),
+        };
         connection.login = login.and_then(|login| self.keep_logged_in(&connection.client, login));
         Ok(connection)
     }

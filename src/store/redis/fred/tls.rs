@@ -67,18 +67,24 @@ impl Tls {
         match self {
             Self::Given(connector) => Ok(connector.clone()),
             Self::Files(files) => {
-                let files = files.clone();
-                let read = tokio::task::spawn_blocking(move || files.read());
-                read.await.map_err(Error::unavailable)?
+                let read = {
+                    let files = files.clone();
+                    tokio::task::spawn_blocking(move || config(&files.files))
+                };
+                files.take(read.await.map_err(Error::unavailable)?)
             }
         }
+    }
+
+    /// Whether the URL says whom to trust.
+    pub(super) fn has_ca(&self) -> bool {
+        matches!(self, Self::Files(files) if files.files.ca.is_some())
     }
 }
 
 impl ReadAnew {
     /// Where they cannot be used, as while they are being replaced, those that were there before are good enough.
-    fn read(&self) -> Result<TlsConnector, Error> {
-        let read = config(&self.files);
+    fn take(&self, read: Result<ClientConfig, Error>) -> Result<TlsConnector, Error> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match (read, &*last) {
             (Ok(config), _) => Ok(last.insert(config.into()).clone()),

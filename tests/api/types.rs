@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use tower::{Layer, Service, ServiceExt, service_fn};
 #[cfg(feature = "redis")]
-use tower_redis_session::RedisStore;
+use tower_redis_session::{Credentials, RedisStore, RedisStoreBuilder};
 use tower_redis_session::store::{
     Change, Changes, Context as StoreContext, Expiry, Loaded, Record, SessionExpiry, SessionKey,
     SessionStore, Taken, Written,
@@ -36,7 +36,11 @@ fn every_type_can_be_shared_between_tasks() {
     shared::<SessionLayerBuilder>();
     shared::<MemoryStore>();
     #[cfg(feature = "redis")]
-    shared::<RedisStore>();
+    {
+        shared::<RedisStore>();
+        shared::<RedisStoreBuilder>();
+        shared::<Credentials>();
+    }
     shared::<Record>();
     shared::<Loaded>();
     shared::<Changes>();

@@ -14,6 +14,7 @@ use super::{
 use crate::{error::Error, store::Events};
 
 /// Connects a [`RedisStore`]: see [`RedisStore::builder`].
+#[derive(Clone)]
 #[must_use = "nothing happens before `connect`"]
 pub struct RedisStoreBuilder {
     options: Options,

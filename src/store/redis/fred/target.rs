@@ -24,6 +24,7 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A URL, and what is said beside it.
+#[derive(Clone)]
 pub(in crate::store::redis) struct Options {
     pub(in crate::store::redis) url: String,
     pub(in crate::store::redis) connect_timeout: Duration,

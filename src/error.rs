@@ -69,7 +69,7 @@ pub enum ErrorKind {
     ReadOnly,
     /// Redis is at its `maxmemory` and may evict nothing (`OOM`).
     OutOfMemory,
-    /// Redis wants a password, or another one (`NOAUTH`, `WRONGPASS`).
+    /// Redis wants a password, or another one (`NOAUTH`, `WRONGPASS`), or the provider of credentials failed.
     NotAuthenticated,
     /// The Redis user lacks a right (`NOPERM`).
     NotPermitted,

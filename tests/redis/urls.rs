@@ -3,7 +3,7 @@
 use std::error::Error as _;
 
 use harness::app::{App, id, run};
-use harness::{Random, RedisCluster, RedisServer, Reply, patiently};
+use harness::{Random, RedisCluster, RedisServer, Reply};
 use tower_redis_session::{ErrorKind, RedisStore, SessionLayer};
 
 use crate::steps::works_with;
@@ -51,6 +51,7 @@ impl World {
         );
         let sentinel = RedisServer::start_sentinel(&config);
         let sentinel_v6 = RedisServer::start_sentinel_with(&config, &both);
+        #[cfg_attr(not(feature = "rustls"), expect(unused_mut, reason = "more with TLS"))]
         let mut stand_ins = vec![
             ("127.0.0.1:6379", one.addr()),
             ("localhost:6379", format!("localhost:{}", one.port())),
@@ -62,6 +63,7 @@ impl World {
             ("127.0.0.1:26379", sentinel.addr()),
             ("[::1]:26380", format!("[::1]:{}", sentinel_v6.port())),
         ];
+        #[cfg_attr(not(feature = "rustls"), expect(unused_mut, reason = "more with TLS"))]
         let mut kept: Vec<Box<dyn std::any::Any>> =
             vec![Box::new(cluster), Box::new(sentinel), Box::new(sentinel_v6)];
         #[cfg(feature = "rustls")]
@@ -96,6 +98,7 @@ fn tls(
     kept: &mut Vec<Box<dyn std::any::Any>>,
 ) {
     use harness::certificates::Authority;
+    use harness::patiently;
 
     let authority = Authority::new();
     let own = authority.sign("server", &["localhost", "127.0.0.1", "::1"], 2099);

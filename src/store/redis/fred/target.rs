@@ -67,6 +67,12 @@ impl Target {
     /// Where a URL and the options beside it lead.
     pub(super) fn of_options(options: Options, events: &Events) -> Result<Self, Error> {
         let url = Url::parse(&options.url)?;
+        #[cfg(not(feature = "rustls"))]
+        if url.tls.is_some() {
+            return Err(invalid(
+                "the Redis URL asks for TLS, which needs the feature `rustls` of tower-redis-session",
+            ));
+        }
         if options.connect_timeout.is_zero() {
             return Err(invalid("connect_timeout is zero"));
         }

@@ -42,12 +42,19 @@ pub(super) struct Login {
 }
 
 /// PEM files: whom to trust, and who we are.
-#[derive(Default)]
+#[cfg_attr(
+    not(feature = "rustls"),
+    expect(dead_code, reason = "only TLS reads them")
+)]
 pub(in crate::store::redis) struct Files {
     pub(super) ca: Option<PathBuf>,
     pub(super) own: Option<Own>,
 }
 
+#[cfg_attr(
+    not(feature = "rustls"),
+    expect(dead_code, reason = "only TLS reads them")
+)]
 pub(super) struct Own {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,

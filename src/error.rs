@@ -57,7 +57,7 @@ pub enum ErrorKind {
     Gone,
     /// `save` had to create or renew the session after the response head, and with it the cookie, was out.
     ResponseStarted,
-    /// The URL of the store is not one that can be used.
+    /// The URL of the store is not one that can be used, or an option beside it contradicts it.
     InvalidUrl,
     /// The store could not be reached, or could not do what was asked, for a reason that has no kind of its own.
     Unavailable,
@@ -69,7 +69,7 @@ pub enum ErrorKind {
     ReadOnly,
     /// Redis is at its `maxmemory` and may evict nothing (`OOM`).
     OutOfMemory,
-    /// Redis wants a password, or another one (`NOAUTH`, `WRONGPASS`).
+    /// Redis wants a password, or another one (`NOAUTH`, `WRONGPASS`), or the provider of credentials failed.
     NotAuthenticated,
     /// The Redis user lacks a right (`NOPERM`).
     NotPermitted,
@@ -123,6 +123,20 @@ impl Error {
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The same, with an error of any type underneath.
+    #[cfg(feature = "redis")]
+    pub(crate) fn with_boxed_source(mut self, source: Box<dyn StdError + Send + Sync>) -> Self {
+        self.source = Some(Arc::from(source));
+        self
+    }
+
+    /// The same in other words.
+    #[cfg(feature = "redis")]
+    pub(crate) fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = message.into();
         self
     }
 

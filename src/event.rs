@@ -66,6 +66,10 @@ struct Throttles {
     ambiguous: Throttle,
     gone: Throttle,
     unsaved: Throttle,
+    #[cfg(feature = "redis")]
+    credentials: Throttle,
+    #[cfg(feature = "rustls")]
+    certificates: Throttle,
     #[cfg(feature = "near-cache")]
     untracked: Throttle,
 }
@@ -172,6 +176,26 @@ impl Events {
             "in_clear",
             host,
             "the token and the sessions can be read on the way to Upstash: its URL should begin with https://"
+        );
+    }
+
+    /// A living connection could not log in anew: the provider failed, or the server refused what it gave.
+    #[cfg(feature = "redis")]
+    pub(crate) fn credentials(&self, error: &Error) {
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        alarm!(
+            self.0.credentials, WARN, "credentials", kind = ?error.kind(), %error, cause,
+            "a connection to Redis cannot log in anew: it stays as it is, and this is tried again"
+        );
+    }
+
+    /// The files of a connection with TLS cannot be used: those that were read before are.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn certificates_kept(&self, error: &Error) {
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        alarm!(
+            self.0.certificates, WARN, "certificates", kind = ?error.kind(), %error, cause,
+            "the certificates for Redis cannot be read: those that were read before are used"
         );
     }
 

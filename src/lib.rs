@@ -193,7 +193,7 @@ pub use self::{
     store::{SessionExpiry, memory::MemoryStore},
 };
 #[cfg(feature = "redis")]
-pub use store::redis::RedisStore;
+pub use store::redis::{Credentials, RedisStore, RedisStoreBuilder};
 
 /// A key that signs cookies, for [`SessionLayerBuilder::signing_keys`].
 #[doc(no_inline)]
@@ -204,6 +204,12 @@ pub use ::cookie::Key;
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[doc(no_inline)]
 pub use fred;
+
+/// TLS, for [`RedisStoreBuilder::tls`]: a configuration must be of this very version.
+#[cfg(feature = "rustls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
+#[doc(no_inline)]
+pub use fred::rustls;
 
 /// The README's examples are compiled.
 #[cfg(all(doctest, feature = "axum", feature = "redis"))]

@@ -16,7 +16,9 @@ use crate::error::Error;
 #[cfg(feature = "upstash")]
 use crate::error::ErrorKind;
 
+mod builder;
 mod clock;
+mod credentials;
 mod errors;
 mod executor;
 mod fred;
@@ -27,6 +29,8 @@ mod scripts;
 mod transport;
 #[cfg(feature = "upstash")]
 mod upstash;
+
+pub use self::{builder::RedisStoreBuilder, credentials::Credentials};
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
 ///
@@ -80,16 +84,17 @@ impl RedisStore {
     ///
     /// | URL | |
     /// | --- | --- |
-    /// | `redis://[[user:]password@]host[:port][/database]` | one server |
-    /// | `redis+unix://[[user:]password@]/path/to/redis.sock[?db=database]` | the same over a Unix socket |
-    /// | `redis-cluster://[[user:]password@]host:port[?node=host:port&…]` | a cluster, known through any of these nodes |
-    /// | `redis-sentinel://[[user:]password@]host:port[/database]?sentinelServiceName=name[&node=host:port&…]` | the master of that name; hosts are Sentinels, user and password the server's; those of the Sentinels, if they want one, are `&sentinelUsername=user&sentinelPassword=password` |
+    /// | `redis://[[user]:password@]host[:port][/database]` | one server |
+    /// | `redis+unix://[[user]:password@]/path/to/redis.sock[?db=database]` | the same over a Unix socket |
+    /// | `redis-cluster://[[user]:password@]host[:port][?node=host:port&…]` | a cluster, known through any of these nodes |
+    /// | `redis-sentinel://[[user]:password@]host[:port][/database]?sentinelServiceName=name[&node=host:port&…]` | the master of that name; hosts are Sentinels, user and password the server's |
     ///
-    /// A user name, a password or a path is percent-encoded where it holds characters that mean something in a URL. `valkey`
-    /// may stand for `redis`. With feature `rustls`, `rediss` is TLS; the query may then name PEM files, `ca=` with the
-    /// certificates to trust instead of the system's, `cert=` and `key=` for a server that wants to know its clients:
-    /// `rediss://host?ca=/etc/redis/ca.crt&cert=/etc/redis/app.crt&key=/etc/redis/app.key`. On a cluster, the certificate
-    /// of each node must be valid for the name or address by which the nodes announce it.
+    /// `valkey` may stand for `redis`. With feature `rustls`, `rediss` is TLS; the query may then name PEM files, `ca=`
+    /// with the certificates to trust instead of the system's, `cert=` and `key=` for a server that wants to know its
+    /// clients. The guide has [every form](crate::guide::deploying#urls) and
+    /// [parameter](crate::guide::deploying#parameters); what is none of them is refused by name. A user name, a password or
+    /// a path is percent-encoded where it holds one of `:/?#@%`. On a cluster with TLS, the certificate of each node must be
+    /// valid for the name or address by which the nodes announce it.
     ///
     /// The connection is kept. When it is lost or the server falls silent, operations fail at once, and a new connection
     /// is tried for until there is one. What was sent over a lost connection is not sent again over the next one, but for
@@ -104,9 +109,26 @@ impl RedisStore {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) for a server that is not there, [`ErrorKind::NotAuthenticated`](crate::ErrorKind::NotAuthenticated), [`ErrorKind::Tls`](crate::ErrorKind::Tls) and the
     /// others for one that refuses. None shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let events = Events::new();
-        let fred = boxed(Fred::connect(url, &events)).await?;
-        Ok(Self::new(Transport::Fred(Arc::new(fred)), events))
+        Self::builder(url).connect().await
+    }
+
+    /// [`connect`](Self::connect) with more than a URL can say: a prefix, passwords that change, TLS, a near cache.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use tower_redis_session::RedisStore;
+    ///
+    /// # async fn connect() -> Result<(), tower_redis_session::Error> {
+    /// let store = RedisStore::builder("redis://127.0.0.1:6379")
+    ///     .prefix("shop:session:")
+    ///     .connect_timeout(Duration::from_secs(5))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(url.into())
     }
 
     /// Reaches a database of Upstash's by its [REST API], for places that let no TCP out. `url` and `token` are those that

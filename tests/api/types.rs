@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tower::{Layer, Service, ServiceExt, service_fn};
-#[cfg(feature = "redis")]
-use tower_redis_session::RedisStore;
 use tower_redis_session::store::{
     Change, Changes, Context as StoreContext, Expiry, Loaded, Record, SessionExpiry, SessionKey,
     SessionStore, Taken, Written,
@@ -20,6 +18,8 @@ use tower_redis_session::{
     ParseSessionIdError, ResponseFuture, SameSite, Session, SessionId, SessionLayer,
     SessionLayerBuilder, SessionService,
 };
+#[cfg(feature = "redis")]
+use tower_redis_session::{Credentials, RedisStore, RedisStoreBuilder};
 
 fn shared<T: Send + Sync + Unpin + Clone + Debug + 'static>() {}
 fn copied<T: Send + Sync + Unpin + Copy + Debug + PartialEq + 'static>() {}
@@ -36,7 +36,11 @@ fn every_type_can_be_shared_between_tasks() {
     shared::<SessionLayerBuilder>();
     shared::<MemoryStore>();
     #[cfg(feature = "redis")]
-    shared::<RedisStore>();
+    {
+        shared::<RedisStore>();
+        shared::<RedisStoreBuilder>();
+        shared::<Credentials>();
+    }
     shared::<Record>();
     shared::<Loaded>();
     shared::<Changes>();

@@ -5,15 +5,20 @@
 mod acl;
 mod at_once;
 mod batches;
+mod builder;
 mod cluster;
 mod commands;
 mod connect;
+mod credentials;
 mod failover;
 mod load;
+mod messages;
 mod one_node;
 mod refresh;
 mod renewal;
 mod reshard;
+#[cfg(feature = "rustls")]
+mod rotation;
 mod scripts;
 mod sentinel;
 mod steps;
@@ -21,6 +26,7 @@ mod steps;
 mod tls;
 #[cfg(unix)]
 mod unix;
+mod urls;
 
 #[cfg(not(feature = "rustls"))]
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! TLS: whom the store trusts, and whom the server trusts.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use harness::app::run;
 use harness::certificates::{Authority, Signed};
 use harness::{HANG, RedisServer, Reply, patiently};
+use tower_redis_session::rustls::{self, ClientConfig, RootCertStore};
 use tower_redis_session::{Error, ErrorKind, RedisStore};
 
 use crate::steps::{all_works, app};
@@ -27,6 +29,16 @@ fn settings<'a>(authority: &'a str, own: &'a Signed, clients: &'a str) -> [&'a s
         "--tls-auth-clients",
         clients,
     ]
+}
+
+/// What a caller can give instead of files; it connects to nobody.
+pub(crate) fn trusting_nobody() -> ClientConfig {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .expect("versions of TLS")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
 }
 
 /// A server with TLS that wants certificates of its clients (`yes`) or not (`no`).

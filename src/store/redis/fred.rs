@@ -28,6 +28,7 @@ mod connect;
 mod delayed;
 mod errors;
 mod exchange;
+mod explain;
 mod heard;
 #[cfg(feature = "near-cache")]
 mod heartbeat;
@@ -36,9 +37,11 @@ mod lanes;
 #[cfg(feature = "near-cache")]
 mod lease;
 mod link;
+mod login;
 mod refresh;
 mod routes;
 mod scripts;
+mod sentinel;
 mod silence;
 mod slots;
 mod supervisor;
@@ -58,7 +61,9 @@ pub(super) use {
 };
 
 #[cfg(feature = "upstash")]
-pub(super) use {scripts::Texts, tls::config as tls_config};
+pub(super) use {scripts::Texts, tls::config as tls_config, url::Parameters};
+
+pub(super) use target::Options;
 
 /// How long a sign of life may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -69,8 +74,10 @@ pub(super) struct Fred {
 }
 
 impl Fred {
-    pub(super) async fn connect(url: &str, events: &Events) -> Result<Self, Error> {
-        let servers = Servers::connect(Target::parse(url)?, events).await?;
+    pub(super) async fn connect(options: Options, events: &Events) -> Result<Self, Error> {
+        let target = Target::of_options(options, events)?;
+        let servers = Servers::connect(target.clone(), events).await;
+        let servers = servers.map_err(|error| target.explained(error))?;
         Ok(Self { servers })
     }
 

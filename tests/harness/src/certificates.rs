@@ -65,6 +65,26 @@ impl Authority {
         }
     }
 
+    /// A certificate for 127.0.0.1 that nobody else has signed; `is_ca` says that it may sign others. As an authority's, it
+    /// takes this authority's place.
+    pub fn self_signed(&self, is_ca: bool) -> Signed {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+        params.is_ca = match is_ca {
+            true => IsCa::Ca(BasicConstraints::Unconstrained),
+            false => IsCa::ExplicitNoCa,
+        };
+        params.distinguished_name.push(DnType::CommonName, "itself");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        if is_ca {
+            self.write("ca", certificate.pem());
+        }
+        Signed {
+            cert: self.write("itself", certificate.pem()),
+            key: self.write("itself-key", key.serialize_pem()),
+        }
+    }
+
     /// Writes a file; gives its path.
     pub fn write(&self, file: &str, text: impl AsRef<[u8]>) -> String {
         let path = self.path(file);

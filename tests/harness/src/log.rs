@@ -16,10 +16,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 const TARGET: &str = "tower_redis_session";
 
 /// The events that are at their level once in ten seconds, and else at `DEBUG`.
-const ALARMS: [(&str, Level); 5] = [
+const ALARMS: [(&str, Level); 7] = [
     ("ambiguous", Level::WARN),
     ("gone", Level::WARN),
     ("unsaved", Level::WARN),
+    ("credentials", Level::WARN),
+    ("certificates", Level::WARN),
     ("unavailable", Level::ERROR),
     ("missing_layer", Level::ERROR),
 ];

@@ -88,6 +88,11 @@ impl RedisServer {
         Self::begin(None, Some(config.to_owned()), &[])
     }
 
+    /// [`start_sentinel`](Self::start_sentinel) with further arguments.
+    pub fn start_sentinel_with(config: &str, extra: &[&str]) -> Self {
+        Self::begin(None, Some(config.to_owned()), extra)
+    }
+
     /// [`start_sentinel`](Self::start_sentinel) with a second free port for `flag`.
     pub fn start_sentinel_with_port(flag: &'static str, config: &str) -> Self {
         Self::begin(Some(flag), Some(config.to_owned()), &[])

@@ -310,7 +310,8 @@ async fn ask_any(target: &Target, servers: Vec<Server>) -> Result<Slots, Error> 
         attempts.spawn(async move {
             let connection = target.connect().await?;
             let answer = Raw::cluster_slots().to(&connection.client).await;
-            slots(answer.map_err(failed)?, &server)
+            let slots = answer.map_err(failed).and_then(|it| slots(it, &server));
+            slots.map_err(|error| target.explained(error))
         });
     }
     let mut why = None;

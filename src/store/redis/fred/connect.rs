@@ -20,6 +20,7 @@ use super::{
     addresses::with_reachable,
     errors::{cannot_connect, is_answer, is_no_sentinel, lost, still_reads},
     idle::IDLE,
+    login::KeptLoggedIn,
     scripts,
     target::Target,
 };
@@ -61,25 +62,36 @@ impl Target {
     /// A new connection, or an error within the time that connecting may take.
     pub(super) async fn connect(&self) -> Result<Connection, Error> {
         let until = Instant::now() + self.connect_timeout;
-        match self.attempt(self.config.clone(), until).await {
+        let (config, login) = self.prepared(until).await?;
+        let connected = self.connect_with(config.clone(), until).await;
+        let mut connection = match connected {
+            Ok(connection) => connection,
+            Err(error) => return Err(self.why(config, until, error).await),
+        };
+        connection.login = login.and_then(|login| self.keep_logged_in(&connection.client, login));
+        Ok(connection)
+    }
+
+    async fn connect_with(&self, config: Config, until: Instant) -> Result<Connection, Error> {
+        match self.attempt(config.clone(), until).await {
             // Not to us: without a password, the client begins with a `PING` of its own.
             Err(error)
                 if error.kind() == ErrorKind::Misconfigured
                     && self.config.credential_provider.is_none() =>
             {
-                let mut config = self.config.clone();
+                let mut config = config;
                 config.credential_provider = Some(Arc::new(Nobody));
                 self.attempt(config, until).await
             }
             Err(error) if is_no_sentinel(&error) => {
-                Err(self.why_no_sentinel(until).await.unwrap_or(error))
+                Err(self.why_no_sentinel(config, until).await.unwrap_or(error))
             }
             connected => connected,
         }
     }
 
     /// Where no Sentinel lets it in, the client does not say why; so one of them is called like a server.
-    async fn why_no_sentinel(&self, until: Instant) -> Option<Error> {
+    async fn why_no_sentinel(&self, mut config: Config, until: Instant) -> Option<Error> {
         let ServerConfig::Sentinel {
             hosts,
             username,
@@ -89,7 +101,6 @@ impl Target {
         else {
             return None;
         };
-        let mut config = self.config.clone();
         config.server = ServerConfig::Centralized {
             server: hosts.first()?.clone(),
         };
@@ -131,6 +142,7 @@ impl Target {
         let mut connection = Connection {
             client,
             task,
+            login: None,
             reading: None,
             round_trip: Duration::ZERO,
             is_one_server: false,
@@ -196,6 +208,8 @@ fn connection_config(limit: Duration) -> ConnectionConfig {
 pub(super) struct Connection {
     pub(super) client: Client,
     task: ConnectHandle,
+    /// Logs in anew before the credentials end.
+    login: Option<KeptLoggedIn>,
     /// The server's time, where it tells that in scripts.
     pub(super) reading: Option<Reading>,
     /// How long it took to answer the first `PING`.

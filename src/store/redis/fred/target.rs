@@ -8,16 +8,23 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "rustls")]
+use fred::rustls::ClientConfig;
 #[cfg(feature = "near-cache")]
 use fred::types::RespVersion;
 use fred::{
     clients::Pool,
     interfaces::ClientLike,
-    types::config::{Config, Server, ServerConfig},
+    types::config::{ClusterDiscoveryPolicy, Config, Server, ServerConfig},
 };
 
-use super::url::{invalid, percent_decoded, unknown_scheme, unusable};
-use crate::error::Error;
+#[cfg(feature = "rustls")]
+use super::tls::Tls;
+use super::url::{Address, Place, Url, invalid};
+use crate::{
+    error::Error,
+    store::{Events, redis::credentials::Provider},
+};
 
 /// How long connecting may take by default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,10 +33,38 @@ const SHORTEST_USUAL: Duration = Duration::from_millis(250);
 /// An attempt to connect is waited for at least so long before there is another one.
 const SHORTEST_PACE: Duration = Duration::from_millis(500);
 
+/// A URL, and what is said beside it.
+#[derive(Clone)]
+pub(in crate::store::redis) struct Options {
+    pub(in crate::store::redis) url: String,
+    pub(in crate::store::redis) connect_timeout: Duration,
+    pub(in crate::store::redis) provider: Option<Provider>,
+    #[cfg(feature = "rustls")]
+    pub(in crate::store::redis) tls: Option<ClientConfig>,
+}
+
+impl Options {
+    pub(in crate::store::redis) fn new(url: String) -> Self {
+        Self {
+            url,
+            connect_timeout: CONNECT_TIMEOUT,
+            provider: None,
+            #[cfg(feature = "rustls")]
+            tls: None,
+        }
+    }
+}
+
 /// Where to connect to, and how.
 #[derive(Clone)]
 pub(super) struct Target {
+    /// Without what each connection asks for anew.
     pub(super) config: Config,
+    #[cfg(feature = "rustls")]
+    pub(super) tls: Option<Tls>,
+    pub(super) provider: Option<Provider>,
+    /// Tells what goes wrong where nobody waits for it.
+    pub(super) events: Events,
     /// How long connecting may take, with all that it needs.
     pub(super) connect_timeout: Duration,
     /// How long it took the last time, in milliseconds; 0 before that. All clones know.
@@ -41,82 +76,50 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn parse(url: &str) -> Result<Self, Error> {
-        let scheme = url
-            .split_once("://")
-            .map(|(scheme, _)| scheme.to_ascii_lowercase());
-        let Some((scheme, (_, rest))) = scheme.as_deref().zip(url.split_once("://")) else {
-            return Err(unknown_scheme());
-        };
-        let (name, kind) = match scheme.split_once('-') {
-            Some((name, kind @ ("cluster" | "sentinel"))) => (name, kind),
-            Some(_) => return Err(unknown_scheme()),
-            None => (scheme, ""),
-        };
-        let tls = match (name, kind) {
-            ("redis" | "valkey", _) => false,
-            ("rediss" | "valkeys", _) => true,
-            ("unix" | "redis+unix" | "valkey+unix", "") => return Self::socket(rest),
-            _ => return Err(unknown_scheme()),
-        };
-        // The client would look at TLS itself, with roots and cryptography of its own choice.
-        let dash = if kind.is_empty() { "" } else { "-" };
-        let config = Config::from_url(&format!("redis{dash}{kind}://{rest}")).map_err(unusable)?;
-        Self::with_tls(config, tls, rest)
-    }
-
-    #[cfg(feature = "rustls")]
-    fn with_tls(mut config: Config, tls: bool, rest: &str) -> Result<Self, Error> {
-        if tls {
-            config.tls = Some(super::tls::connector(rest)?.into());
-        }
-        Ok(Self::new(config))
-    }
-
-    #[cfg(not(feature = "rustls"))]
-    fn with_tls(config: Config, tls: bool, _: &str) -> Result<Self, Error> {
-        if tls {
+    /// Where a URL and the options beside it lead.
+    pub(super) fn of_options(options: Options, events: &Events) -> Result<Self, Error> {
+        let url = Url::parse(&options.url)?;
+        #[cfg(not(feature = "rustls"))]
+        if url.tls.is_some() {
             return Err(invalid(
                 "the Redis URL asks for TLS, which needs the feature `rustls` of tower-redis-session",
             ));
         }
-        Ok(Self::new(config))
-    }
-
-    #[cfg(unix)]
-    fn socket(rest: &str) -> Result<Self, Error> {
-        let no_socket = "the Redis URL names no socket: redis+unix:///path/to/redis.sock";
-        let (login, path) = rest.split_once('/').ok_or_else(|| invalid(no_socket))?;
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        if path.is_empty() {
-            return Err(invalid(no_socket));
+        if options.connect_timeout.is_zero() {
+            return Err(invalid("connect_timeout is zero"));
         }
-        // With a user or a password a URL needs a host, which means nothing here.
-        let host = if login.ends_with('@') { "socket" } else { "" };
-        let url = format!("redis+unix://{login}{host}/socket");
-        let mut config = Config::from_url(&url).map_err(unusable)?;
-        config.server = ServerConfig::Unix {
-            path: format!("/{}", percent_decoded(path)?).into(),
-        };
-        if let Some(database) = query.strip_prefix("db=") {
-            let no_number = |_| invalid("the database in the Redis URL is no number up to 255");
-            config.database = Some(database.parse().map_err(no_number)?);
-        } else if !query.is_empty() {
+        if options.provider.is_some() && url.login.is_some() {
             return Err(invalid(
-                "after the socket, the Redis URL can have `?db=` and a number",
+                "the Redis URL has a user or a password, and `credentials` gives others: leave out one of them",
             ));
         }
-        Ok(Self::new(config))
-    }
-
-    #[cfg(not(unix))]
-    fn socket(_: &str) -> Result<Self, Error> {
-        Err(invalid("there are no Unix sockets on this system"))
+        let (username, password) = url
+            .login
+            .map_or((None, None), |login| (login.user, Some(login.password)));
+        let config = Config {
+            username,
+            password,
+            server: server_config(url.place)?,
+            database: url.database,
+            ..Config::default()
+        };
+        Ok(Self {
+            connect_timeout: options.connect_timeout,
+            #[cfg(feature = "rustls")]
+            tls: Tls::new(url.tls, options.tls, events)?,
+            provider: options.provider,
+            events: events.clone(),
+            ..Self::new(config)
+        })
     }
 
     fn new(config: Config) -> Self {
         Self {
             config,
+            #[cfg(feature = "rustls")]
+            tls: None,
+            provider: None,
+            events: Events::new(),
             connect_timeout: CONNECT_TIMEOUT,
             took: Arc::default(),
             in_cluster: false,
@@ -157,10 +160,9 @@ impl Target {
         };
         Self {
             config,
-            connect_timeout: self.connect_timeout,
-            took: self.took.clone(),
             in_cluster: true,
             tracks: false,
+            ..self.clone()
         }
     }
 
@@ -198,4 +200,33 @@ impl Target {
             _ => "",
         }
     }
+}
+
+fn server_config(place: Place) -> Result<ServerConfig, Error> {
+    let server = |Address { host, port }| Server::new(host, port);
+    let servers = |addresses: Vec<_>| addresses.into_iter().map(server).collect();
+    Ok(match place {
+        Place::Server(address) => ServerConfig::Centralized {
+            server: server(address),
+        },
+        Place::Cluster(addresses) => ServerConfig::Clustered {
+            hosts: servers(addresses),
+            policy: ClusterDiscoveryPolicy::default(),
+        },
+        Place::Sentinel {
+            sentinels,
+            service,
+            user,
+            password,
+        } => ServerConfig::Sentinel {
+            hosts: servers(sentinels),
+            service_name: service,
+            username: user,
+            password,
+        },
+        #[cfg(unix)]
+        Place::Socket(path) => ServerConfig::Unix { path: path.into() },
+        #[cfg(not(unix))]
+        Place::Socket(_) => return Err(invalid("there are no Unix sockets on this system")),
+    })
 }

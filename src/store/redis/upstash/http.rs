@@ -30,7 +30,7 @@ use crate::{
     store::redis::{
         errors::{is_refusal, refused, unexpected_reply},
         executor::Reply,
-        fred::tls_config,
+        fred::{Parameters, tls_config},
     },
 };
 
@@ -66,14 +66,7 @@ impl Http {
         }
         let path = parts.path_and_query.as_ref();
         let query = path.and_then(PathAndQuery::query).unwrap_or_default();
-        let mut names = query
-            .split('&')
-            .map(|pair| pair.split_once('=').map_or(pair, |it| it.0));
-        if !names.all(|name| ["", "ca", "cert", "key"].contains(&name)) {
-            return Err(invalid(
-                "the URL of Upstash takes no other parameters than `ca`, and `cert` with `key`",
-            ));
-        }
+        let files = Parameters::of_https(query)?.files()?;
         let base = path.map_or("", PathAndQuery::path);
         let base = base.trim_end_matches('/');
         let at = |path: &str| {
@@ -95,7 +88,7 @@ impl Http {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(url.trim())?)
+            .with_tls_config(tls_config(&files)?)
             .https_or_http()
             .enable_http1()
             .enable_http2()

@@ -188,6 +188,17 @@ impl Events {
         );
     }
 
+    /// The URL of a REST API begins with `http://`, and its host is another machine.
+    #[cfg(feature = "upstash")]
+    pub(crate) fn in_clear(&self, host: &str) {
+        event!(
+            WARN,
+            "in_clear",
+            host,
+            "the token and the sessions can be read on the way to Upstash: its URL should begin with https://"
+        );
+    }
+
     /// Why the near cache can keep nothing: Redis answers but does not say what changes (`refused`), or the connection
     /// for this is lost.
     #[cfg(feature = "near-cache")]

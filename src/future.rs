@@ -11,11 +11,12 @@ use std::{
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Timeout};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
     cookie::Presented,
+    deadline::{ByDeadline, by_deadline},
     error::ErrorKind,
     response::{EmptyBody, committed, failed, not_committed},
     session::{Ending, Find, LazySession, Session, Shared, Writing, find, outcome, timed_out},
@@ -56,7 +57,7 @@ pin_project! {
         // The store is asked for the session of the request's cookie.
         Load {
             #[pin]
-            found: Timeout<Find>,
+            found: ByDeadline<Find>,
             began: Instant,
             presented: Presented,
             // Both are there until the store has answered.
@@ -98,7 +99,7 @@ where
         let find = find(shared.store.clone(), presented.clone(), context);
         let state = State::Load {
             began: Instant::now(),
-            found: tokio::time::timeout_at(deadline, find),
+            found: by_deadline(deadline, find),
             presented,
             call: Some((service, request)),
         };
@@ -130,10 +131,8 @@ where
                     presented,
                     call,
                 } => {
-                    let found = match ready!(found.poll(cx)) {
-                        Ok(found) => found,
-                        Err(_) => Err(timed_out(config.store_timeout)),
-                    };
+                    let late = || Err(timed_out(config.store_timeout));
+                    let found = ready!(found.poll(cx)).unwrap_or_else(late);
                     let took = began.elapsed();
                     let presented = mem::take(presented);
                     let opened = Session::opened(this.shared.clone(), presented, found, took);

@@ -156,6 +156,7 @@
 
 mod config;
 mod cookie;
+mod deadline;
 mod error;
 mod event;
 #[cfg(feature = "axum")]

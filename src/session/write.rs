@@ -2,12 +2,7 @@
 
 use std::{error::Error as StdError, future::Future, sync::Arc, time::Duration};
 
-use tokio::{
-    runtime::Handle,
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, timeout_at},
-};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet, time::Instant};
 use tracing::Instrument;
 
 use super::{
@@ -18,6 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    deadline::by_deadline,
     error::{Error, ErrorKind},
     id::SessionId,
     store::{Context, Loaded, Write, Written},
@@ -25,7 +21,7 @@ use crate::{
 
 /// A write is dropped this long after its deadline. A store ends it before that by itself, so that only the store decides
 /// whether it has failed.
-pub(super) const GRACE: Duration = Duration::from_millis(10);
+pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// `None`: there was nothing to write.
 type Outcome = Result<Option<Written>, Error>;
@@ -300,10 +296,8 @@ pub(crate) async fn in_time<T>(
     deadline: Instant,
     operation: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    match timeout_at(deadline, operation).await {
-        Ok(result) => result,
-        Err(_) => Err(timed_out(config.store_timeout)),
-    }
+    let answer = by_deadline(deadline, operation).await;
+    answer.unwrap_or_else(|| Err(timed_out(config.store_timeout)))
 }
 
 pub(crate) fn timed_out(timeout: Duration) -> Error {

@@ -140,7 +140,8 @@ impl RedisStore {
     /// what that process has written; what another one has written it may show a moment later.
     ///
     /// The server's certificate is checked with those that the system trusts. For others the URL names a PEM file,
-    /// `https://host?ca=/etc/proxy/ca.crt`, and where the server wants a certificate, `&cert=` and `&key=`.
+    /// `https://host?ca=/etc/proxy/ca.crt`, and where the server wants a certificate, `&cert=` and `&key=`. With `http://`
+    /// the token and the sessions can be read on the way: unless the host is this machine, the event `in_clear` warns of it.
     ///
     /// ```no_run
     /// use tower_redis_session::{RedisStore, SessionLayer};

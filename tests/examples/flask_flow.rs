@@ -1,5 +1,8 @@
 //! The example `flask_flow`, and the Redis of its `docker-compose.yml`.
 
+use std::process::Command;
+use std::thread;
+
 use harness::program::{Program, refusal};
 use harness::{Client, RedisServer};
 
@@ -73,14 +76,20 @@ fn it_says_what_secret_it_wants() {
     }
 }
 
-/// What the arguments say is what a real server does: it has the sessions when it comes back.
-#[tokio::test]
-async fn a_redis_with_the_arguments_of_the_compose_file_keeps_sessions_over_a_restart() {
+/// A real server with the arguments of the compose file, and these.
+fn composed(more: &[&str]) -> RedisServer {
     let command = listed("command");
     let (server, arguments) = command.split_first().expect("a program");
     assert_eq!(server, "redis-server");
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut redis = RedisServer::start_with(&arguments);
+    let arguments = arguments.iter().map(String::as_str);
+    let arguments: Vec<&str> = arguments.chain(more.iter().copied()).collect();
+    RedisServer::start_with(&arguments)
+}
+
+/// What the arguments say is what a real server does: it has the sessions when it comes back.
+#[tokio::test]
+async fn a_redis_with_the_arguments_of_the_compose_file_keeps_sessions_over_a_restart() {
+    let mut redis = composed(&[]);
     let policy = redis.client().cmd(&["CONFIG", "GET", "maxmemory-policy"]);
     assert_eq!(policy.list()[1].text(), "noeviction");
 
@@ -104,11 +113,79 @@ async fn a_redis_with_the_arguments_of_the_compose_file_keeps_sessions_over_a_re
     assert_eq!(browser.get("/").await.text(), shown);
 }
 
+/// Runs the health check as Docker does: whether it takes the server for healthy, and what it has said. The server
+/// listens on a port of its own here.
+fn health(port: u16) -> (bool, String) {
+    let test = listed("test");
+    let [how, program, arguments @ ..] = &test[..] else {
+        panic!("no command: {test:?}");
+    };
+    assert_eq!(how, "CMD", "an exit code is what counts");
+    let limit = COMPOSE
+        .lines()
+        .find_map(|it| it.trim().strip_prefix("timeout: "));
+    let port = port.to_string();
+    let check = Command::new("timeout")
+        .args([limit.expect("a time limit"), program, "-p", &port])
+        .args(arguments)
+        .output()
+        .expect("redis-cli: tests/run installs it");
+    let said = [check.stdout, check.stderr].concat();
+    (
+        check.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[test]
+fn the_health_check_tells_a_redis_that_serves_from_one_that_does_not() {
+    // It takes its time for each key that it loads.
+    let slow = [
+        "--key-load-delay",
+        "1000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ];
+    let mut redis = composed(&slow);
+    let port = redis.port();
+    assert_eq!(health(port), (true, "PONG\n".to_owned()));
+    redis.stop();
+    assert_eq!(health(port), (false, String::new()), "it hangs");
+    redis.cont();
+    assert!(health(port).0);
+
+    let mut client = redis.client();
+    let fill = "for n = 1, 1500 do redis.call('SET', 'filler:' .. n, string.rep('x', 100)) end";
+    client.cmd(&["EVAL", fill, "0"]);
+    client.cmd(&["BGREWRITEAOF"]);
+    harness::redis::patiently("its file is written", || {
+        let info = client.cmd(&["INFO", "persistence"]).text();
+        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+    });
+    redis.kill_and_keep_files();
+    let (healthy, said) = health(port);
+    assert!(!healthy && said.contains("refused"), "{said}");
+    let restart = thread::spawn(move || {
+        redis.restart();
+        redis
+    });
+    let mut loading = 0;
+    while !restart.is_finished() {
+        let (healthy, said) = health(port);
+        if said.contains("LOADING") {
+            assert!(!healthy, "{said}");
+            loading += 1;
+        }
+    }
+    assert!(loading > 0, "it was never seen to load");
+    let redis = restart.join().expect("a restart");
+    assert!(health(redis.port()).0);
+}
+
 /// What only Docker looks at.
 #[test]
 fn the_compose_file_keeps_the_data_and_opens_no_port_to_the_network() {
     let lines: Vec<&str> = COMPOSE.lines().map(str::trim).collect();
     assert!(lines.contains(&"- redis-data:/data"), "{COMPOSE}");
     assert!(lines.contains(&"- \"127.0.0.1:6379:6379\""), "{COMPOSE}");
-    assert_eq!(listed("test"), ["CMD", "redis-cli", "-e", "ping"]);
 }

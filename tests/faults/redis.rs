@@ -1,8 +1,10 @@
 //! Redis at fault: slow, stopped, gone, half connected, or saying no.
 
+mod busy;
 mod clock;
 mod does_not_write;
 mod front;
+mod idle;
 mod late_writes;
 mod logins;
 mod places;

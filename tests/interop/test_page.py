@@ -94,6 +94,19 @@ def test_nothing_is_written_while_the_layer_gives_a_new_id(redis):
     assert redis.hgetall("session:x") == {b"status": b"active"} and redis.ttl("session:x") > 0
 
 
+def test_without_its_line_with_pexpire_a_read_puts_nothing_off(redis):
+    """What the page says of an absolute timeout."""
+    lines = (stage.HERE / "sessions" / "read.lua").read_text().splitlines()
+    others = [line for line in lines if "PEXPIRE" not in line]
+    assert len(others) == len(lines) - 1
+    for script, ends in ((lines, 900), (others, 50)):
+        redis.hset("session:x", mapping={"user": "eve", "@created": "1"})
+        redis.expire("session:x", 50)
+        found = redis.eval("\n".join(script), 1, "session:x", 900_000)
+        assert found == [b"user", b"eve", b"@created", b"1"]
+        assert ends - 5 < redis.ttl("session:x") <= ends
+
+
 def test_how_many_fields_one_write_takes(redis):
     """What the page warns of."""
     write = (stage.HERE / "sessions" / "write.lua").read_text()

@@ -11,6 +11,7 @@ import pytest
 import stage
 from conftest import TABLES, until
 from flask_sessions import RedisSessions
+from sessions import Sessions
 
 IDLE = 900
 REMEMBERED = 30 * 24 * 60 * 60
@@ -166,7 +167,7 @@ def test_the_tutorial_shortens_it_until_our_next_request(apps, redis, reader):
 
 
 @pytest.mark.parametrize("name", stage.DOCUMENTED)
-def test_fields_are_text_or_json(apps, redis, name):
+def test_fields_are_text_or_json(apps, redis, redises, name):
     other, ours = apps[name], apps["login, REST"]
     id = ours.log_in()
     key = f"session:{id}"
@@ -185,9 +186,18 @@ def test_fields_are_text_or_json(apps, redis, name):
         b"g": b"",
         "日本".encode(): "語".encode(),
     }
-    # The names of the layer's own fields are refused.
+    # The names of the layer's own fields are refused, also to remove them.
     assert other.ask("POST", "/set/", id, json={"@idle": "1"}).status_code == 500
     assert not redis.hexists(key, "@idle")
+    redis.hset(key, "@idle", "50000")
+    sessions = Sessions(redises.redis_url)
+    if name == "express":
+        assert other.ask("POST", "/set/", id, json={"@idle": None, "a": "4"}).status_code == 500
+    else:
+        with pytest.raises(ValueError, match="layer's own"):
+            sessions.write(id, {"a": "4"}, ["@idle"])
+    assert redis.hmget(key, "@idle", "a") == [b"50000", b"3"]
+    redis.hdel(key, "@idle")
     # A page of ours, which counts visits as a number.
     redis.hset(key, "visits", "7")
     assert ours.ask("GET", "/", id).status_code == 200
@@ -340,7 +350,8 @@ def test_what_a_late_request_writes_takes_no_new_cookies_place(apps, redis, name
 
 
 @pytest.mark.parametrize("name", stage.DOCUMENTED)
-def test_a_renewal_that_a_logout_overtook_is_no_session(apps, redis, name):
+def test_a_renewal_that_is_not_done_is_ended_by_who_meets_it(apps, redis, name):
+    """Unless a logout has overtaken it: then it is no session."""
     old, new = (f"session:00000000-0000-4000-8000-{at:012}" for at in (1, 2))
     id = new.removeprefix("session:")
 
@@ -365,6 +376,11 @@ def test_a_renewal_that_a_logout_overtook_is_no_session(apps, redis, name):
         assert redis.exists(new) == is_session
         if is_session:
             assert fields(answer) == (id, {"user": "ann"})
+            # As the layer would have ended it: the old id is no session any more, and says whose place was taken.
+            assert redis.get(old) == new.encode() and 0 < redis.ttl(old) <= 50
+            assert redis.hgetall(new) == {b"user": b"ann"}
+            assert fields(apps["login"].profile(id)) == (id, {"user": "ann"})
+            assert apps["login"].profile(old.removeprefix("session:")).status_code == 404
         else:
             assert answer.status_code == 404
 

@@ -1,5 +1,5 @@
 //! A browser whose requests overlap, one of which changes its cookie: whatever answers late to the old cookie, it logs
-//! nobody out. Over both stores, on connections that are kept, with one jar for all of a browser's requests.
+//! nobody out. Over each store, on connections that are kept, with one jar for all of a browser's requests.
 //!
 //! ```text
 //! cargo test --all-features --test rules jar::                # 20 rounds of each page
@@ -8,7 +8,7 @@
 //!
 //! | variable | what |
 //! | --- | --- |
-//! | `JAR_ROUNDS` | how often each page is loaded |
+//! | `JAR_ROUNDS` | how often each page is loaded; over REST a quarter of that |
 //! | `JAR_SEED` | the same delays again; printed by each test |
 
 mod exact;

@@ -13,7 +13,7 @@ use harness::{RedisServer, Reply, bounded, no_key_without_ttl};
 use http::{Request, Response};
 use serde_json::json;
 use tower::{Layer, Service, service_fn};
-use tower_redis_session::store::{Change, Changes, Expiry, SessionExpiry, SessionStore};
+use tower_redis_session::store::{Change, Changes, Expiry, Loaded, SessionExpiry, SessionStore};
 use tower_redis_session::{ErrorKind, RedisStore, Session, SessionId, SessionLayer};
 
 use crate::events;
@@ -282,4 +282,40 @@ async fn a_write_that_cannot_store_the_beginning_is_refused() {
     assert_eq!(kind, ErrorKind::OutOfMemory);
     // The session lives on.
     assert!((1..=900).contains(&admin.cmd(&["TTL", &key]).int()));
+}
+
+/// What says which session took another's place takes no more memory than that one: a full server does it all the same.
+#[tokio::test]
+async fn a_full_memory_holds_up_no_record() {
+    let server = RedisServer::start_with(&["--maxmemory-policy", "noeviction"]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let mut admin = server.client();
+    let [renewed, new, replaced] = [(); 3].map(|()| SessionId::random());
+    let [renewed_key, new_key, replaced_key] =
+        [renewed, new, replaced].map(|id| key(&id.to_string()));
+    let hash = ["EVAL", "return redis.sha1hex(ARGV[1])", "0", &new_key];
+    let mark = format!("{} 17 4102444800000", admin.cmd(&hash).text());
+    for (key, field, text) in [
+        (&renewed_key, "@replaced", &*mark),
+        (&new_key, "@replaces", &renewed_key),
+        (&replaced_key, "note", "x"),
+    ] {
+        admin.cmd(&["HSET", key, "user", "ann", field, text]);
+        admin.cmd(&["EXPIRE", key, "500"]);
+    }
+    assert_eq!(admin.cmd(&["CONFIG", "SET", "maxmemory", "1"]), ok());
+    let expiry = Expiry::new(secs(900));
+    // A renewal whose last step was not done.
+    let loaded = store.load(new.key(), true, context(expiry)).await;
+    assert!(matches!(loaded, Ok(Loaded::Found(_))), "{loaded:?}");
+    assert_eq!(admin.cmd(&["GET", &renewed_key]).text(), new_key);
+    assert_eq!(admin.cmd(&["HEXISTS", &new_key, "@replaces"]).int(), 0);
+    // A login over a session.
+    let done = store.replace(replaced.key(), new.key(), true, context(expiry));
+    assert!(matches!(done.await, Ok(true)));
+    let record = admin.cmd(&["GET", &replaced_key]).text();
+    assert_eq!(record, format!("ended {new_key}"));
+    for key in [&renewed_key, &replaced_key] {
+        assert!((1..=900).contains(&admin.cmd(&["TTL", key]).int()));
+    }
 }

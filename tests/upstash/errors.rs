@@ -80,12 +80,60 @@ async fn what_the_service_refuses_has_a_kind_and_its_words() {
     }
 }
 
+/// Of statuses whose answer is not that of the API: something in front of it has refused the request.
+const STATUSES: [(u16, ErrorKind); 7] = [
+    (400, ErrorKind::Unavailable),
+    (401, ErrorKind::NotAuthenticated),
+    (403, ErrorKind::NotAuthenticated),
+    (404, ErrorKind::Unavailable),
+    (405, ErrorKind::Unavailable),
+    (413, ErrorKind::TooLarge),
+    (429, ErrorKind::LimitExceeded),
+];
+const BODIES: [(&str, &str); 4] = [
+    ("text/plain", "No."),
+    ("text/html", "<html><body>No.</body></html>"),
+    ("application/json", "[\"No.\"]"),
+    ("text/plain", ""),
+];
+
+#[tokio::test]
+async fn a_status_alone_tells_what_was_refused() {
+    let scene = Scene::start().await;
+    let id = scene.session().await;
+    for (status, kind) in STATUSES {
+        for (content, body) in BODIES {
+            let what = format!("{status} with {body:?}");
+            scene
+                .api
+                .decide(move |_| Fate::Answer(status, content, body.to_owned()));
+            scene.api.asked();
+            let began = Instant::now();
+            let load = scene.store.load(id.key(), true, now()).await;
+            let update = scene.store.update(id.key(), &visit(), now()).await;
+            // It has not happened: nobody waits for that, and nothing is sent again.
+            assert!(began.elapsed() < Duration::from_millis(900), "{what}");
+            assert_eq!(scene.api.asked().len(), 2, "{what}");
+            let connecting = refused(&scene.api.url(), TOKEN).await;
+            for error in [load.expect_err(&what), update.expect_err(&what), connecting] {
+                assert_eq!(error.kind(), kind, "{what}: {error:?}");
+                assert!(error.to_string().contains(&status.to_string()), "{error}");
+                is_secret(&error);
+            }
+        }
+    }
+    scene.api.heal();
+    assert_eq!(scene.visits(id), "1");
+}
+
 #[tokio::test]
 async fn a_wrong_token_and_a_url_that_is_none_are_told_at_once() {
     let scene = Scene::start().await;
+    scene.api.asked();
     let error = refused(&scene.api.url(), "AnotherToken").await;
     assert_eq!(error.kind(), ErrorKind::NotAuthenticated);
     assert!(error.to_string().contains("WRONGPASS"), "{error}");
+    assert_eq!(scene.api.asked().len(), 1, "nor is it told again");
     for url in [
         "",
         "name.upstash.io",
@@ -133,6 +181,16 @@ async fn a_write_without_an_answer_is_sent_once_and_failed_at_its_deadline() {
     for (fate, may_be_done) in [
         (Fate::Answer(502, "text/html", html.into()), false),
         (Fate::Answer(503, "text/plain", String::new()), false),
+        // Of a gateway that speaks like the API.
+        (
+            Fate::Answer(
+                500,
+                "application/json",
+                r#"{"error":"ERR internal"}"#.into(),
+            ),
+            false,
+        ),
+        (Fate::Answer(408, "text/plain", String::new()), false),
         (Fate::Answer(200, "text/html", html.into()), false),
         (Fate::Answer(200, "application/json", "{}".into()), false),
         (Fate::Lose, false),

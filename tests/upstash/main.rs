@@ -2,6 +2,8 @@
 //! `rules` and `api`.
 #![cfg(feature = "upstash")]
 
+mod connecting;
+mod costs;
 mod errors;
 mod requests;
 mod tls;
@@ -14,6 +16,9 @@ use harness::through::context;
 use harness::upstash::{TOKEN, UpstashServer};
 use tower_redis_session::store::{Change, Changes, Context, Expiry, SessionStore, Written};
 use tower_redis_session::{RedisStore, SessionId};
+
+/// What things cost.
+const PAGE: &str = include_str!("../../docs/performance.md");
 
 /// A Redis, the API in front of it, and a store.
 struct Scene {

@@ -8,7 +8,7 @@ use harness::upstash::Asked;
 use tower_redis_session::store::{Change, Changes, Loaded, SessionStore, Taken, Written};
 use tower_redis_session::{SessionId, SessionLayer};
 
-use crate::{Scene, changes, now, set};
+use crate::{PAGE, Scene, changes, now, set};
 
 fn names(asked: &[Asked]) -> Vec<String> {
     let name = |command: &Vec<String>| command[0].clone();
@@ -185,17 +185,29 @@ async fn what_a_request_costs() {
         });
         calls.sum::<u64>()
     };
-    for (what, steps, most) in [
-        ("login", "destroy; set user ann; set status active", 10),
-        ("profile", "", 3),
-        ("visit", "add visits 1", 8),
-        ("renewal", "renew", 22),
-        ("logout", "destroy", 5),
+    for (what, steps, expected, requests) in [
+        (
+            "login",
+            "destroy; set user ann; set status active",
+            5,
+            "1 (1)",
+        ),
+        ("profile", "", 3, "2 (1)"),
+        ("visit", "add visits 1", 8, "2 (2)"),
+        ("renewal", "renew", 18, "6 (3)"),
+        ("logout", "destroy", 5, "2 (2)"),
     ] {
         tokio::time::sleep(Duration::from_millis(100)).await;
         scene.api.asked();
         let before = calls();
         assert_eq!(run(&browser, steps).await.status, 200);
+        bounded(what, async {
+            while calls() - before < expected {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+        // Nothing comes behind that.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let (asked, billed) = (scene.api.asked(), calls() - before);
         let bytes: usize = asked.iter().map(|it| it.bytes).sum();
@@ -204,7 +216,21 @@ async fn what_a_request_costs() {
             asked.len(),
             names(&asked)
         );
-        assert!(billed <= most, "{what}: {billed}");
+        assert_eq!(billed, expected, "{what}");
+        let row = (PAGE.lines()).find(|line| line.starts_with(&format!("| {what}")));
+        let row: Vec<_> = row.expect("a row of the page").split(" | ").collect();
+        let [_, in_docs, trips, size] = row[..] else {
+            panic!("docs/performance.md: {row:?}");
+        };
+        assert!(
+            in_docs.starts_with(&billed.to_string()),
+            "{what}: {in_docs}"
+        );
+        assert_eq!(trips, requests, "{what}");
+        // A number in a renewal is random, and can be shorter.
+        let size: usize = size.trim_end_matches(" |").parse().expect("a number");
+        assert!(size.abs_diff(bytes) <= 4, "{what}: {bytes}, not {size}");
+        assert!(requests.starts_with(&asked.len().to_string()), "{what}");
     }
     assert!(browser.cookie("session_id").is_none());
 }

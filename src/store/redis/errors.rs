@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 
-/// What a server has answered in place of doing an operation. It is the source of the [`Error`].
+/// What was answered in place of doing an operation. It is the source of the [`Error`].
 #[derive(Debug)]
 struct Refusal(String);
 
@@ -20,6 +20,12 @@ impl std::error::Error for Refusal {}
 pub(super) fn refused(text: &str) -> Error {
     let message = format!("Redis could not do the operation: {text}");
     Error::new(kind(text), message).with_source(Refusal(text.to_owned()))
+}
+
+/// Somebody before Redis has refused it, in other words than Redis has.
+#[cfg(feature = "upstash")]
+pub(super) fn refused_as(kind: ErrorKind, message: String) -> Error {
+    Error::new(kind, message.clone()).with_source(Refusal(message))
 }
 
 /// What the server has refused, if that is what the error says.

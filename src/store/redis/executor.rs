@@ -4,10 +4,10 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::errors::{is_refusal, timed_out};
-use crate::error::Error;
+use crate::{deadline::by_deadline, error::Error};
 
 /// What a script with [deadlines](Script::by_deadline) answers for a key whose deadline was over.
 pub(super) const TOO_LATE: i64 = -4;
@@ -65,6 +65,9 @@ pub(super) struct Script {
     pub(super) by_deadline: bool,
     /// Whether it takes several keys.
     pub(super) merges: Merges,
+    /// Whether it may run twice: it reads, or sets a time to live anew. Where its answer is lost with the connection, it is
+    /// asked again over a new one.
+    pub(super) repeats: bool,
     /// Whether it leaves the time to live as it is, though it writes: a refresh of the session is still due.
     pub(super) leaves_time: bool,
     /// How many calls are one command at most: a server does nothing else meanwhile.
@@ -93,6 +96,16 @@ impl Script {
     /// The same for scripts of the same text.
     pub(super) fn id(&self) -> usize {
         self.lua.as_ptr().addr()
+    }
+}
+
+impl Command {
+    /// The same of a command.
+    pub(super) fn repeats(self) -> bool {
+        match self {
+            Self::Fields | Self::FieldsAndTimeToLive | Self::TimeToLive => true,
+            Self::RemoveField(_) | Self::Shorten(_) | Self::Extend(_) => false,
+        }
     }
 }
 
@@ -168,8 +181,6 @@ pub(super) async fn in_time<T>(
     deadline: Instant,
     operation: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    match timeout_at(deadline, operation).await {
-        Ok(result) => result,
-        Err(_) => Err(timed_out()),
-    }
+    let answer = by_deadline(deadline, operation).await;
+    answer.unwrap_or_else(|| Err(timed_out()))
 }

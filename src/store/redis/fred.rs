@@ -7,13 +7,19 @@ use bytes::Bytes;
 use fred::clients::Pool;
 use tokio::{runtime::Handle, time::Instant};
 
-use self::{commands::Raw, errors::failed, routes::Servers, target::Target};
+use self::{
+    commands::Raw,
+    errors::failed,
+    routes::{Asked, Servers},
+    target::Target,
+};
 use super::{
     clock::AtServer,
     executor::{Call, Command, Executor, Reply, in_time, was_refused},
 };
 use crate::{error::Error, store::Events};
 
+mod addresses;
 mod background;
 mod batch;
 mod cluster;
@@ -26,6 +32,7 @@ mod explain;
 mod heard;
 #[cfg(feature = "near-cache")]
 mod heartbeat;
+mod idle;
 mod lanes;
 #[cfg(feature = "near-cache")]
 mod lease;
@@ -123,12 +130,7 @@ impl Executor for Fred {
     ) -> Result<Reply, Error> {
         in_time(deadline, async {
             match &self.servers {
-                Servers::One(link) => {
-                    link.begin(false, deadline)
-                        .await?
-                        .command(key, command)
-                        .await
-                }
+                Servers::One(link) => link.command(key, command, deadline).await,
                 Servers::Cluster(_) => {
                     let asked = Asked::Command(key, command, deadline);
                     Box::pin(self.ask_cluster(asked)).await
@@ -168,25 +170,12 @@ impl Executor for Fred {
     }
 }
 
-/// What a key's server is asked.
-enum Asked {
-    Script(Call),
-    Command(Bytes, Command, Instant),
-}
-
 impl Fred {
     /// Asks the server that the key is on, wherever that is by now.
     async fn ask_cluster(&self, asked: Asked) -> Result<Reply, Error> {
-        let (Asked::Script(Call { key, deadline, .. }) | Asked::Command(key, _, deadline)) = &asked;
-        let mut route = self.servers.route(key).await?;
+        let mut route = self.servers.route(asked.key()).await?;
         loop {
-            let mut exchange = route.begin(*deadline).await?;
-            let answer = match &asked {
-                Asked::Script(call) => exchange.run_one(call).await,
-                Asked::Command(key, command, _) => exchange.command(key.clone(), *command).await,
-            };
-            drop(exchange);
-            match answer {
+            match route.ask(&asked).await {
                 Err(error) if route.follows(&error).await => {}
                 answer => return answer,
             }

@@ -48,6 +48,7 @@ macro_rules! script {
             lua: include_str!(concat!("scripts/", $name, ".lua")),
             by_deadline: $by_deadline,
             merges: Merges::$merges,
+            repeats: false,
             leaves_time: false,
             most: 64,
             alone: None,
@@ -57,6 +58,7 @@ macro_rules! script {
 
 /// For sessions that each request refreshes.
 pub(super) static READ: Script = Script {
+    repeats: true,
     alone: Some(Command::Fields),
     ..script!("read", by_deadline: false, merges: WithSameArgs)
 };
@@ -65,7 +67,10 @@ pub(super) static READ_WITH_TIME: Script = Script {
     alone: Some(Command::FieldsAndTimeToLive),
     ..READ
 };
-pub(super) static ABSENT: Script = script!("absent", by_deadline: false, merges: OfOneShape);
+pub(super) static ABSENT: Script = Script {
+    repeats: true,
+    ..script!("absent", by_deadline: false, merges: OfOneShape)
+};
 pub(super) static REFRESH: Script = script!("refresh", by_deadline: false, merges: OfOneShape);
 pub(super) static CREATE: Script = script!("create", by_deadline: true, merges: OfOneShape);
 pub(super) static SET: Script = script!("set", by_deadline: true, merges: OfOneShape);
@@ -77,6 +82,7 @@ pub(super) static TAKE: Script = Script {
 /// It costs the server little, and thousands are asked for at once.
 pub(super) static ALIVE: Script = Script {
     most: 1000,
+    repeats: true,
     ..script!("alive", by_deadline: false, merges: WithSameArgs)
 };
 pub(super) static UPDATE: Script = script!("update", by_deadline: true, merges: Never);

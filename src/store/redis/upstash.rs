@@ -51,6 +51,9 @@ impl Upstash {
             events: events.clone(),
             refreshes: Delayed::new(),
         };
+        if let Some(host) = upstash.http.in_clear_to() {
+            events.in_clear(host);
+        }
         // It shows that the token is right, and deadlines can be told from the first request on.
         in_time(Instant::now() + CONNECT_TIMEOUT, upstash.ask_for_time()).await?;
         Ok(upstash)

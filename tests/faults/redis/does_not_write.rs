@@ -5,26 +5,32 @@ use std::time::Instant;
 
 use harness::command_wire::Wire;
 use harness::stores::key;
-use harness::{HANG, Reply};
+use harness::{HANG, RedisServer, Reply};
 use tokio::time::sleep;
 use tower_redis_session::{ErrorKind, Lookup, OnStoreError, SessionId};
 
 use crate::redis::front::{Browser, Front, ms, secs};
 use crate::redis::recovery::connection_of_ours;
-use crate::redis::refused::{ada, connect, refuses, works};
+use crate::redis::refused::{ada, is_refused, refuses, works};
 use crate::redis::scene::{
-    Admin, FRESH, at_once, blocking, durable_server, eventually, same, scenarios, server, store,
+    Admin, FRESH, Over, at_once, blocking, durable_server, eventually, same, scenarios, server,
+    store,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_there_and_does_not_write() {
+    scenarios![over Over::Tcp; out_of_memory, misconfigured, no_replicas, an_empty_replica];
+    scenarios![busy];
+}
+
+#[cfg(feature = "upstash")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_there_and_does_not_write_over_rest() {
     scenarios![
-        out_of_memory,
-        misconfigured,
-        no_replicas,
-        an_empty_replica,
-        busy
+        over Over::Rest;
+        out_of_memory, misconfigured, no_replicas, an_empty_replica,
     ];
+    scenarios![busy_over_rest];
 }
 
 /// What handlers want written that have loaded their session before the server refuses: nothing comes of it.
@@ -72,9 +78,10 @@ async fn reads(browser: &Browser) {
     assert_eq!(told.fine().fields["user"], "bob");
 }
 
-async fn out_of_memory() {
+async fn out_of_memory(over: Over) {
     let server = server(&["--maxmemory-policy", "noeviction"]).await;
-    let browser = ada(&server).await;
+    let way = over.to(&server).await;
+    let browser = ada(&way).await;
     server.set("maxmemory", "1");
     let before = server.fields(&browser.id());
     let told = browser.ask("set user eve").await;
@@ -91,7 +98,7 @@ async fn out_of_memory() {
     browser.copy().ask("destroy").await.done();
     assert!(!server.is_session(&browser.id()));
     server.set("maxmemory", "0");
-    let front = Front::on(&store(&server.url()).await, same);
+    let front = Front::on(&store(way.url()).await, same);
     let browser = front.logged_in("set user ada; add n 1").await;
     server.set("maxmemory", "1");
     // Reading and refreshing goes on.
@@ -102,9 +109,10 @@ async fn out_of_memory() {
 }
 
 /// It refuses a `PING` as well, but not to be read.
-async fn misconfigured() {
+async fn misconfigured(over: Over) {
     let (server, disk) = durable_server(&["--appendonly", "no", "--save", "3600 1"]).await;
-    let front = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(3)));
+    let way = over.to(&server).await;
+    let front = Front::on(&store(way.url()).await, |b| b.store_timeout(secs(3)));
     let browser = front.logged_in("set user ada; add n 1").await;
     let reader = rarely_refreshed(&front).await;
     let before = server.fields(&browser.id());
@@ -120,29 +128,32 @@ async fn misconfigured() {
     };
     let kind = ErrorKind::Misconfigured;
     writes_refused(&browser, &front.browser(), refuse, kind).await;
-    refuses(&server, &server.url(), &browser, kind).await;
+    refuses(&server, way.url(), &browser, kind).await;
     assert_eq!(front.store().ping().await.unwrap_err().kind(), kind);
     reads(&reader).await;
-    // So it goes on when the connection is lost meanwhile.
-    let lost = connection_of_ours(&mut server.admin());
-    server.admin().cmd(&["CLIENT", "KILL", "ID", &lost]);
-    let began = Instant::now();
-    while browser.ask("set user eve").await.unavailable() != kind {
-        assert!(began.elapsed() < HANG, "no new connection");
-        sleep(ms(5)).await;
+    if over == Over::Tcp {
+        // So it goes on when the connection is lost meanwhile.
+        let lost = connection_of_ours(&mut server.admin());
+        server.admin().cmd(&["CLIENT", "KILL", "ID", &lost]);
+        let began = Instant::now();
+        while browser.ask("set user eve").await.unavailable() != kind {
+            assert!(began.elapsed() < HANG, "no new connection");
+            sleep(ms(5)).await;
+        }
+        reads(&reader).await;
+        assert_ne!(connection_of_ours(&mut server.admin()), lost);
     }
-    reads(&reader).await;
-    assert_ne!(connection_of_ours(&mut server.admin()), lost);
     assert_eq!(server.fields(&browser.id()), before);
     server.set("stop-writes-on-bgsave-error", "no");
     works(&browser).await;
 }
 
 /// A replica that has not heard of a session yet does not say that there is none.
-async fn an_empty_replica() {
+async fn an_empty_replica(over: Over) {
     let server = server(&[]).await;
-    let browser = ada(&server).await;
-    let front = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(10)));
+    let way = over.to(&server).await;
+    let browser = ada(&way).await;
+    let front = Front::on(&store(way.url()).await, |b| b.store_timeout(secs(10)));
     let demote = async || {
         server.admin().cmd(&["DEL", &key(&browser.id())]);
         server.must(&["REPLICAOF", "127.0.0.1", "1"]);
@@ -159,15 +170,16 @@ async fn an_empty_replica() {
     }
 }
 
-async fn no_replicas() {
+async fn no_replicas(over: Over) {
     let server = server(&[]).await;
-    let browser = ada(&server).await;
+    let way = over.to(&server).await;
+    let browser = ada(&way).await;
     let front = browser.front();
     let reader = rarely_refreshed(&front).await;
     let refuse = async || server.set("min-replicas-to-write", "1");
     let kind = ErrorKind::NoReplicas;
     writes_refused(&browser, &front.browser(), refuse, kind).await;
-    refuses(&server, &server.url(), &browser, kind).await;
+    refuses(&server, way.url(), &browser, kind).await;
     reads(&reader).await;
     server.set("min-replicas-to-write", "0");
     works(&browser).await;
@@ -178,7 +190,33 @@ async fn no_replicas() {
 async fn busy() {
     let server = server(&["--lua-time-limit", "50"]).await;
     let wire = Wire::to(server.addr()).await;
-    let front = Front::on(&store(&wire.url()).await, |b| b.store_timeout(secs(3)));
+    let is_busy_anew = async |browser: &Browser| {
+        wire.hang_up();
+        let began = Instant::now();
+        let mut told = browser.ask("").await;
+        while wire.opened() < 3 || told.unavailable() != ErrorKind::Busy {
+            assert!(began.elapsed() < HANG, "{told:?}");
+            sleep(ms(5)).await;
+            told = browser.ask("").await;
+        }
+        at_once(&told);
+    };
+    is_busy(&server, &wire.url(), is_busy_anew).await;
+}
+
+#[cfg(feature = "upstash")]
+async fn busy_over_rest() {
+    let server = server(&["--lua-time-limit", "50"]).await;
+    let way = Over::Rest.to(&server).await;
+    is_busy(&server, way.url(), async |browser: &Browser| {
+        at_once(&browser.ask("").await)
+    })
+    .await;
+}
+
+/// `anew`: what becomes of new connections.
+async fn is_busy(server: &RedisServer, url: &str, anew: impl AsyncFnOnce(&Browser)) {
+    let front = Front::on(&store(url).await, |b| b.store_timeout(secs(3)));
     let browser = front.logged_in("set user ada; add n 1").await;
     let (before, kind) = (server.fields(&browser.id()), ErrorKind::Busy);
     let (mut admin, mut other) = (server.client(), server.client());
@@ -204,16 +242,8 @@ async fn busy() {
     let told = browser.at(&lenient).ask("set user eve").await;
     assert_eq!(told.unavailable(), kind);
     // Nor is anybody let in.
-    assert_eq!(connect(&server.url()).await, kind);
-    wire.hang_up();
-    let began = Instant::now();
-    let mut told = browser.ask("").await;
-    while wire.opened() < 3 || told.unavailable() != kind {
-        assert!(began.elapsed() < HANG, "{told:?}");
-        sleep(ms(5)).await;
-        told = browser.ask("").await;
-    }
-    at_once(&told);
+    assert_eq!(is_refused(url).await, kind);
+    anew(&browser).await;
     let killed = admin.cmd(&["SCRIPT", "KILL"]);
     assert_eq!(killed, Reply::Status("OK".into()));
     let ended = script.expect("a script").await.unwrap();

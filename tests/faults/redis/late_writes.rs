@@ -1,6 +1,9 @@
 //! A write that was reported as failed does not happen later, whatever brings it to the server then; and what does
 //! happen late does no harm.
 
+#[cfg(feature = "upstash")]
+mod rest;
+
 use std::time::Duration;
 
 use harness::command_wire::{Fate, Wire};

@@ -1,8 +1,5 @@
 //! Redis can be read and refuses to write: a session that is there is served as it is, and only what needs the write fails.
 
-#[cfg(feature = "upstash")]
-mod rest;
-
 use std::fs;
 use std::time::Instant;
 
@@ -17,16 +14,27 @@ use tower_redis_session::{
 use crate::redis::front::{Front, IDLE, Told, ms, secs};
 use crate::redis::recovery::connection_of_ours;
 use crate::redis::scene::{
-    Admin, Disk, FRESH, durable_server, eventually, scenarios, server, store,
+    Admin, Disk, FRESH, Over, Way, durable_server, eventually, scenarios, server, store,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_can_be_read_is_served_when_its_refresh_is_refused() {
+    over(Over::Tcp).await;
+    scenarios![a_replica, a_replica_of_a_pool];
+}
+
+#[cfg(feature = "upstash")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_served_over_rest_when_its_refresh_is_refused() {
+    over(Over::Rest).await;
+    scenarios![a_replica_over_rest];
+}
+
+async fn over(over: Over) {
     scenarios![
+        over over;
         no_disk,
         no_replicas,
-        a_replica,
-        a_replica_of_a_pool,
         no_right_to_refresh,
         no_right_to_delete,
         no_right_to_write,
@@ -228,35 +236,20 @@ async fn lose_disk(server: &RedisServer, disk: &Disk) {
     .await;
 }
 
-async fn over_tcp(server: &RedisServer) -> ((), RedisStore) {
-    ((), store(&server.url()).await)
-}
-
-async fn no_disk() {
-    no_disk_by(over_tcp).await;
-}
-
-async fn no_replicas() {
-    no_replicas_by(over_tcp).await;
-}
-
-async fn no_memory() {
-    no_memory_by(over_tcp).await;
-}
-
-/// `connect`: a store, and what must stay for as long as it is used.
-async fn no_disk_by<T>(connect: impl AsyncFnOnce(&RedisServer) -> (T, RedisStore)) {
+async fn no_disk(over: Over) {
     let (server, disk) = durable_server(&["--appendonly", "no", "--save", "3600 1"]).await;
-    let (_stays, asked) = connect(&server).await;
+    let way = over.to(&server).await;
+    let asked = store(way.url()).await;
     let refusal = Refusal::of(ErrorKind::Misconfigured);
     refusal
         .is_met(&server, &asked, async || lose_disk(&server, &disk).await)
         .await;
 }
 
-async fn no_replicas_by<T>(connect: impl AsyncFnOnce(&RedisServer) -> (T, RedisStore)) {
+async fn no_replicas(over: Over) {
     let server = server(&[]).await;
-    let (_stays, asked) = connect(&server).await;
+    let way = over.to(&server).await;
+    let asked = store(way.url()).await;
     let refuse = async || server.set("min-replicas-to-write", "1");
     let refusal = Refusal::of(ErrorKind::NoReplicas);
     refusal.is_met(&server, &asked, refuse).await;
@@ -315,17 +308,30 @@ fn add_to_replica(server: &RedisServer) -> String {
     id
 }
 
-/// A store that is logged in as a user without these rights.
-async fn without(server: &RedisServer, denied: &[&str]) -> RedisStore {
+/// What replaces it is the matter of the service.
+#[cfg(feature = "upstash")]
+async fn a_replica_over_rest() {
+    let server = server(&[]).await;
+    let way = Over::Rest.to(&server).await;
+    let asked = store(way.url()).await;
+    let refuse = async || server.must(&["REPLICAOF", "127.0.0.1", "1"]);
+    let refusal = Refusal::of(ErrorKind::ReadOnly);
+    refusal.is_met(&server, &asked, refuse).await;
+}
+
+/// A store of a user without these rights, and the way to it.
+async fn without(over: Over, server: &RedisServer, denied: &[&str]) -> (Way, RedisStore) {
     let user = ["ACL", "SETUSER", "app", "reset", "on", ">secret"];
     let rules = ["~session:*", "+@all"];
     server.must(&[&user[..], &rules, denied].concat());
-    store(&format!("redis://app:secret@{}", server.addr())).await
+    let way = over.to_as_app(server).await;
+    let asked = store(way.url()).await;
+    (way, asked)
 }
 
-async fn no_right_to_refresh() {
+async fn no_right_to_refresh(over: Over) {
     let server = server(&[]).await;
-    let asked = without(&server, &["-pexpire"]).await;
+    let (_way, asked) = without(over, &server, &["-pexpire"]).await;
     let refusal = Refusal {
         knows_who_is_absent: true,
         ..Refusal::of(ErrorKind::NotPermitted)
@@ -360,9 +366,9 @@ async fn stamps(server: &RedisServer, asked: &RedisStore, refusal: &Refusal) {
     refusal.knows_an_end(asked, &ended, &add(server, &[])).await;
 }
 
-async fn no_right_to_delete() {
+async fn no_right_to_delete(over: Over) {
     let server = server(&[]).await;
-    let asked = without(&server, &["-unlink"]).await;
+    let (_way, asked) = without(over, &server, &["-unlink"]).await;
     let refusal = Refusal {
         knows_who_is_absent: true,
         ..Refusal::of(ErrorKind::NotPermitted)
@@ -374,17 +380,18 @@ async fn no_right_to_delete() {
     assert!(server.is_session(&ended));
 }
 
-async fn no_right_to_write() {
+async fn no_right_to_write(over: Over) {
     let server = server(&[]).await;
-    let asked = without(&server, &["-@write"]).await;
+    let (_way, asked) = without(over, &server, &["-@write"]).await;
     let refusal = Refusal::of(ErrorKind::NotPermitted);
     refusal.is_met(&server, &asked, async || ()).await;
 }
 
 /// A full memory takes a new time to live, but no beginning.
-async fn no_memory_by<T>(connect: impl AsyncFnOnce(&RedisServer) -> (T, RedisStore)) {
+async fn no_memory(over: Over) {
     let server = server(&["--maxmemory-policy", "noeviction"]).await;
-    let (_stays, asked) = connect(&server).await;
+    let way = over.to(&server).await;
+    let asked = store(way.url()).await;
     let refuse = async || server.set("maxmemory", "1");
     let refusal = Refusal {
         refreshes: true,

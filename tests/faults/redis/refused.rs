@@ -7,21 +7,19 @@ use harness::command_wire::{Fate, Wire};
 use harness::stores::key;
 use harness::{Gate, RedisServer, Reply, Resp};
 use tokio::time::sleep;
-use tower_redis_session::{ErrorKind, Lookup, OnStoreError, RedisStore};
+use tower_redis_session::{ErrorKind, Lookup, OnStoreError};
 
 use crate::redis::front::{Browser, Front, IDLE, ms, secs};
 use crate::redis::recovery::connection_of_ours;
 use crate::redis::scene::{
-    Admin, at_once, blocking, eventually, same, scenarios, server, store, until_back,
+    Admin, Over, Way, at_once, blocking, connect, eventually, same, scenarios, server, store,
+    until_back,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_refusal_has_a_kind() {
+    scenarios![over Over::Tcp; loading, read_only, master_down, wrong_type];
     scenarios![
-        loading,
-        read_only,
-        master_down,
-        wrong_type,
         no_password_and_a_wrong_one,
         a_password_that_came_later,
         too_many_clients,
@@ -30,9 +28,16 @@ async fn each_refusal_has_a_kind() {
     ];
 }
 
+#[cfg(feature = "upstash")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refusal_has_a_kind_over_rest() {
+    scenarios![over Over::Rest; loading, read_only, master_down, wrong_type];
+    scenarios![no_script_at_any_time];
+}
+
 /// An app in front of a server, and a browser with a session there.
-pub(crate) async fn ada(server: &RedisServer) -> Browser {
-    let front = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(3)));
+pub(crate) async fn ada(way: &Way) -> Browser {
+    let front = Front::on(&store(way.url()).await, |b| b.store_timeout(secs(3)));
     front.logged_in("set user ada; add n 1").await
 }
 
@@ -72,7 +77,7 @@ pub(crate) async fn works(browser: &Browser) {
     assert_eq!(seen.fields["n"], "2");
 }
 
-async fn loading() {
+async fn loading(over: Over) {
     // It takes its time for each key of its file.
     let dump = std::env::temp_dir().join(format!("redis-test-dump-{}", uuid::Uuid::new_v4()));
     fs::create_dir_all(&dump).unwrap();
@@ -85,7 +90,8 @@ async fn loading() {
         "1024",
     ])
     .await;
-    let browser = ada(&server).await;
+    let way = over.to(&server).await;
+    let browser = ada(&way).await;
     let mut admin = server.client();
     for n in 0..1500 {
         admin.cmd(&["SET", &format!("filler:{n}"), &"x".repeat(100)]);
@@ -113,34 +119,37 @@ async fn loading() {
     let _ = fs::remove_dir_all(dump);
 }
 
-async fn read_only() {
+async fn read_only(over: Over) {
     let server = server(&[]).await;
-    let browser = ada(&server).await;
+    let way = over.to(&server).await;
+    let browser = ada(&way).await;
     server.must(&["REPLICAOF", "127.0.0.1", "1"]);
-    refuses(&server, &server.url(), &browser, ErrorKind::ReadOnly).await;
+    refuses(&server, way.url(), &browser, ErrorKind::ReadOnly).await;
     server.must(&["REPLICAOF", "NO", "ONE"]);
     works(&browser).await;
 }
 
-async fn master_down() {
+async fn master_down(over: Over) {
     let server = server(&["--replica-serve-stale-data", "no"]).await;
-    let browser = ada(&server).await;
+    let way = over.to(&server).await;
+    let browser = ada(&way).await;
     server.must(&["REPLICAOF", "127.0.0.1", "1"]);
     assert_eq!(browser.ask("").await.unavailable(), ErrorKind::ClusterDown);
     server.must(&["REPLICAOF", "NO", "ONE"]);
     works(&browser).await;
 }
 
-async fn wrong_type() {
+async fn wrong_type(over: Over) {
     let server = server(&[]).await;
-    let browser = ada(&server).await;
+    let way = over.to(&server).await;
+    let browser = ada(&way).await;
     let key = key(&browser.id());
     let mut admin = server.client();
     admin.cmd(&["DEL", &key]);
     for make in [["SADD", &key, "theirs"], ["RPUSH", &key, "theirs"]] {
         admin.cmd(&["DEL", &key]);
         admin.cmd(&make);
-        let fresh = Front::on(&store(&server.url()).await, same);
+        let fresh = Front::on(&store(way.url()).await, same);
         let browser = browser.at(&fresh).copy();
         let id = browser.id();
         admin.cmd(&["EXPIRE", &key, "50"]);
@@ -158,11 +167,8 @@ async fn wrong_type() {
     }
 }
 
-pub(crate) async fn connect(url: &str) -> ErrorKind {
-    RedisStore::connect(url)
-        .await
-        .expect_err("a refusal")
-        .kind()
+pub(crate) async fn is_refused(url: &str) -> ErrorKind {
+    connect(url).await.expect_err("a refusal").kind()
 }
 
 async fn no_password_and_a_wrong_one() {
@@ -174,19 +180,15 @@ async fn no_password_and_a_wrong_one() {
         format!("redis://who:right@{at}"),
     ] {
         let began = Instant::now();
-        assert_eq!(connect(&url).await, ErrorKind::NotAuthenticated);
+        assert_eq!(is_refused(&url).await, ErrorKind::NotAuthenticated);
         assert!(began.elapsed() < secs(4));
     }
-    assert!(
-        RedisStore::connect(&format!("redis://:right@{at}"))
-            .await
-            .is_ok()
-    );
+    assert!(connect(&format!("redis://:right@{at}")).await.is_ok());
 }
 
 async fn a_password_that_came_later() {
     let server = server(&[]).await;
-    let browser = ada(&server).await;
+    let browser = ada(&Over::Tcp.to(&server).await).await;
     let mut admin = server.client();
     assert_eq!(
         admin.cmd(&["CONFIG", "SET", "requirepass", "new"]),
@@ -211,11 +213,11 @@ async fn a_password_that_came_later() {
 
 async fn too_many_clients() {
     let server = server(&[]).await;
-    let browser = ada(&server).await;
+    let browser = ada(&Over::Tcp.to(&server).await).await;
     let mut admin = server.client();
     admin.cmd(&["CONFIG", "SET", "maxclients", "2"]);
     let url = server.url();
-    assert_eq!(connect(&url).await, ErrorKind::TooManyClients);
+    assert_eq!(is_refused(&url).await, ErrorKind::TooManyClients);
     // The store's own place goes to somebody else.
     admin.cmd(&["CONFIG", "SET", "maxclients", "3"]);
     let _other = Resp::connect(server.addr());
@@ -317,4 +319,50 @@ async fn no_script() {
     assert_eq!(told.fine().fields["n"], "4");
     assert_eq!(server.count(), 1);
     server.every_key_ends();
+}
+
+/// Redis forgets its scripts before each one that is asked for.
+#[cfg(feature = "upstash")]
+async fn no_script_at_any_time() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    let server = server(&[]).await;
+    let way = Over::Rest.to(&server).await;
+    let mut admin = server.client();
+    let texts = Arc::new(AtomicUsize::new(0));
+    let sent = texts.clone();
+    way.api().decide(move |asked| {
+        if asked.is("EVALSHA") {
+            admin.cmd(&["SCRIPT", "FLUSH"]);
+        } else if asked.is("EVAL") {
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
+        harness::upstash::Fate::Pass
+    });
+    let front = Front::on(&store(way.url()).await, |b| {
+        b.absolute_timeout(2 * IDLE).store_timeout(secs(3))
+    });
+    let browser = front.logged_in("set user ada; add n 1").await;
+    for (steps, scripts) in [
+        ("set a 1", 1),
+        ("add n 1", 1),
+        ("set b 1; remove a; add n 1", 1),
+        ("take-once b", 1),
+        ("idle 90000s; set c 1", 1),
+        // The mark, the new session and, behind the answer, the record.
+        ("renew; set user eve", 3),
+        // The new session, and a record in the old one's place.
+        ("destroy; set user bob; add n 3", 2),
+    ] {
+        texts.store(0, Ordering::Relaxed);
+        let told = browser.ask(steps).await;
+        assert_eq!(told.done().errors, [], "{steps}");
+        eventually(steps, || texts.load(Ordering::Relaxed) >= scripts).await;
+    }
+    assert_eq!(browser.ask("").await.fine().fields["n"], "3");
+    assert_eq!(server.count(), 1);
+    server.every_key_ends();
+    browser.ask("destroy").await.done();
+    assert_eq!(server.count(), 0);
 }

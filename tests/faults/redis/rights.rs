@@ -1,23 +1,33 @@
 //! A user who lacks a right.
 
 use harness::documented;
-use tower_redis_session::{ErrorKind, RedisStore};
+use tower_redis_session::ErrorKind;
 
 use crate::redis::front::{Front, IDLE, secs};
-use crate::redis::scene::{Admin, scenario, server, store, together};
+use crate::redis::scene::{Admin, Over, connect, scenario, server, store, together};
 
 /// Each right but one: what then fails is told as what it is, and leaves nothing half done that matters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_right_that_is_missing() {
+    is_told(Over::Tcp).await;
+}
+
+#[cfg(feature = "upstash")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_is_missing_over_rest() {
+    is_told(Over::Rest).await;
+}
+
+async fn is_told(over: Over) {
     let all = documented::everywhere();
     assert!(all.contains(&"hgetall".to_owned()), "{all:?}");
     let each = all
         .into_iter()
-        .map(|denied| scenario(denied.clone(), without(denied)));
+        .map(|denied| scenario(denied.clone(), without(over, denied)));
     together(each).await;
 }
 
-async fn without(denied: String) {
+async fn without(over: Over, denied: String) {
     let server = server(&[]).await;
     let ok = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(3)));
     let rule = format!("-{denied}");
@@ -32,8 +42,8 @@ async fn without(denied: String) {
         "+@all",
     ];
     server.must(&[&user[..], &[&rule]].concat());
-    let url = format!("redis://app:secret@{}", server.addr());
-    let own = match RedisStore::connect(&url).await {
+    let way = over.to_as_app(&server).await;
+    let own = match connect(way.url()).await {
         Ok(store) => store,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::NotPermitted, "{denied}: {error}");

@@ -7,9 +7,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use harness::stores::key;
+#[cfg(feature = "upstash")]
+use harness::upstash::{TOKEN, UpstashServer};
 use harness::{HANG, RedisServer, Reply, Resp, no_key_without_ttl};
 use tokio::task::{JoinSet, block_in_place};
-use tower_redis_session::{Lookup, RedisStore, SessionLayerBuilder};
+use tower_redis_session::{Error, Lookup, RedisStore, SessionLayerBuilder};
 
 use crate::redis::front::{Browser, Told, ms};
 
@@ -59,8 +61,13 @@ pub(crate) async fn together(scenarios: impl IntoIterator<Item = (String, Scenar
     }
 }
 
-/// Names the scenarios that are functions.
+/// Names the scenarios that are functions. With `over` in front, they are told how Redis is reached.
 macro_rules! scenarios {
+    (over $over:expr; $($run:ident),+ $(,)?) => {
+        $crate::redis::scene::together(
+            [$($crate::redis::scene::scenario(stringify!($run), $run($over))),+]
+        ).await
+    };
     ($($run:ident),+ $(,)?) => {
         $crate::redis::scene::together([$($crate::redis::scene::scenario(stringify!($run), $run())),+]).await
     };
@@ -122,10 +129,84 @@ pub(crate) async fn durable(flag: Option<&'static str>, extra: &[&str]) -> (Redi
     (server_with(flag, &args).await, disk)
 }
 
+/// How Redis is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    Tcp,
+    /// Upstash's REST API in front of it.
+    #[cfg(feature = "upstash")]
+    Rest,
+}
+
+/// A URL that leads to a server for as long as this is there.
+pub(crate) struct Way {
+    url: String,
+    #[cfg(feature = "upstash")]
+    api: Option<UpstashServer>,
+}
+
+impl Over {
+    pub(crate) async fn to(self, server: &RedisServer) -> Way {
+        match self {
+            Self::Tcp => Way {
+                url: server.url(),
+                #[cfg(feature = "upstash")]
+                api: None,
+            },
+            #[cfg(feature = "upstash")]
+            Self::Rest => Way::rest(server.addr()).await,
+        }
+    }
+
+    /// As the user `app`, whose password is `secret`.
+    pub(crate) async fn to_as_app(self, server: &RedisServer) -> Way {
+        let way = self.to(server).await;
+        #[cfg(feature = "upstash")]
+        if let Some(api) = &way.api {
+            api.log_in("app", "secret");
+            return way;
+        }
+        Way {
+            url: way.url.replace("://", "://app:secret@"),
+            ..way
+        }
+    }
+}
+
+impl Way {
+    #[cfg(feature = "upstash")]
+    pub(crate) async fn rest(redis: String) -> Self {
+        let api = UpstashServer::start(redis).await;
+        Self {
+            url: api.url(),
+            api: Some(api),
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The API, where it is the way.
+    #[cfg(feature = "upstash")]
+    pub(crate) fn api(&self) -> &UpstashServer {
+        self.api.as_ref().expect("over REST")
+    }
+}
+
+/// Connects over REST where the URL is that of a [`Way`] over it.
+pub(crate) async fn connect(url: &str) -> Result<RedisStore, Error> {
+    #[cfg(feature = "upstash")]
+    if url.starts_with("http://") {
+        return RedisStore::upstash(url, TOKEN).await;
+    }
+    RedisStore::connect(url).await
+}
+
 pub(crate) async fn store(url: &str) -> RedisStore {
     let began = Instant::now();
     loop {
-        match RedisStore::connect(url).await {
+        match connect(url).await {
             Ok(store) => return store,
             // A machine that is busy with other scenarios.
             Err(error) => assert!(began.elapsed() < HANG, "{error:?}"),

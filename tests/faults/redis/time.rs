@@ -1,5 +1,8 @@
 //! Each operation ends within `store_timeout`, whatever happened to the server or the way to it.
 
+#[cfg(feature = "upstash")]
+mod rest;
+
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use harness::command_wire::{Fate, Wire};
 use http::StatusCode;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
-use tower_redis_session::{ErrorKind, RedisStore, SessionId, SessionLayerBuilder};
+use tower_redis_session::{Error, ErrorKind, RedisStore, SessionId, SessionLayerBuilder};
 
 use crate::redis::front::{Browser, Front, Told, ms, secs};
 use crate::redis::scene::{
@@ -118,7 +121,7 @@ impl Ready {
     }
 
     /// Lets it meet the fault; how long the operation took.
-    async fn go(&mut self) -> Duration {
+    async fn go(&mut self) -> (Duration, Option<Error>) {
         let began = Instant::now();
         let told = match self.request.take() {
             None => self.browser.ask("").await,
@@ -142,7 +145,7 @@ impl Ready {
                 assert!(is_outage(kind), "{kind:?}");
             }
         }
-        took
+        (took, told.error)
     }
 }
 
@@ -173,12 +176,12 @@ async fn each_ends(fault: &'static str, ready: Vec<Ready>, silent: bool) {
                 // A write that meets the very end of a connection waits: it may have happened.
                 while ready.front.store().ping().await.is_ok() {}
             }
-            let took = ready.go().await;
+            let (took, error) = ready.go().await;
             if silent {
                 at_most(timeout + MARGIN, took, &what);
                 // A renewal ends a little earlier, so that there is time to answer; and what the load took is gone.
                 let all = timeout < secs(1) || 2 * took >= timeout;
-                assert!(all, "{what} took only {took:?}");
+                assert!(all, "{what} took only {took:?}: {error:?}");
             } else {
                 at_most(AT_ONCE, took, &what);
             }
@@ -297,7 +300,7 @@ async fn writes_that_block() {
         );
         for mut ready in ready {
             running.spawn(async move {
-                let took = ready.go().await;
+                let (took, _) = ready.go().await;
                 at_most(
                     timeout + CROWDED,
                     took,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -22,6 +22,10 @@ use tower_redis_session::RedisStore;
 use crate::resp::{Reply, Resp};
 use crate::stores::all_are_refreshed;
 use crate::{BoxError, Gate, Server};
+
+mod form;
+
+use self::form::{Form, form, token};
 
 /// What goes with each request.
 pub const TOKEN: &str = "AXg0ACQgNjY2";
@@ -98,6 +102,8 @@ type Service = BoxCloneSyncService<Request<Incoming>, Response<Body>, BoxError>;
 
 struct State {
     redis: Mutex<String>,
+    /// Name and password.
+    user: Mutex<Option<[String; 2]>>,
     /// Those that are idle, and where they lead.
     connections: Mutex<Vec<(String, Resp)>>,
     /// By the SHA-1 that clients know: that of the script without its first line.
@@ -123,6 +129,7 @@ impl UpstashServer {
     pub async fn start(redis: String) -> Self {
         let state = Arc::new(State {
             redis: Mutex::new(redis),
+            user: Mutex::default(),
             connections: Mutex::default(),
             scripts: Mutex::default(),
             asked: Mutex::default(),
@@ -135,9 +142,10 @@ impl UpstashServer {
             let state = served.clone();
             async move {
                 state.under_way.fetch_add(1, Ordering::SeqCst);
-                let answer = serve(state.clone(), request).await;
+                // What has begun goes on when the client leaves.
+                let served = tokio::spawn(serve(state.clone(), request)).await;
                 state.under_way.fetch_sub(1, Ordering::SeqCst);
-                answer
+                served?
             }
         });
         let service = BoxCloneSyncService::new(service);
@@ -161,6 +169,12 @@ impl UpstashServer {
     /// From now on it is in front of this Redis.
     pub fn lead_to(&self, redis: String) {
         *self.state.redis.lock().unwrap() = redis;
+    }
+
+    /// From now on the token is that of this user, as one of `ACL RESTTOKEN` is.
+    pub fn log_in(&self, user: &str, password: &str) {
+        *self.state.user.lock().unwrap() = Some([user.to_owned(), password.to_owned()]);
+        self.state.connections.lock().unwrap().clear();
     }
 
     /// From now on nobody listens there.
@@ -218,13 +232,6 @@ fn answer(status: StatusCode, value: &Value) -> Response<Body> {
     let json = header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
-}
-
-/// What a request is about.
-enum Form {
-    One(Vec<Vec<u8>>),
-    Pipeline(Vec<Vec<Vec<u8>>>),
-    Transaction(Vec<Vec<Vec<u8>>>),
 }
 
 async fn serve(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
@@ -305,80 +312,6 @@ async fn serve(state: Arc<State>, request: Request<Incoming>) -> Result<Response
     Ok(response)
 }
 
-fn token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
-    if let Some(header) = headers.get(header::AUTHORIZATION) {
-        return Some(header.to_str().ok()?.strip_prefix("Bearer ")?.to_owned());
-    }
-    let mut pairs = uri
-        .query()?
-        .split('&')
-        .filter_map(|pair| pair.split_once('='));
-    let (_, token) = pairs.find(|(name, _)| *name == "_token")?;
-    Some(token.to_owned())
-}
-
-fn form(method: &Method, uri: &Uri, body: &[u8]) -> Result<Form, String> {
-    let parse = || serde_json::from_slice::<Value>(body).map_err(|error| format!("ERR {error}"));
-    let list = |value: Value| match value {
-        Value::Array(items) => Ok(items),
-        _ => Err("ERR failed to parse command".to_owned()),
-    };
-    let words = |value: Value| {
-        list(value)?
-            .into_iter()
-            .map(word)
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let all = |value: Value| {
-        list(value)?
-            .into_iter()
-            .map(words)
-            .collect::<Result<Vec<_>, _>>()
-    };
-    Ok(match uri.path() {
-        "/" => Form::One(words(parse()?)?),
-        "/pipeline" => Form::Pipeline(all(parse()?)?),
-        "/multi-exec" => Form::Transaction(all(parse()?)?),
-        path => {
-            let parts = path.split('/').skip(1).map(percent_decoded);
-            let mut words: Vec<Vec<u8>> = parts.collect();
-            if method == Method::POST && !body.is_empty() {
-                words.push(body.to_vec());
-            }
-            Form::One(words)
-        }
-    })
-}
-
-fn word(value: Value) -> Result<Vec<u8>, String> {
-    match value {
-        Value::String(text) => Ok(text.into_bytes()),
-        Value::Number(number) => Ok(number.to_string().into_bytes()),
-        Value::Bool(bool) => Ok(bool.to_string().into_bytes()),
-        _ => Err("ERR failed to parse command".to_owned()),
-    }
-}
-
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let hex = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match hex.filter(|_| *byte == b'%') {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    bytes
-}
-
 type Done = (StatusCode, Value);
 
 impl State {
@@ -394,6 +327,10 @@ impl State {
             None => {
                 let mut redis = Resp::try_connect(addr.clone())?;
                 redis.set_patience(PATIENCE);
+                if let Some([user, password]) = &*self.user.lock().unwrap() {
+                    let reply = redis.try_cmd(&["AUTH", user, password])?;
+                    assert_eq!(reply, Reply::Status("OK".into()), "the user is there");
+                }
                 redis
             }
         };
@@ -479,7 +416,7 @@ impl State {
         {
             let bare = text.split_off(end + 1);
             let whole = [&text[..], &bare[..]].concat();
-            let (whole, stripped) = (sha1(redis, &whole)?, sha1(redis, &bare)?);
+            let (whole, stripped) = (self.sha1(&whole)?, self.sha1(&bare)?);
             *text = bare;
             told = Some(whole.clone());
             self.scripts.lock().unwrap().insert(whole, stripped);
@@ -489,16 +426,18 @@ impl State {
             (reply, _) => Ok(reply),
         }
     }
+
+    /// By a connection of its own: the user may lack the right to `EVAL`.
+    fn sha1(&self, text: &[u8]) -> io::Result<String> {
+        let mut redis = Resp::try_connect(self.redis.lock().unwrap().clone())?;
+        let ask: [&[u8]; 4] = [b"EVAL", b"return redis.sha1hex(ARGV[1])", b"0", text];
+        Ok(redis.try_cmd_bytes(&ask)?.text())
+    }
 }
 
 fn send(redis: &mut Resp, words: &[Vec<u8>]) -> io::Result<Reply> {
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     redis.try_cmd_bytes(&words)
-}
-
-fn sha1(redis: &mut Resp, text: &[u8]) -> io::Result<String> {
-    let ask: [&[u8]; 4] = [b"EVAL", b"return redis.sha1hex(ARGV[1])", b"0", text];
-    Ok(redis.try_cmd_bytes(&ask)?.text())
 }
 
 fn value(reply: Reply, base64: bool) -> Value {

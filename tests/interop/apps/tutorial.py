@@ -1,7 +1,10 @@
-"""The FastAPI app of Upstash's tutorial on sessions, with the client that the environment says.
+"""What the FastAPI app of Upstash's tutorial on sessions does, with the client that the environment says.
 
-With `upstash-redis` it is as the tutorial has it; redis-py calls one argument differently. It knows nothing of
-tower-redis-session: only docs/interop.md does.
+Its routes, its commands, its cookie and its answers are those of the tutorial, in code of our own. Where a session is gone,
+the tutorial's code and the output that it shows have different texts: here it is that of the output. redis-py calls one
+argument differently than upstash-redis. It knows nothing of tower-redis-session: only docs/interop.md does.
+
+https://upstash.com/docs/redis/tutorials/python_session
 """
 
 import os

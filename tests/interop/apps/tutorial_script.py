@@ -1,4 +1,4 @@
-"""The tutorial's script for trying its app: `python tutorial_script.py http://127.0.0.1:8000`."""
+"""What the tutorial's script asks of its app, and one request more: `python tutorial_script.py http://127.0.0.1:8000`."""
 
 import sys
 

@@ -35,13 +35,10 @@ class RedisSessions(SessionInterface):
             if changed or removed:
                 self.sessions.write(session.presented, changed, list(removed))
         elif session or (session.ended and session.presented):
-            how = {"domain": self.get_cookie_domain(app), "path": self.get_cookie_path(app)}
-            how |= {"secure": self.get_cookie_secure(app), "samesite": self.get_cookie_samesite(app)}
-            name = self.get_cookie_name(app)
             new = self.sessions.create(session) if session else None
             self.sessions.end(session.presented, new)
-            if new:
-                response.set_cookie(name, new, httponly=True, **how)
-            else:
-                response.delete_cookie(name, httponly=True, **how)
+            how = {"domain": self.get_cookie_domain(app), "path": self.get_cookie_path(app), "httponly": True}
+            how |= {"secure": self.get_cookie_secure(app), "samesite": self.get_cookie_samesite(app)}
+            # Without a session, it ends at once.
+            response.set_cookie(self.get_cookie_name(app), new or "", max_age=None if new else 0, **how)
             response.cache_control.no_store = True

@@ -32,10 +32,11 @@ class Sessions:
         if answer is None:
             return None
         fields = dict(zip(answer[::2], answer[1::2]))
-        old = fields.get("@replaces")
-        if old and not self._renewed(keys=[old], args=[key]):
-            self.redis.delete(key)
-            return {}
+        if old := fields.get("@replaces"):
+            if not self._renewed(keys=[old], args=[key]):
+                self.redis.delete(key)
+                return {}
+            self.redis.hdel(key, "@replaces")
         return {name: value for name, value in fields.items() if not name.startswith("@")}
 
     def create(self, fields):
@@ -49,7 +50,7 @@ class Sessions:
     def write(self, id, changed, removed=()):
         """Sets fields and removes others; whether the session was still there."""
         pairs = [word for pair in stored(changed).items() for word in pair]
-        return bool(self._write(keys=[PREFIX + id], args=[len(removed), *removed, *pairs]))
+        return bool(self._write(keys=[PREFIX + id], args=[len(removed), *allowed(removed), *pairs]))
 
     def end(self, id, new=None):
         """A logout, also where another session has just taken its place. Or `new` does: the id of one that is there."""
@@ -58,7 +59,11 @@ class Sessions:
             key = self._end(keys=[key], args=[PREFIX + new] if new else [])
 
 
-def stored(fields):
-    if any(name.startswith("@") for name in fields):
+def allowed(names):
+    if any(name.startswith("@") for name in names):
         raise ValueError("names that begin with @ are the layer's own")
-    return {name: text(value) for name, value in fields.items()}
+    return names
+
+
+def stored(fields):
+    return {name: text(fields[name]) for name in allowed(fields)}

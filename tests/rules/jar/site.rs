@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use harness::app::handlers;
 use harness::gate::Gates;
+#[cfg(feature = "upstash")]
+use harness::upstash::{TOKEN, UpstashServer};
 use harness::{Client, Gate, HANG, Server};
 #[cfg(feature = "redis")]
-use harness::{RedisServer, Reply, no_key_without_ttl};
+use harness::{RedisServer, Reply, Resp, no_key_without_ttl};
 use http::Request;
 use hyper::body::Incoming;
 use tokio::time::sleep;
@@ -30,6 +32,20 @@ pub(crate) enum Store {
     Memory,
     #[cfg(feature = "redis")]
     Redis,
+    /// Upstash's REST API.
+    #[cfg(feature = "upstash")]
+    Rest,
+}
+
+impl Store {
+    /// How often a page is loaded there, of so many times at most. Over REST each request is several.
+    pub(crate) fn rounds(self, most: u64) -> u64 {
+        match self {
+            #[cfg(feature = "upstash")]
+            Self::Rest => most.div_ceil(4),
+            _ => most,
+        }
+    }
 }
 
 /// All of them.
@@ -37,22 +53,25 @@ pub(crate) const STORES: &[Store] = &[
     Store::Memory,
     #[cfg(feature = "redis")]
     Store::Redis,
+    #[cfg(feature = "upstash")]
+    Store::Rest,
 ];
 
 /// How one process of a site is configured: a change to the defaults.
 pub(crate) type Configure = fn(SessionLayerBuilder) -> SessionLayerBuilder;
 
 /// What holds the sessions of one site.
-#[derive(Debug)]
 enum Sessions {
     Memory(MemoryStore),
     /// The number of a database that nobody else uses.
     #[cfg(feature = "redis")]
     Redis(usize),
+    /// A Redis of its own, since the API knows one database only, and the API in front of it.
+    #[cfg(feature = "upstash")]
+    Rest(Box<(RedisServer, UpstashServer)>),
 }
 
 /// A server whose handlers do what a request's body says, as in `harness::app`.
-#[derive(Debug)]
 pub(crate) struct Site {
     server: Server,
     gates: Gates,
@@ -89,6 +108,17 @@ impl Site {
                 let store = RedisStore::connect(&format!("{}/{database}", redis().url())).await;
                 let store = store.expect("a connection");
                 (SessionLayer::builder(store), Sessions::Redis(database))
+            }
+            #[cfg(feature = "upstash")]
+            Store::Rest => {
+                let redis = RedisServer::start();
+                let api = UpstashServer::start(redis.addr()).await;
+                let store = RedisStore::upstash(&api.url(), TOKEN).await;
+                let store = store.expect("a connection");
+                (
+                    SessionLayer::builder(store),
+                    Sessions::Rest(Box::new((redis, api))),
+                )
             }
         };
         let builder = builder.store_timeout(HANG);
@@ -140,14 +170,20 @@ impl Site {
             Sessions::Redis(database) => {
                 let mut client = redis().client();
                 client.cmd(&["SELECT", &database.to_string()]);
-                no_key_without_ttl(&mut client, "*");
-                let keys = client.cmd(&["KEYS", "*"]);
-                let mut is_hash =
-                    |key: &&Reply| client.cmd(&["TYPE", &key.text()]).text() == "hash";
-                keys.list().iter().filter(|key| is_hash(key)).count()
+                hashes(client)
             }
+            #[cfg(feature = "upstash")]
+            Sessions::Rest(servers) => hashes(servers.0.client()),
         }
     }
+}
+
+#[cfg(feature = "redis")]
+fn hashes(mut client: Resp) -> usize {
+    no_key_without_ttl(&mut client, "*");
+    let keys = client.cmd(&["KEYS", "*"]);
+    let mut is_hash = |key: &&Reply| client.cmd(&["TYPE", &key.text()]).text() == "hash";
+    keys.list().iter().filter(|key| is_hash(key)).count()
 }
 
 /// A request whose handler does these steps, and which is on its way for so many milliseconds.

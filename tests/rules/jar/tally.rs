@@ -38,9 +38,9 @@ pub(crate) async fn play(pages: Vec<Page>) {
 
 /// The same on a site of these processes.
 pub(crate) async fn play_on(processes: &[Configure], pages: Vec<Page>) {
-    let rounds = setting("JAR_ROUNDS").unwrap_or(20);
+    let most = setting("JAR_ROUNDS").unwrap_or(20);
     let seed = setting("JAR_SEED").unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0);
-    println!("JAR_SEED={seed}, {rounds} rounds of each page");
+    println!("JAR_SEED={seed}, {most} rounds of each page");
     let random = Random::new(seed);
 
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
@@ -48,6 +48,7 @@ pub(crate) async fn play_on(processes: &[Configure], pages: Vec<Page>) {
     let mut games = JoinSet::new();
     for &store in STORES {
         let site = Arc::new(Site::of_processes(store, processes).await);
+        let rounds = store.rounds(most);
         for (&page, number) in pages.iter().zip(0..) {
             let (site, at_once) = (site.clone(), at_once.clone());
             let random = random.fork(number);
@@ -74,9 +75,11 @@ pub(crate) async fn play_on(processes: &[Configure], pages: Vec<Page>) {
 
     let counts = games.join_all().await;
     let mut wrong = Vec::new();
-    // One session a browser, and none beside it.
-    let expected = pages.len() * rounds as usize;
+    let mut all = 0;
     for (store, site) in sites {
+        // One session a browser, and none beside it.
+        let expected = pages.len() * store.rounds(most) as usize;
+        all += expected;
         let sessions = site.sessions();
         if sessions != expected {
             wrong.push(format!("{store:?}: {sessions} sessions, not {expected}"));
@@ -94,7 +97,6 @@ pub(crate) async fn play_on(processes: &[Configure], pages: Vec<Page>) {
         spoke += count.spoke;
         wrong.append(&mut count.wrong);
     }
-    let all = pages.len() as u64 * rounds * STORES.len() as u64;
     let _ = writeln!(table, "{logged_out:4} logged out of {all}");
     println!("{table}");
     assert_eq!((logged_out, spoke), (0, 0), "see the table");

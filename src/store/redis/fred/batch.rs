@@ -2,27 +2,33 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::{
-    runtime::Handle,
-    task::yield_now,
-    time::{Instant, timeout_at},
-};
+use bytes::Bytes;
+use tokio::{runtime::Handle, task::yield_now, time::Instant};
 
 use super::{
     lanes::{LaneId, Queued, Turn},
     link::Link,
 };
 use crate::{
+    deadline::by_deadline,
     error::Error,
     store::redis::{
         errors::{timed_out, unexpected_reply},
-        executor::{Call, Merges, Reply},
+        executor::{Call, Command, Merges, Reply},
     },
 };
 
 impl Link {
     /// Runs a script on one key, together with others that come at the same moment.
     pub(super) async fn run(self: &Arc<Self>, call: Call) -> Result<Reply, Error> {
+        if call.script.repeats {
+            return self.ask_again(|| self.run_once(call.clone())).await;
+        }
+        self.prove().await;
+        self.run_once(call).await
+    }
+
+    async fn run_once(self: &Arc<Self>, call: Call) -> Result<Reply, Error> {
         if call.script.merges == Merges::Never || !self.merges() {
             return self.run_alone(call).await;
         }
@@ -55,6 +61,24 @@ impl Link {
         exchange.run_one(&call).await
     }
 
+    /// Runs a command on one key.
+    pub(super) async fn command(
+        self: &Arc<Self>,
+        key: Bytes,
+        command: Command,
+        until: Instant,
+    ) -> Result<Reply, Error> {
+        let ask = || async {
+            let mut exchange = self.begin(false, until).await?;
+            exchange.command(key.clone(), command).await
+        };
+        if command.repeats() {
+            return self.ask_again(ask).await;
+        }
+        self.prove().await;
+        ask().await
+    }
+
     async fn run_together(self: &Arc<Self>, lane: LaneId) {
         // Behind all that is ready to run, which may have something to ask as well.
         yield_now().await;
@@ -68,7 +92,7 @@ impl Link {
             let until = batch.iter().map(|one| one.call.deadline).max();
             let until = until.unwrap_or_else(Instant::now);
             // Whoever is not answered by then has given up.
-            let _ = timeout_at(until, self.run_batch(batch, until)).await;
+            let _ = by_deadline(until, self.run_batch(batch, until)).await;
         }
     }
 
@@ -103,7 +127,7 @@ impl Link {
                     let link = self.clone();
                     tokio::spawn(async move {
                         let until = call.deadline;
-                        if let Ok(answer) = timeout_at(until, link.run_alone(call)).await {
+                        if let Some(answer) = by_deadline(until, link.run_alone(call)).await {
                             let _ = waiting.send(answer);
                         }
                     });

@@ -23,7 +23,6 @@ use tokio::{
 use super::{
     background::{Background, LONGEST_DELAY, Losses, with_jitter},
     commands::Raw,
-    connect::{ATTEMPT, STEP},
     errors::failed,
     link::Link,
     slots::{Slots, slots},
@@ -36,6 +35,10 @@ use crate::{
 
 /// At most so often is the cluster looked at, however much moves.
 const PAUSE: Duration = Duration::from_millis(50);
+/// All of them have so long before they are asked anew: there may be others by then.
+const LONG: Duration = Duration::from_secs(4);
+/// A master has so long for coming up, or for saying which slots there are, before the others are not kept waiting.
+const MOMENT: Duration = Duration::from_millis(500);
 
 pub(super) struct Cluster {
     /// How to connect, and to whom at first.
@@ -82,7 +85,7 @@ impl Map {
                 (server, link)
             })
             .collect();
-        let soon = Instant::now() + STEP;
+        let soon = Instant::now() + MOMENT;
         for link in links.values() {
             let _ = timeout_at(soon, link.is_tried()).await;
         }
@@ -108,8 +111,7 @@ impl Map {
 impl Cluster {
     /// Connects to the masters that any of the nodes knows; some of them may be gone.
     pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
-        let slots = timeout(ATTEMPT, ask_any(&target, target.servers()));
-        let slots = slots.await.unwrap_or_else(|_| Err(timed_out()))?;
+        let slots = ask_any(&target, target.servers()).await?;
         let losses = Arc::default();
         let map = Map::new(&target, &losses, events, slots, &BTreeMap::new()).await;
         if let Some(why) = map.why_down() {
@@ -262,8 +264,8 @@ impl Cluster {
             .skip(first % count)
             .take(map.links.len());
         for (server, link) in links {
-            let answer = timeout(STEP, async {
-                let mut exchange = link.begin(false, Instant::now() + STEP).await?;
+            let answer = timeout(MOMENT, async {
+                let mut exchange = link.begin_now(false, Instant::now() + MOMENT).await?;
                 let answer = exchange.ask(Raw::cluster_slots()).await.map_err(failed)?;
                 slots(answer, server)
             });
@@ -273,7 +275,8 @@ impl Cluster {
         }
         let mut all = self.target.servers();
         all.extend(map.slots.all());
-        ask_any(&self.target, all).await
+        let answer = timeout(LONG, ask_any(&self.target, all)).await;
+        answer.unwrap_or_else(|_| Err(timed_out()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use fred::{
     clients::Client,
     interfaces::ClientLike,
+    socket2::TcpKeepalive,
     types::{
         ClusterHash, ConnectHandle, CustomCommand, Value,
         config::{
@@ -16,7 +17,9 @@ use fred::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    errors::{cannot_connect, is_answer, is_no_sentinel, lost, still_reads},
+    addresses::with_reachable,
+    errors::{cannot_connect, is_answer, lost, still_reads},
+    idle::IDLE,
     login::KeptLoggedIn,
     scripts,
     target::Target,
@@ -26,10 +29,11 @@ use crate::{
     store::redis::{clock::Reading, errors::no_connection},
 };
 
-/// Each step of a connection has so long.
-pub(super) const STEP: Duration = Duration::from_millis(500);
-/// The whole of it has so long: a name is looked up, a Sentinel or a cluster asked, a password checked.
-pub(super) const ATTEMPT: Duration = Duration::from_secs(4);
+/// How long a server has for saying what it is, once it is connected to.
+pub(super) const STEP: Duration = Duration::from_secs(2);
+
+/// How soon an idle connection that does not answer the system is asked again.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A script that answers the server's time in milliseconds.
 pub(super) const TIME: &str =
@@ -55,9 +59,9 @@ impl Target {
         Ok(connection)
     }
 
-    /// A new connection; an error within 4 seconds.
+    /// A new connection, or an error within the time that connecting may take.
     pub(super) async fn connect(&self) -> Result<Connection, Error> {
-        let until = Instant::now() + ATTEMPT;
+        let until = Instant::now() + self.connect_timeout;
         let (config, login) = self.prepared(until).await?;
         let connected = self.connect_with(config.clone(), until).await;
         let mut connection = match connected {
@@ -79,46 +83,30 @@ impl Target {
                 config.credential_provider = Some(Arc::new(Nobody));
                 self.attempt(config, until).await
             }
-            Err(error) if is_no_sentinel(&error) => {
-                Err(self.why_no_sentinel(config, until).await.unwrap_or(error))
-            }
             connected => connected,
         }
     }
 
-    /// Where no Sentinel lets it in, the client does not say why; so one of them is called like a server.
-    async fn why_no_sentinel(&self, mut config: Config, until: Instant) -> Option<Error> {
-        let ServerConfig::Sentinel {
-            hosts,
-            username,
-            password,
-            ..
-        } = &self.config.server
-        else {
-            return None;
-        };
-        config.server = ServerConfig::Centralized {
-            server: hosts.first()?.clone(),
-        };
-        (config.username, config.password) = (username.clone(), password.clone());
-        config.database = None;
-        let why = self.attempt(config, until).await.err()?;
-        let known = [
-            ErrorKind::Tls,
-            ErrorKind::NotAuthenticated,
-            ErrorKind::TooManyClients,
-        ];
-        known.contains(&why.kind()).then_some(why)
-    }
-
     async fn attempt(&self, config: Config, until: Instant) -> Result<Connection, Error> {
+        let began = Instant::now();
+        let config = match timeout_at(until, with_reachable(config)).await {
+            Ok(config) => config,
+            Err(_) => return Err(silent(self.connect_timeout)),
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        // One of several Sentinels that takes connections and says nothing leaves time for the others.
+        let sentinels = match &config.server {
+            ServerConfig::Sentinel { hosts, .. } => hosts.len(),
+            _ => 0,
+        };
+        let each = left / u32::try_from(sentinels + 1).unwrap_or(u32::MAX);
         let client = Client::new(
             config,
             Some(PerformanceConfig {
                 broadcast_channel_capacity: if self.tracks { MESSAGES.1 } else { MESSAGES.0 },
                 ..PerformanceConfig::default()
             }),
-            Some(connection_config()),
+            Some(connection_config(each)),
             // A client that lost its connection is not used again, with whatever is left in it.
             None,
         );
@@ -128,17 +116,23 @@ impl Target {
             task,
             login: None,
             reading: None,
+            round_trip: Duration::ZERO,
             is_one_server: false,
         };
-        match timeout_at(until, connection.set_up(self.in_cluster)).await {
-            Ok(Ok(())) => Ok(connection),
-            Ok(Err(error)) => Err(cannot_connect(error)),
-            Err(_) => {
-                let message = format!("Redis did not answer within {} s", ATTEMPT.as_secs());
-                Err(Error::new(ErrorKind::Timeout, message))
+        match timeout_at(until, connection.set_up(self.in_cluster, left)).await {
+            Ok(Ok(())) => {
+                self.has_connected(began.elapsed());
+                Ok(connection)
             }
+            Ok(Err(error)) => Err(cannot_connect(error)),
+            Err(_) => Err(silent(self.connect_timeout)),
         }
     }
+}
+
+fn silent(limit: Duration) -> Error {
+    let message = format!("cannot connect to Redis: it did not answer within {limit:?}");
+    Error::new(ErrorKind::Timeout, message)
 }
 
 /// Has neither name nor password, and makes the client connect as if it had.
@@ -161,15 +155,21 @@ impl CredentialProvider for Nobody {
     }
 }
 
-fn connection_config() -> ConnectionConfig {
+fn connection_config(limit: Duration) -> ConnectionConfig {
     ConnectionConfig {
-        connection_timeout: STEP,
-        internal_command_timeout: STEP,
+        connection_timeout: limit,
+        internal_command_timeout: limit,
         max_command_attempts: 1,
         // A server that refuses says so to the one who asked, and not only to the client.
         reconnect_errors: Vec::new(),
         tcp: TcpConfig {
             nodelay: Some(true),
+            // Where the process is too busy for the pings of an idle connection.
+            keepalive: Some(
+                TcpKeepalive::new()
+                    .with_time(IDLE)
+                    .with_interval(KEEPALIVE_INTERVAL),
+            ),
             ..TcpConfig::default()
         },
         ..ConnectionConfig::default()
@@ -184,16 +184,24 @@ pub(super) struct Connection {
     login: Option<KeptLoggedIn>,
     /// The server's time, where it tells that in scripts.
     pub(super) reading: Option<Reading>,
+    /// How long it took to answer the first `PING`.
+    pub(super) round_trip: Duration,
     /// It says that it is no node of a cluster, so that it takes several keys in one command.
     pub(super) is_one_server: bool,
 }
 
 impl Connection {
-    async fn set_up(&mut self, in_cluster: bool) -> Result<(), fred::error::Error> {
+    async fn set_up(
+        &mut self,
+        in_cluster: bool,
+        limit: Duration,
+    ) -> Result<(), fred::error::Error> {
         let client = self.client.clone();
         tokio::select! {
-            introduced = introduce(&client, in_cluster) => {
-                (self.reading, self.is_one_server) = introduced?;
+            introduced = introduce(&client, limit) => {
+                let is_one_server;
+                (self.reading, self.round_trip, is_one_server) = introduced?;
+                self.is_one_server = is_one_server && !in_cluster;
             }
             // A connection that is lost halfway answers nothing.
             ended = &mut self.task => return Err(why_ended(ended)),
@@ -210,33 +218,36 @@ impl Connection {
     }
 }
 
-/// Waits for the connection, and makes the server ready for sessions. Its time, and whether it is one server.
+/// Waits for the connection, and makes the server ready for sessions. Its time, how far away it is, and whether it is one
+/// server.
 async fn introduce(
     client: &Client,
-    in_cluster: bool,
-) -> Result<(Option<Reading>, bool), fred::error::Error> {
+    limit: Duration,
+) -> Result<(Option<Reading>, Duration, bool), fred::error::Error> {
     // It does not hear of a connection that is made just before it begins to listen.
     while !client.is_connected() {
         let connected = timeout(LISTEN, client.wait_for_connect()).await;
         connected.unwrap_or(Ok(()))?;
     }
     // A server that refuses commands before a login takes the connection all the same.
-    match step(client.ping::<Value>(None)).await {
+    let asked = Instant::now();
+    match client.ping::<Value>(None).await {
         Err(error) if !still_reads(&error) => return Err(error),
         _ => {}
     }
+    let round_trip = asked.elapsed();
     let (reading, is_one_server, ()) = tokio::join!(
-        step(time(client)),
+        time(client),
         is_one_server(client),
-        scripts::load_all(client, STEP)
+        scripts::load_all(client, limit)
     );
-    let is_one_server = is_one_server && !in_cluster;
-    match reading {
-        Ok(reading) => Ok((Some(reading), is_one_server)),
+    let reading = match reading {
+        Ok(reading) => Some(reading),
         // The first write finds out.
-        Err(error) if is_answer(&error) => Ok((None, is_one_server)),
-        Err(error) => Err(error),
-    }
+        Err(error) if is_answer(&error) => None,
+        Err(error) => return Err(error),
+    };
+    Ok((reading, round_trip, is_one_server))
 }
 
 async fn step<T>(

@@ -68,15 +68,6 @@ pub(super) fn elsewhere(error: &Error) -> Option<Elsewhere> {
     }
 }
 
-/// Whether the client could connect to none of the Sentinels; it does not say why.
-pub(super) fn is_no_sentinel(error: &Error) -> bool {
-    let source = std::error::Error::source(error);
-    let error = source.and_then(|source| source.downcast_ref::<FredError>());
-    error.is_some_and(|error| {
-        *error.kind() == FredKind::Sentinel && error.details().starts_with("Failed to connect")
-    })
-}
-
 /// Whether the server does all but write. It says so to a `PING` as well.
 pub(super) fn still_reads(error: &FredError) -> bool {
     first_word(error.details()) == "MISCONF"
@@ -96,7 +87,8 @@ pub(super) enum Redirection {
 
 /// Where a refusal sends a command that was not done. `asked` is the name of the server that says so.
 pub(super) fn redirection(refusal: &str, asked: &str) -> Option<Redirection> {
-    // `MOVED 3999 127.0.0.1:6381`
+    // `MOVED 3999 127.0.0.1:6381`; some services write `ERR MOVED …`.
+    let refusal = refusal.strip_prefix("ERR ").unwrap_or(refusal);
     let mut words = refusal.split(' ');
     let kind = words.next()?;
     let mut named = || {
@@ -175,10 +167,11 @@ mod tests {
             ("MOVED 1 2001:db8::1:6379", "2001:db8::1", 6379),
             ("ASK 1 :6380", "seed", 6380),
             ("MOVED 1 ?:6380", "seed", 6380),
+            ("ERR MOVED 3999 127.0.0.1:6381", "127.0.0.1", 6381),
         ] {
             let server = match read(text) {
-                Some(Redirection::Moved(server)) if text.starts_with('M') => server,
-                Some(Redirection::Ask(server)) if text.starts_with('A') => server,
+                Some(Redirection::Moved(server)) if text.contains("MOVED") => server,
+                Some(Redirection::Ask(server)) if text.contains("ASK") => server,
                 _ => panic!("{text}"),
             };
             assert_eq!(server, Server::new(host, port), "{text}");

@@ -3,7 +3,10 @@
 use std::{slice, sync::Arc};
 
 use fred::{bytes::Bytes, clients::Client, error::Error as FredError, types::Value};
-use tokio::{sync::SemaphorePermit, time::Instant};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     commands::{self, Answer, KeysAndArgs, Raw, reply, value},
@@ -47,10 +50,20 @@ impl Link {
         importing: bool,
         until: Instant,
     ) -> Result<Exchange<'_>, Error> {
-        if self.client().is_err() {
-            self.is_tried().await;
-            self.client()?;
+        if self.client().is_err() && timeout_at(until, self.is_tried()).await.is_err() {
+            // Those who come now need not wait as long.
+            self.down(timed_out());
         }
+        self.begin_now(importing, until).await
+    }
+
+    /// The same for what has less time than an operation: an error at once where there is no connection.
+    pub(super) async fn begin_now(
+        self: &Arc<Self>,
+        importing: bool,
+        until: Instant,
+    ) -> Result<Exchange<'_>, Error> {
+        self.client()?;
         let permit = self.permits.acquire().await.map_err(Error::unavailable)?;
         // It may have gone while there was no permit.
         let connected = self.client()?;

@@ -1,6 +1,9 @@
 //! When a server was last heard.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -16,6 +19,14 @@ impl LastHeard {
     /// Whether it has said anything since this moment.
     pub(super) fn since(&self, moment: Instant) -> bool {
         self.lock().is_some_and(|heard| heard >= moment)
+    }
+
+    /// In what time it will have been silent for so long.
+    pub(super) fn again_in(&self, silent: Duration) -> Duration {
+        let heard = *self.lock();
+        heard.map_or(Duration::ZERO, |heard| {
+            silent.saturating_sub(heard.elapsed())
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -42,8 +53,6 @@ pub(super) struct SilenceCheck {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -124,10 +124,10 @@ impl Beat {
     /// Asks both connections.
     pub(super) async fn ask(self, link: Arc<Link>, tracking: &Client) -> Result<Answer, Error> {
         let deadline = Instant::now() + SILENCE;
-        let mut exchange = link.begin(false, deadline).await?;
+        let mut exchange = link.begin_now(false, deadline).await?;
         let other = exchange.ask(Raw::get(&self.other)).await.map_err(failed)?;
         drop(exchange);
-        let mut exchange = link.begin(false, deadline).await?;
+        let mut exchange = link.begin_now(false, deadline).await?;
         let set = Raw::set(&self.now, self.number);
         exchange.ask(set).await.map_err(failed)?;
         drop(exchange);

@@ -17,7 +17,7 @@ use fred::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore},
+    sync::{Mutex, Notify, Semaphore},
     time::Instant,
 };
 
@@ -36,14 +36,16 @@ use crate::{
         Events,
         redis::{
             clock::Clock,
-            errors::{no_connection, refusal, unsent},
+            errors::{no_connection, refusal, timed_out, unsent},
             executor::Call,
         },
     },
 };
 
+/// A connection that is as good as new answers within this time, or a few round trips where that is more.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(100);
 /// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
-const PERMITS: usize = 4096;
+pub(super) const PERMITS: usize = 4096;
 
 pub(super) struct Link {
     pub(super) way: Way,
@@ -51,6 +53,8 @@ pub(super) struct Link {
     pub(super) permits: Semaphore,
     pub(super) heard: LastHeard,
     pub(super) silence_checks: SilenceChecks,
+    /// Held by whoever asks a silent connection for a sign of life.
+    pub(super) proof: Mutex<()>,
     pub(super) clock: Clock,
     /// Whether what it leads to says that it is one server.
     is_one: AtomicBool,
@@ -86,13 +90,25 @@ pub(super) enum State {
     Down {
         since: Instant,
         why: Error,
-        /// Whether there was a connection, or an attempt to make one.
-        tried: bool,
+        waits: Waits,
     },
+}
+
+/// Whether an operation waits for the next connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// As long as it may take: the last one was silent, which may also be the server's doing.
+    ToItsEnd,
+    /// For as long as connecting usually takes: the last one was lost.
+    AMoment,
+    /// The server is known to be gone.
+    No,
 }
 
 pub(super) struct Live {
     clients: Clients,
+    /// How long it has for a sign of life.
+    patience: Duration,
     since: Instant,
     /// Tells this connection from those before and after it.
     pub(super) number: u64,
@@ -122,10 +138,16 @@ pub(super) enum Clients {
 }
 
 impl Live {
-    pub(super) fn new(clients: Clients) -> Self {
+    pub(super) fn of(connection: &Connection) -> Self {
+        let clients = Clients::One(connection.client.clone());
+        Self::new(clients, connection.round_trip)
+    }
+
+    pub(super) fn new(clients: Clients, round_trip: Duration) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         Self {
             clients,
+            patience: (round_trip * 4).max(SHORTEST_PATIENCE),
             since: Instant::now(),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             wanted: Arc::default(),
@@ -138,6 +160,7 @@ impl Live {
 pub(super) struct Connected {
     pub(super) client: Client,
     pub(super) number: u64,
+    pub(super) patience: Duration,
     pub(super) lost: Arc<Semaphore>,
 }
 
@@ -147,7 +170,7 @@ impl Link {
         let down = State::Down {
             since: Instant::now(),
             why: no_connection(),
-            tried: false,
+            waits: Waits::AMoment,
         };
         let way = Way::Connect(Box::new(target));
         let link = Arc::new(Self::new(
@@ -161,7 +184,7 @@ impl Link {
 
     /// Uses a pool that connects by itself.
     pub(super) fn given(pool: Pool, events: &Events) -> Arc<Self> {
-        let live = Live::new(Clients::Pool(pool.clone()));
+        let live = Live::new(Clients::Pool(pool.clone()), Duration::ZERO);
         let reports = Reports::Alone(events.clone());
         let client = pool.next_connected().clone();
         let link = Arc::new(Self::new(Way::Given(pool), State::Up(live), reports));
@@ -182,6 +205,7 @@ impl Link {
             permits: Semaphore::new(PERMITS),
             heard: LastHeard::default(),
             silence_checks: SilenceChecks::default(),
+            proof: Mutex::new(()),
             clock: Clock::default(),
             is_one: AtomicBool::new(false),
             is_many: AtomicBool::new(false),
@@ -220,17 +244,35 @@ impl Link {
 
     /// Waits for the first attempt to connect.
     pub(super) async fn is_tried(&self) {
-        // Before the look at the state, so that nothing is missed between them.
-        let attempt = self.tried.notified();
-        if matches!(&*self.state(), State::Down { tried: false, .. }) {
+        loop {
+            // Before the look at the state, so that nothing is missed between them.
+            let attempt = self.tried.notified();
+            match &*self.state() {
+                State::Up(_)
+                | State::Down {
+                    waits: Waits::No, ..
+                } => return,
+                State::Down { .. } => {}
+            }
             attempt.await;
         }
     }
 
     pub(super) fn client(self: &Arc<Self>) -> Result<Connected, Error> {
+        let number = match &*self.state() {
+            State::Up(live) => Some(live.number),
+            State::Down { .. } => None,
+        };
         let connected = self.live();
-        if connected.is_err() && self.why_down().is_some() {
-            self.keep(None);
+        if connected.is_err() {
+            match (number, &self.way) {
+                // Its supervisor is about to hear of the loss.
+                (Some(number), Way::Connect(_)) => {
+                    self.is_lost(number, no_connection());
+                }
+                (None, _) => self.keep(None),
+                (Some(_), Way::Given(_)) => {}
+            }
         }
         connected
     }
@@ -244,6 +286,7 @@ impl Link {
                     Clients::Pool(pool) => pool.next_connected().clone(),
                 },
                 number: live.number,
+                patience: live.patience,
                 lost: live.lost.clone(),
             },
             State::Down { why, .. } => return Err(unsent(why)),
@@ -260,6 +303,20 @@ impl Link {
     /// Takes the server for gone, and ends the connection, for another; only the one with this number, and only if it
     /// is `older` than that.
     pub(super) fn give_up(self: &Arc<Self>, number: u64, older: Duration, why: Error) {
+        self.end(number, older, why, Waits::No);
+    }
+
+    /// The same where only the connection is thought to be dead, since it was silent.
+    pub(super) fn is_silent(self: &Arc<Self>, number: u64) {
+        self.end(number, Duration::ZERO, timed_out(), Waits::ToItsEnd);
+    }
+
+    /// The same where it is known to be lost, and its supervisor may not have heard of that yet.
+    pub(super) fn is_lost(self: &Arc<Self>, number: u64, why: Error) {
+        self.end(number, Duration::ZERO, why, Waits::AMoment);
+    }
+
+    fn end(self: &Arc<Self>, number: u64, older: Duration, why: Error, waits: Waits) {
         let mut state = self.state_mut();
         match &*state {
             State::Up(live) if live.number == number && live.since.elapsed() > older => {
@@ -267,7 +324,11 @@ impl Link {
                 *state = State::Down {
                     since: Instant::now(),
                     why,
-                    tried: true,
+                    waits: match self.way {
+                        Way::Connect(_) => waits,
+                        // A pool does not say when an attempt of its has failed.
+                        Way::Given(_) => Waits::No,
+                    },
                 };
             }
             _ => return,
@@ -296,16 +357,45 @@ impl Link {
         }
     }
 
+    /// The connection is lost. Whoever asks now waits a moment for another.
+    pub(super) fn lost(&self, why: Error) {
+        self.set_down(why, Waits::AMoment);
+    }
+
+    /// Connecting takes longer than usual.
+    pub(super) fn takes_long(&self) {
+        let why = match &*self.state() {
+            State::Down {
+                waits: Waits::AMoment,
+                why,
+                ..
+            } => why.clone(),
+            _ => return,
+        };
+        self.down(why);
+    }
+
+    /// An attempt to connect has failed.
     pub(super) fn down(&self, why: Error) {
+        self.set_down(why, Waits::No);
+    }
+
+    fn set_down(&self, why: Error, waits: Waits) {
         let mut state = self.state_mut();
-        let since = match &*state {
-            State::Up(_) => None,
-            State::Down { since, .. } => Some(*since),
+        let (since, waits) = match &*state {
+            State::Up(_) => (None, waits),
+            // That its connection is lost as well is no news of a server that is gone.
+            State::Down {
+                since,
+                waits: Waits::No,
+                ..
+            } => (Some(*since), Waits::No),
+            State::Down { since, .. } => (Some(*since), waits),
         };
         *state = State::Down {
             since: since.unwrap_or_else(Instant::now),
             why,
-            tried: true,
+            waits,
         };
         drop(state);
         self.tried.notify_waiters();
@@ -316,6 +406,7 @@ impl Link {
 
     /// There is a connection; where there was one to a replica, it was not good enough `since` then.
     pub(super) fn up(&self, live: Live, since: Option<Instant>) {
+        self.heard.now();
         let before = mem::replace(&mut *self.state_mut(), State::Up(live));
         self.tried.notify_waiters();
         let since = match before {
@@ -333,6 +424,7 @@ impl Link {
             self.clock.learn(reading);
         }
         (self.is_one).store(connection.is_one_server, Ordering::Relaxed);
+        self.heard.now();
     }
 
     /// Whether several sessions may be in one command.
@@ -372,7 +464,7 @@ impl Link {
     /// nobody else sees that.
     pub(super) fn check(self: &Arc<Self>) {
         if matches!(self.way, Way::Connect(_)) && !self.supervisor.runs() {
-            self.down(no_connection());
+            self.lost(no_connection());
             self.keep(None);
         }
     }

@@ -13,8 +13,14 @@ use super::{
     target::Target,
 };
 use crate::{
-    error::Error,
-    store::{Events, redis::errors::refusal},
+    error::{Error, ErrorKind},
+    store::{
+        Events,
+        redis::{
+            errors::refusal,
+            executor::{Call, Command, Reply},
+        },
+    },
 };
 
 /// How often a command is sent on: a slot moves once, and while it does there are two servers to ask.
@@ -75,6 +81,35 @@ impl Servers {
     }
 }
 
+/// What a key's server is asked.
+pub(super) enum Asked {
+    Script(Call),
+    Command(Bytes, Command, Instant),
+}
+
+impl Asked {
+    pub(super) fn key(&self) -> &Bytes {
+        match self {
+            Self::Script(call) => &call.key,
+            Self::Command(key, ..) => key,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match self {
+            Self::Script(call) => call.deadline,
+            Self::Command(_, _, deadline) => *deadline,
+        }
+    }
+
+    fn repeats(&self) -> bool {
+        match self {
+            Self::Script(call) => call.script.repeats,
+            Self::Command(_, command, _) => command.repeats(),
+        }
+    }
+}
+
 /// The way to a key: first where it is thought to be, then where the servers say that it is.
 pub(super) struct Route<'a> {
     servers: &'a Servers,
@@ -104,6 +139,22 @@ impl<'a> Route<'a> {
         exchange
     }
 
+    /// Asks the server that this leads to.
+    pub(super) async fn ask(&self, asked: &Asked) -> Result<Reply, Error> {
+        let once = || async {
+            let mut exchange = self.begin(asked.deadline()).await?;
+            match asked {
+                Asked::Script(call) => exchange.run_one(call).await,
+                Asked::Command(key, command, _) => exchange.command(key.clone(), *command).await,
+            }
+        };
+        if asked.repeats() {
+            return self.link.ask_again(once).await;
+        }
+        self.link.prove().await;
+        once().await
+    }
+
     /// Whether an error says that the command was not done because its key is elsewhere: then this leads there from
     /// now on.
     pub(super) async fn follows(&mut self, error: &Error) -> bool {
@@ -112,6 +163,10 @@ impl<'a> Route<'a> {
         };
         let text = refusal(error).unwrap_or_default();
         let Some(redirection) = redirection(text, self.link.host()) else {
+            // Nothing explains it: the slots may have moved.
+            if error.kind() == ErrorKind::Unavailable {
+                cluster.look_again();
+            }
             return false;
         };
         if !matches!(redirection, Redirection::Ask(_)) {

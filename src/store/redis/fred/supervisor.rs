@@ -12,22 +12,21 @@ use fred::{
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, timeout_at},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     background::{LONGEST_DELAY, with_jitter},
-    connect::{ATTEMPT, Connection, is_replica, may_write},
+    connect::{Connection, is_replica, may_write},
     errors::is_answer,
+    idle::keep_alive,
     link::{Clients, Link, Live, Reports, State, Wanted, Way},
     target::Target,
 };
 use crate::{
-    error::{Error, ErrorKind},
-    store::{
-        Events,
-        redis::errors::{no_connection, timed_out},
-    },
+    error::Error,
+    store::{Events, redis::errors::no_connection},
 };
 
 /// How soon after a failure it is looked for again at first.
@@ -35,26 +34,14 @@ const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// How long a server has for answering a look.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A machine that has just started is slow: what took too long is tried again, as long as one attempt may take.
-async fn first_connection(target: &Target) -> Result<Connection, Error> {
-    let end = Instant::now() + ATTEMPT;
-    loop {
-        let attempt = timeout_at(end, target.connect_to_serve()).await;
-        match attempt.unwrap_or_else(|_| Err(timed_out())) {
-            Err(error) if error.kind() == ErrorKind::Timeout && Instant::now() < end => {}
-            attempt => return attempt,
-        }
-    }
-}
-
 /// A connection, and what is wanted of its supervisor.
 type Supervised = (Connection, Arc<Wanted>);
 
 impl Link {
     /// Connects, and keeps it so.
     pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
-        let connection = first_connection(&target).await?;
-        let live = Live::new(Clients::One(connection.client.clone()));
+        let connection = target.connect_to_serve().await?;
+        let live = Live::of(&connection);
         let wanted = live.wanted.clone();
         let way = Way::Connect(Box::new(target));
         let reports = Reports::Alone(events.clone());
@@ -91,7 +78,7 @@ impl Link {
     fn up_with(&self, new: Connection, since: Option<Instant>) -> Supervised {
         self.clock.forget();
         self.introduced(&new);
-        let live = Live::new(Clients::One(new.client.clone()));
+        let live = Live::of(&new);
         let wanted = live.wanted.clone();
         self.up(live, since);
         (new, wanted)
@@ -116,28 +103,42 @@ async fn keep_connected(link: Weak<Link>, target: Target, mut supervised: Option
     loop {
         while let Some((mut connection, wanted)) = supervised.take() {
             let next = tokio::select! {
+                biased;
                 why = connection.ended() => Err(Some(why)),
                 () = wanted.end.notified() => Err(None),
                 better = a_writer(&target, &wanted.writer) => Ok(better),
+                () = keep_alive(&link) => return,
             };
             let Some(link) = link.upgrade() else { return };
             match next {
                 Ok((better, since)) => supervised = Some(link.up_with(better, Some(since))),
-                Err(Some(why)) => link.down(why),
+                Err(Some(why)) => link.lost(why),
                 Err(None) => {}
             }
         }
-        sleep(with_jitter(delay)).await;
-        delay = (delay * 2).min(LONGEST_DELAY);
-        let attempt = target.connect_to_serve().await;
-        let Some(link) = link.upgrade() else { return };
-        match attempt {
-            Ok(new) => {
-                delay = FIRST_DELAY;
-                supervised = Some(link.up_with(new, None));
+        let mut attempts = JoinSet::new();
+        while supervised.is_none() {
+            sleep(with_jitter(delay)).await;
+            delay = (delay * 2).min(LONGEST_DELAY);
+            let attempt = target.clone();
+            attempts.spawn(async move { attempt.connect_to_serve().await });
+            // One that takes long goes on beside the next: behind the same name there may be another server by then.
+            let usual = target.usual();
+            let mut ended = timeout(usual, attempts.join_next()).await;
+            if ended.is_err() {
+                let Some(link) = link.upgrade() else { return };
+                link.takes_long();
+                let rest = target.pace().saturating_sub(usual);
+                ended = timeout(rest, attempts.join_next()).await;
             }
-            Err(why) => link.down(why),
+            let Some(link) = link.upgrade() else { return };
+            match ended {
+                Ok(Some(Ok(Ok(new)))) => supervised = Some(link.up_with(new, None)),
+                Ok(Some(Ok(Err(why)))) => link.down(why),
+                Ok(Some(Err(_)) | None) | Err(_) => {}
+            }
         }
+        delay = FIRST_DELAY;
     }
 }
 
@@ -164,9 +165,9 @@ async fn look_for_a_writer(link: Weak<Link>, pool: Pool, number: u64, why: Error
     // It may be one again itself.
     let itself = is_replica(pool.next_connected()).await;
     let is_there = !matches!(itself, Ok(false))
-        && match Target::of(&pool).connect_to_serve().await {
-            Ok(new) => may_write(&new.client).await,
-            Err(_) => false,
+        && match timeout(LOOK, Target::of(&pool).connect_to_serve()).await {
+            Ok(Ok(new)) => may_write(&new.client).await,
+            Ok(Err(_)) | Err(_) => false,
         };
     if !is_there {
         return sleep(with_jitter(LONGEST_DELAY)).await;
@@ -193,7 +194,7 @@ async fn look_for(link: Weak<Link>, pool: Pool) {
         let Some(link) = link.upgrade() else { break };
         if answer.is_ok() || answer.is_err_and(|error| is_answer(&error)) {
             link.clock.forget();
-            link.up(Live::new(Clients::Pool(pool)), None);
+            link.up(Live::new(Clients::Pool(pool), Duration::ZERO), None);
             break;
         }
     }

@@ -1,6 +1,12 @@
 //! [`Target`]: where to connect to, and how. From a URL, from a pool of the caller's, or from one of those.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 #[cfg(feature = "rustls")]
 use fred::rustls::ClientConfig;
@@ -22,6 +28,10 @@ use crate::{
 
 /// How long connecting may take by default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connecting always has at least so long before an outage is told of.
+const SHORTEST_USUAL: Duration = Duration::from_millis(250);
+/// An attempt to connect is waited for at least so long before there is another one.
+const SHORTEST_PACE: Duration = Duration::from_millis(500);
 
 /// A URL, and what is said beside it.
 #[derive(Clone)]
@@ -57,6 +67,8 @@ pub(super) struct Target {
     pub(super) events: Events,
     /// How long connecting may take, with all that it needs.
     pub(super) connect_timeout: Duration,
+    /// How long it took the last time, in milliseconds; 0 before that. All clones know.
+    took: Arc<AtomicU64>,
     /// Whether it is a node of a cluster.
     pub(super) in_cluster: bool,
     /// Whether the server is to say over it what changes.
@@ -109,6 +121,7 @@ impl Target {
             provider: None,
             events: Events::new(),
             connect_timeout: CONNECT_TIMEOUT,
+            took: Arc::default(),
             in_cluster: false,
             tracks: false,
         }
@@ -120,6 +133,23 @@ impl Target {
         // Or the client would try on by itself.
         config.fail_fast = true;
         Self::new(config)
+    }
+
+    /// How long connecting takes at most, if all is as usual.
+    pub(super) fn usual(&self) -> Duration {
+        let took = Duration::from_millis(self.took.load(Ordering::Relaxed));
+        (took * 2).max(SHORTEST_USUAL)
+    }
+
+    /// How long it is waited for before another attempt is made beside it: longer than connecting took the last time, since
+    /// a server may be far away.
+    pub(super) fn pace(&self) -> Duration {
+        self.usual().max(SHORTEST_PACE)
+    }
+
+    pub(super) fn has_connected(&self, took: Duration) {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.took.store(millis.max(1), Ordering::Relaxed);
     }
 
     /// A node of the cluster that this leads to.

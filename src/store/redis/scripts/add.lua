@@ -17,10 +17,6 @@ for i = 1, #KEYS do
     if string.find(answer, '^WRONGTYPE') then
       answer = call('TYPE', key).ok == 'string' and -7 or -1
     end
-  elseif call('EXISTS', key) == 0 then
-    -- A replica may not have heard of the session yet. It refuses this, which changes nothing.
-    local refused = pcall('UNLINK', key)
-    answer = type(refused) == 'table' and refused.err or -1
   elseif own then
     -- A session that is being renewed has this field, too.
     local more = call('HMGET', key, '@replaced', '@cookie')
@@ -34,6 +30,10 @@ for i = 1, #KEYS do
         kept = { full, own, more[2] }
       end
     end
+  elseif call('EXISTS', key) == 0 then
+    -- A replica may not have heard of the session yet. It refuses this, which changes nothing.
+    local refused = pcall('UNLINK', key)
+    answer = type(refused) == 'table' and refused.err or -1
   end
   if answer == 0 then
     local refused = pcall('HINCRBY', key, A[at + 4], A[at + 5])

@@ -22,7 +22,13 @@ if #hash == 0 then
   local refused = redis.pcall('UNLINK', key)
   return { type(refused) == 'table' and refused.err or -1, now }
 end
-local other = redis.call('HGET', key, '@replaced')
+local own = {}
+for at = 1, #hash, 2 do
+  if string.byte(hash[at]) == 64 then -- '@'
+    own[hash[at]] = hash[at + 1]
+  end
+end
+local other = own['@replaced']
 if other and string.sub(other, 1, #mark) ~= mark then
   -- That renewal's client may have the new id, unless the mark was over when this request's client still sent the old one.
   local over = tonumber(string.match(other, '%d+$')) or 0
@@ -31,27 +37,32 @@ if other and string.sub(other, 1, #mark) ~= mark then
   end
 end
 -- `@idle` is what writes look at first. Of a session without an idle timeout of its own it says nothing.
-local idle = redis.call('HGET', key, '@idle') or 0
+local idle = own['@idle'] or 0
 mark = string.format('%s %s %.0f', mark, A[3], A[1] + A[5])
 local marked = redis.pcall('HSET', key, '@replaced', mark, '@idle', idle)
 if type(marked) == 'table' then
   return { marked.err, now }
 end
--- Until the last step, it is this hash that says whether the renewal has happened. So it must not end before the new one.
-local own = tonumber(A[9] ~= '' and A[9] or idle) or 0
-local full = A[6] + A[7]
-if own >= 1 and own <= 3153600000000 then -- 100 years, as in expiry.rs
-  full = own + A[7]
-end
-if A[8] ~= '0' then
-  local created = tonumber(redis.call('HGET', key, '@created')) or now
-  full = math.min(full, created + A[8] - now)
-end
-if redis.call('PTTL', key) < full then
-  local extended = redis.pcall('PEXPIRE', key, math.floor(full))
-  if type(extended) == 'table' then
-    redis.pcall('HDEL', key, '@replaced', idle == 0 and '@idle' or '@replaced')
-    return { extended.err, now }
+-- Until the last step, it is this hash that says whether the renewal has happened. So it must not end before the new one,
+-- nor before its own time, should the renewal fail.
+local function full(idle)
+  local number = tonumber(idle) or 0
+  if number >= 1 and number <= 3153600000000 then -- 100 years, as in expiry.rs
+    return number + A[7]
   end
+  return A[6] + A[7]
+end
+local longest = math.max(full(idle), full(A[9] ~= '' and A[9] or idle))
+if A[8] ~= '0' then
+  local created = tonumber(own['@created'])
+  if not (created and created >= 0 and created <= now) then
+    created = now
+  end
+  longest = math.max(math.min(longest, created + A[8] - now), 1)
+end
+local extended = redis.pcall('PEXPIRE', key, math.floor(longest))
+if type(extended) == 'table' then
+  redis.pcall('HDEL', key, '@replaced', idle == 0 and '@idle' or '@replaced')
+  return { extended.err, now }
 end
 return { hash, now }

@@ -13,21 +13,22 @@ if redis.call('EXISTS', key) == 1 then
   end
   before = redis.call('HKEYS', key)
 end
+if A[4] == '1' then
+  A[#A + 1] = '@created'
+  A[#A + 1] = math.floor(now)
+end
 for from = 5, #A, 1000 do
   refused = redis.pcall('HSET', key, unpack(A, from, math.min(from + 999, #A)))
   if type(refused) == 'table' then
     break
   end
 end
-if type(refused) ~= 'table' and A[4] == '1' then
-  refused = redis.pcall('HSET', key, '@created', math.floor(now))
-end
 if type(refused) ~= 'table' then
   refused = redis.pcall('PEXPIRE', key, A[2])
 end
 -- What is left of that attempt. It is not deleted as a whole before: while a slot moves, a script may not write a key that
 -- is not there.
-local is_set = { ['@created'] = true }
+local is_set = {}
 for at = 5, before[1] and #A or 0, 2 do
   is_set[A[at]] = true
 end

@@ -17,11 +17,13 @@ if kind == 'hash' then
   if mark and now <= (tonumber(string.match(mark, '%d+$')) or 0) then
     return { -6, now }
   end
-  -- As in turn.lua.
-  redis.call('PEXPIRE', key, A[4])
 end
 if kind == 'hash' or kind == 'none' then
-  redis.call('SET', key, A[2], 'PX', A[4])
+  if redis.pcall('SET', key, A[2], 'PX', A[4]).err then
+    -- As in turn.lua.
+    redis.call('PEXPIRE', key, A[4])
+    redis.call('SET', key, A[2], 'PX', A[4])
+  end
 elseif kind == 'string' and redis.call('GET', key) ~= A[2] then
   return { -7, now }
 end

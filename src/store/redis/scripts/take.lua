@@ -6,31 +6,35 @@ local key, field = KEYS[1], A[2]
 if A[1] - now < 0 then
   return { -4, now }
 end
-local stored = redis.pcall('HMGET', key, field, '@replaced')
-if stored.err then
-  if string.find(stored.err, '^WRONGTYPE') then
+local hash = redis.pcall('HGETALL', key)
+if hash.err then
+  if string.find(hash.err, '^WRONGTYPE') then
     return { redis.call('TYPE', key).ok == 'string' and -7 or -1, now }
   end
-  return { stored.err, now }
+  return { hash.err, now }
 end
-local text, mark = stored[1], stored[2]
+local text, mark, others = nil, nil, false
+for at = 1, #hash, 2 do
+  local name = hash[at]
+  if name == field then
+    text = hash[at + 1]
+  elseif name == '@replaced' then
+    mark = hash[at + 1]
+  elseif string.byte(name) ~= 64 then -- '@'
+    others = true
+  end
+end
 if mark and now <= (tonumber(string.match(mark, '%d+$')) or 0) then
   return { -6, now }
 end
--- Also where there is nothing: a replica, which may not have heard of it yet, refuses this.
-local removed = redis.pcall('HDEL', key, text and field or '@')
+local removed
+if text and not others then
+  removed = redis.pcall('UNLINK', key)
+else
+  -- Also where there is nothing: a replica, which may not have heard of it yet, refuses this.
+  removed = redis.pcall('HDEL', key, text and field or '@')
+end
 if type(removed) == 'table' then
   return { removed.err, now }
 end
-if not text then
-  return { 0, now }
-end
--- While a slot moves, a script may not even look for a key that is not there any more.
-local names = redis.pcall('HKEYS', key)
-for _, name in ipairs(names.err and {} or names) do
-  if string.byte(name) ~= 64 then -- '@'
-    return { { text, 1 }, now }
-  end
-end
-redis.pcall('UNLINK', key)
-return { { text, 0 }, now }
+return { text and { text, others and 1 or 0 } or 0, now }

@@ -15,10 +15,12 @@ if type(mark) == 'table' then
   return { mark.err, now }
 end
 if mark and string.sub(mark, 1, 40) == redis.sha1hex(new) then
-  -- A server whose memory is full refuses what comes first, but not what comes behind this. It must not delete the key:
-  -- while a slot moves, a script may not write one that is not there.
-  redis.call('PEXPIRE', key, A[3])
-  redis.call('SET', key, new, 'PX', A[3])
+  -- It must not delete the key: while a slot moves, a script may not write one that is not there.
+  if redis.pcall('SET', key, new, 'PX', A[3]).err then
+    -- A server whose memory is full refuses what comes first, but not what comes behind this.
+    redis.call('PEXPIRE', key, A[3])
+    redis.call('SET', key, new, 'PX', A[3])
+  end
   return { 1, now }
 end
 -- A replica may not have heard of it yet. It refuses this, which changes nothing.

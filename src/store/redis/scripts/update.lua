@@ -22,7 +22,22 @@ if stored.err then
   end
   return { stored.err, now }
 end
-if redis.call('EXISTS', key) == 0 then
+-- Whether it is there, and whether a field is left behind: only where some are removed, it may be none.
+local is_there, is_left = true, true
+if first_added > first_removed then
+  is_there, is_left = false, first_removed > first_set or last >= first_added
+  local is_removed = {}
+  for at = first_removed, first_added - 1 do
+    is_removed[A[at]] = true
+  end
+  for _, name in ipairs(redis.call('HKEYS', key)) do
+    is_there = true
+    is_left = is_left or (string.byte(name) ~= 64 and not is_removed[name]) -- '@'
+  end
+elseif last >= first_set or own ~= '' or A[4] ~= '0' then
+  is_there = redis.call('EXISTS', key) == 1
+end -- Where nothing changes, PEXPIRE says so.
+if not is_there then
   -- A replica may not have heard of the session yet. It refuses this, which changes nothing.
   local refused = redis.pcall('UNLINK', key)
   return { type(refused) == 'table' and refused.err or -1, now }
@@ -99,7 +114,9 @@ end
 if created then
   refused = refused or set_own('@created', created)
 end
-refused = refused or in_parts('HDEL', first_removed, first_added)
+if is_left then
+  refused = refused or in_parts('HDEL', first_removed, first_added)
+end
 if refused then
   if created and last < first_set then
     -- Only its beginning cannot be written down: it lives on all the same.
@@ -107,23 +124,14 @@ if refused then
   end
   return { refused, now }
 end
-if first_added > first_removed then
-  local left = false
-  -- While a slot moves, a script may not even look for a key that is not there any more.
-  local names = redis.pcall('HKEYS', key)
-  for _, name in ipairs(names.err and {} or names) do
-    if string.byte(name) ~= 64 then -- '@'
-      left = true
-      break
-    end
-  end
-  if not left then
-    local deleted = redis.pcall('UNLINK', key)
-    return { type(deleted) == 'table' and not names.err and deleted.err or -2, now }
-  end
+if not is_left then
+  local deleted = redis.pcall('UNLINK', key)
+  return { type(deleted) == 'table' and deleted.err or -2, now }
 end
 local extended = redis.pcall('PEXPIRE', key, full)
 if type(extended) == 'table' then
   return { extended.err, now }
+elseif extended == 0 then
+  return { -1, now }
 end
 return { has_own and { full, idle, own ~= '' and A[6] or stored[4] } or full, now }

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use crate::{
     error::{Error, ErrorKind},
-    store::redis::errors::{refused, unsent},
+    store::redis::errors::{refused, refused_as, unsent},
 };
 
 /// What came in place of an answer: the operation may have happened. It is the source of the [`Error`].
@@ -59,39 +59,30 @@ pub(super) fn unreadable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> E
 
 /// A status other than 200. `said`: the text of the API's error, if it has one.
 pub(super) fn not_ok(status: StatusCode, headers: &HeaderMap, said: Option<&str>) -> Error {
-    if let Some(said) = said {
-        let refusal = refused(said);
-        return match status {
-            StatusCode::UNAUTHORIZED => {
-                let message = refusal.to_string();
-                Error::new(ErrorKind::NotAuthenticated, message).with_source(refusal)
-            }
-            _ => refusal,
-        };
+    let answers = match said {
+        Some(said) => format!("Upstash answers HTTP {status}: {said}"),
+        None => format!("Upstash answers HTTP {status}"),
+    };
+    // The request may have got through to somebody who did it: a gateway's answer says nothing of that.
+    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+        return Error::new(ErrorKind::Unavailable, answers).with_source(NoAnswer(status));
     }
-    let (kind, message) = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
+    let (kind, message) = match (status, said) {
+        (StatusCode::UNAUTHORIZED, Some(_)) => (ErrorKind::NotAuthenticated, answers),
+        (_, Some(said)) => return refused(said),
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => (
             ErrorKind::NotAuthenticated,
-            format!("Upstash answers HTTP {status}: is the token that of this database?"),
+            format!("{answers}: is the token that of this database?"),
         ),
-        StatusCode::TOO_MANY_REQUESTS => (
-            ErrorKind::LimitExceeded,
-            format!("Upstash answers HTTP {status}"),
-        ),
-        StatusCode::PAYLOAD_TOO_LARGE => (
-            ErrorKind::TooLarge,
-            format!("Upstash answers HTTP {status}"),
-        ),
+        (StatusCode::TOO_MANY_REQUESTS, None) => (ErrorKind::LimitExceeded, answers),
+        (StatusCode::PAYLOAD_TOO_LARGE, None) => (ErrorKind::TooLarge, answers),
         // Followed, the token would be told to somebody else.
         _ if status.is_redirection() && headers.contains_key(header::LOCATION) => (
             ErrorKind::Unavailable,
             "the URL of Upstash leads to another one: use the one that its console shows"
                 .to_owned(),
         ),
-        _ => (
-            ErrorKind::Unavailable,
-            format!("Upstash answers HTTP {status}"),
-        ),
+        _ => (ErrorKind::Unavailable, answers),
     };
-    Error::new(kind, message).with_source(NoAnswer(status))
+    refused_as(kind, message)
 }

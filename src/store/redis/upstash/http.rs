@@ -1,6 +1,9 @@
 //! Requests and responses.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use http::{
@@ -101,6 +104,13 @@ impl Http {
         })
     }
 
+    /// The host, if others can read on the way to it what is sent, and the token.
+    pub(super) fn in_clear_to(&self) -> Option<&str> {
+        let host = self.command.host()?;
+        let is_clear = self.command.scheme_str() == Some("http");
+        (is_clear && !is_this_machine(host)).then_some(host)
+    }
+
     /// Asks for one command.
     pub(super) async fn ask(&self, line: Line) -> Result<Reply, Error> {
         result(self.post(&self.command, &line, line.only_reads()).await?)
@@ -165,6 +175,12 @@ impl Http {
 }
 
 const LIKE: &str = "the URL of Upstash cannot be used: it is like https://name.upstash.io";
+
+/// `host` as URLs have it: an address of IPv6 stands in brackets.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|it| it.is_loopback())
+}
 
 fn invalid(message: &'static str) -> Error {
     Error::new(ErrorKind::InvalidUrl, message)

@@ -1,0 +1,177 @@
+//! Which of several addresses answers: the client would try one after the other, and wait for a dead one as long as the
+//! whole attempt may take.
+
+use std::{net::SocketAddr, time::Duration};
+
+use fred::types::config::{Config, Server, ServerConfig};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    task::JoinSet,
+    time::sleep,
+};
+
+/// The next address is tried as well when one has not answered for so long ([RFC 8305], section 5, "Connection Attempt
+/// Delay").
+///
+/// [RFC 8305]: https://www.rfc-editor.org/rfc/rfc8305
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// The same, with the address that answers first where a server's name has several, and with the Sentinel that answers
+/// first before the others. Where none of them answers, the client finds out why.
+pub(super) async fn with_reachable(mut config: Config) -> Config {
+    match &mut config.server {
+        ServerConfig::Centralized { server } => {
+            let all = addresses(server).await;
+            if all.len() > 1
+                && let Some(at) = first_to_answer(&all).await
+                && let Some(address) = all.get(at)
+            {
+                at_address(server, address);
+            }
+        }
+        ServerConfig::Sentinel { hosts, .. } if hosts.len() > 1 => {
+            let mut all = Vec::new();
+            for (number, host) in hosts.iter().enumerate() {
+                let found = addresses(host).await.into_iter();
+                all.extend(found.map(|address| (number, address)));
+            }
+            let only: Vec<_> = all.iter().map(|(_, address)| *address).collect();
+            if let Some(at) = first_to_answer(&only).await
+                && let Some((number, _)) = all.get(at)
+            {
+                hosts.swap(0, *number);
+            }
+        }
+        _ => {}
+    }
+    config
+}
+
+/// None where the name cannot be found.
+async fn addresses(server: &Server) -> Vec<SocketAddr> {
+    let host = server.host.trim_start_matches('[').trim_end_matches(']');
+    let found = lookup_host((host, server.port)).await;
+    found.map_or_else(|_| Vec::new(), Iterator::collect)
+}
+
+/// Connects to each of them, one some time after the other, until one answers. Its place in the list.
+async fn first_to_answer(all: &[SocketAddr]) -> Option<usize> {
+    let mut left = all.iter().copied().enumerate();
+    let mut attempts = JoinSet::new();
+    loop {
+        let next = left.next();
+        let is_last = next.is_none();
+        if let Some((at, address)) = next {
+            attempts.spawn(async move { TcpStream::connect(address).await.map(|_| at) });
+        }
+        tokio::select! {
+            answer = attempts.join_next() => match answer {
+                Some(Ok(Ok(at))) => return Some(at),
+                // This one refuses: the next one is tried at once.
+                Some(_) => {}
+                None => return None,
+            },
+            () = sleep(ATTEMPT_DELAY), if !is_last => {}
+        }
+    }
+}
+
+/// A certificate is still checked for the name.
+fn at_address(server: &mut Server, address: &SocketAddr) {
+    #[cfg(feature = "rustls")]
+    if server.tls_server_name.is_none() {
+        server.tls_server_name = Some(server.host.clone());
+    }
+    server.host = match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }
+    .into();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use tokio::{net::TcpSocket, time::Instant};
+
+    use super::*;
+
+    /// A port whose connections are never accepted, with those that keep it so.
+    async fn deaf() -> (SocketAddr, Vec<TcpStream>, tokio::net::TcpListener) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind((Ipv4Addr::LOCALHOST, 0).into())
+            .expect("a port");
+        let listener = socket.listen(1).expect("a listener");
+        let address = listener.local_addr().expect("a port");
+        let mut queued = Vec::new();
+        // Until its queue is full.
+        while let Ok(Ok(stream)) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            queued.push(stream);
+        }
+        (address, queued, listener)
+    }
+
+    fn listening() -> (SocketAddr, TcpListener) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        (listener.local_addr().expect("a port"), listener)
+    }
+
+    fn closed() -> SocketAddr {
+        listening().0
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_while_one_is_silent() {
+        let (deaf, _queued, _kept) = deaf().await;
+        let (live, _listener) = listening();
+        let began = Instant::now();
+        assert_eq!(first_to_answer(&[deaf, live]).await, Some(1));
+        assert!(began.elapsed() >= ATTEMPT_DELAY);
+        assert!(began.elapsed() < ATTEMPT_DELAY * 4);
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_at_once_where_one_refuses() {
+        let (live, _listener) = listening();
+        let refusing = [closed(), closed(), live];
+        let began = Instant::now();
+        assert_eq!(first_to_answer(&refusing).await, Some(2));
+        assert!(began.elapsed() < ATTEMPT_DELAY);
+        assert_eq!(first_to_answer(&refusing[..2]).await, None);
+        assert_eq!(first_to_answer(&[]).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_sentinel_that_answers_comes_first() {
+        let (deaf, _queued, _kept) = deaf().await;
+        let (live, _listener) = listening();
+        let server = |address: SocketAddr| Server::new(address.ip().to_string(), address.port());
+        let config = Config {
+            server: ServerConfig::Sentinel {
+                hosts: vec![server(deaf), server(closed()), server(live)],
+                service_name: "main".to_owned(),
+                username: None,
+                password: None,
+            },
+            ..Config::default()
+        };
+        let ServerConfig::Sentinel { hosts, .. } = with_reachable(config).await.server else {
+            panic!("it was a Sentinel");
+        };
+        assert_eq!(hosts.first(), Some(&server(live)));
+        assert_eq!(hosts.len(), 3);
+    }
+
+    #[test]
+    fn an_address_takes_the_names_place() {
+        let mut server = Server::new("redis.example", 6379);
+        at_address(&mut server, &"[::1]:6379".parse().expect("an address"));
+        assert_eq!(&*server.host, "[::1]");
+        #[cfg(feature = "rustls")]
+        assert_eq!(server.tls_server_name.as_deref(), Some("redis.example"));
+    }
+}

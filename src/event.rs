@@ -168,17 +168,6 @@ impl Events {
         );
     }
 
-    /// The URL of a REST API begins with `http://`, and its host is another machine.
-    #[cfg(feature = "upstash")]
-    pub(crate) fn in_clear(&self, host: &str) {
-        event!(
-            WARN,
-            "in_clear",
-            host,
-            "the token and the sessions can be read on the way to Upstash: its URL should begin with https://"
-        );
-    }
-
     /// A living connection could not log in anew: the provider failed, or the server refused what it gave.
     #[cfg(feature = "redis")]
     pub(crate) fn credentials(&self, error: &Error) {
@@ -196,6 +185,17 @@ impl Events {
         alarm!(
             self.0.certificates, WARN, "certificates", kind = ?error.kind(), %error, cause,
             "the certificates for Redis cannot be read: those that were read before are used"
+        );
+    }
+
+    /// The URL of a REST API begins with `http://`, and its host is another machine.
+    #[cfg(feature = "upstash")]
+    pub(crate) fn in_clear(&self, host: &str) {
+        event!(
+            WARN,
+            "in_clear",
+            host,
+            "the token and the sessions can be read on the way to Upstash: its URL should begin with https://"
         );
     }
 

@@ -79,7 +79,6 @@ impl Changes {
     }
 }
 
-#[ignore = "a load that meets a dead connection is not asked again yet"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_load_succeeds_while_passwords_change_and_connections_end() {
     let server = RedisServer::start();

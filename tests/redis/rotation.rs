@@ -101,7 +101,6 @@ impl World {
     }
 }
 
-#[ignore = "a load that meets a dead connection is not asked again yet"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_load_succeeds_while_all_certificates_are_replaced() {
     let mut world = World::start();

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     addresses::with_reachable,
-    errors::{cannot_connect, is_answer, is_no_sentinel, lost, still_reads},
+    errors::{cannot_connect, is_answer, lost, still_reads},
     idle::IDLE,
     login::KeptLoggedIn,
     scripts,
@@ -83,36 +83,8 @@ impl Target {
                 config.credential_provider = Some(Arc::new(Nobody));
                 self.attempt(config, until).await
             }
-            Err(error) if is_no_sentinel(&error) => {
-                Err(self.why_no_sentinel(config, until).await.unwrap_or(error))
-            }
             connected => connected,
         }
-    }
-
-    /// Where no Sentinel lets it in, the client does not say why; so one of them is called like a server.
-    async fn why_no_sentinel(&self, mut config: Config, until: Instant) -> Option<Error> {
-        let ServerConfig::Sentinel {
-            hosts,
-            username,
-            password,
-            ..
-        } = &self.config.server
-        else {
-            return None;
-        };
-        config.server = ServerConfig::Centralized {
-            server: hosts.first()?.clone(),
-        };
-        (config.username, config.password) = (username.clone(), password.clone());
-        config.database = None;
-        let why = self.attempt(config, until).await.err()?;
-        let known = [
-            ErrorKind::Tls,
-            ErrorKind::NotAuthenticated,
-            ErrorKind::TooManyClients,
-        ];
-        known.contains(&why.kind()).then_some(why)
     }
 
     async fn attempt(&self, config: Config, until: Instant) -> Result<Connection, Error> {

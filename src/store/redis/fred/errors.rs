@@ -68,15 +68,6 @@ pub(super) fn elsewhere(error: &Error) -> Option<Elsewhere> {
     }
 }
 
-/// Whether the client could connect to none of the Sentinels; it does not say why.
-pub(super) fn is_no_sentinel(error: &Error) -> bool {
-    let source = std::error::Error::source(error);
-    let error = source.and_then(|source| source.downcast_ref::<FredError>());
-    error.is_some_and(|error| {
-        *error.kind() == FredKind::Sentinel && error.details().starts_with("Failed to connect")
-    })
-}
-
 /// Whether the server does all but write. It says so to a `PING` as well.
 pub(super) fn still_reads(error: &FredError) -> bool {
     first_word(error.details()) == "MISCONF"

@@ -269,7 +269,8 @@ impl RedisStore {
     /// # }
     /// ```
     pub async fn ping(&self) -> Result<(), Error> {
-        self.operations.executor.ping().await
+        self.operations.executor.ping().await?;
+        self.operations.probe().await
     }
 }
 

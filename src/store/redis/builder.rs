@@ -160,6 +160,7 @@ impl RedisStoreBuilder {
         if let Some(capacity) = self.near_cache {
             store = store.with_near_cache(capacity);
         }
+        store.operations.can_serve().await?;
         Ok(store)
     }
 }

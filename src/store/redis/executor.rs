@@ -38,6 +38,9 @@ pub(super) trait Executor: Send + Sync + 'static {
     /// Whether a service bills each command, and each that a script calls. Then a refresh is one command.
     fn is_billed(&self) -> bool;
 
+    /// Of keys that are made as one likes, one that is on each server.
+    fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes>;
+
     /// The time of the server that a key is on, in milliseconds since 1970 and never later than it is, as far as it is
     /// known.
     fn now(&self, key: &Bytes) -> Option<i64>;

@@ -161,6 +161,10 @@ impl Executor for Fred {
         false
     }
 
+    fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes> {
+        self.servers.one_key_each(make)
+    }
+
     fn now(&self, key: &Bytes) -> Option<i64> {
         let link = self.servers.known_link(key)?;
         match link.clock.at_server(Instant::now()) {

@@ -18,6 +18,7 @@ mod alive;
 mod codec;
 mod delete;
 mod load;
+mod probe;
 mod renew;
 mod write;
 

@@ -59,6 +59,10 @@ impl Executor for Transport {
         either!(self, it => it.is_billed())
     }
 
+    fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes> {
+        either!(self, it => it.one_key_each(make))
+    }
+
     fn now(&self, key: &Bytes) -> Option<i64> {
         either!(self, it => it.now(key))
     }

@@ -232,6 +232,10 @@ impl Executor for Upstash {
         true
     }
 
+    fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes> {
+        vec![make()]
+    }
+
     fn now(&self, _: &Bytes) -> Option<i64> {
         match self.clock.at_server(Instant::now()) {
             AtServer::Known(now) => Some(now),

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use fred::types::config::Server;
+use fred::{clients::Client, types::config::Server};
 use tokio::{
     sync::Notify,
     task::JoinSet,
@@ -112,6 +112,32 @@ impl Cluster {
     /// Connects to the masters that any of the nodes knows; some of them may be gone.
     pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
         let slots = ask_any(&target, target.servers()).await?;
+        Self::with_slots(target, slots, events).await
+    }
+
+    /// The cluster of a server that was named as if it were one. `None` where it says that it is in none, or nothing at all;
+    /// and where it has all slots, and cannot be reached where it says that it is.
+    pub(super) async fn of_node(
+        target: &Target,
+        client: &Client,
+        events: &Events,
+    ) -> Result<Option<Arc<Self>>, Error> {
+        let Some(server) = target.servers().into_iter().next() else {
+            return Ok(None);
+        };
+        let answer = timeout(MOMENT, Raw::cluster_slots().to(client)).await;
+        let Ok(Ok(slots)) = answer.map(|answer| slots(answer.map_err(failed)?, &server)) else {
+            return Ok(None);
+        };
+        let has_all = slots.masters().len() == 1;
+        match Self::with_slots(target.clone(), slots, events).await {
+            Ok(cluster) => Ok(Some(cluster)),
+            Err(_) if has_all => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    async fn with_slots(target: Target, slots: Slots, events: &Events) -> Result<Arc<Self>, Error> {
         let losses = Arc::default();
         let map = Map::new(&target, &losses, events, slots, &BTreeMap::new()).await;
         if let Some(why) = map.why_down() {

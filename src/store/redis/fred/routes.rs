@@ -23,6 +23,8 @@ use crate::{
     },
 };
 
+/// How many keys are made until there is one for each server: a server with a thousandth of the slots is met by then.
+const MOST_KEYS: u32 = 4096;
 /// How often a command is sent on: a slot moves once, and while it does there are two servers to ask.
 const REDIRECTIONS: u32 = 5;
 /// How long a server that has only a part of what a command needs has for getting the rest.
@@ -37,10 +39,15 @@ pub(super) enum Servers {
 impl Servers {
     pub(super) async fn connect(target: Target, events: &Events) -> Result<Self, Error> {
         if target.is_clustered() {
-            Cluster::connect(target, events).await.map(Self::Cluster)
-        } else {
-            Link::connect(target, events).await.map(Self::One)
+            return Cluster::connect(target, events).await.map(Self::Cluster);
         }
+        let connection = target.connect_to_serve().await?;
+        if !connection.is_one_server
+            && let Some(cluster) = Cluster::of_node(&target, &connection.client, events).await?
+        {
+            return Ok(Self::Cluster(cluster));
+        }
+        Ok(Self::One(Link::with(target, connection, events)))
     }
 
     /// A pool of the caller's connects by itself. One to a cluster is only asked where that is: the client would let
@@ -68,6 +75,25 @@ impl Servers {
             Self::One(link) => Some(link.clone()),
             Self::Cluster(cluster) => cluster.known_link(slot(key)),
         }
+    }
+
+    /// Of keys that are made as one likes, one that is on each server, as far as the servers are known.
+    pub(super) fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes> {
+        let Self::Cluster(cluster) = self else {
+            return vec![make()];
+        };
+        let (mut keys, mut found) = (Vec::new(), Vec::new());
+        for _ in 0..MOST_KEYS {
+            let key = make();
+            let Some(link) = cluster.known_link(slot(&key)) else {
+                continue;
+            };
+            if !found.iter().any(|other| Arc::ptr_eq(other, &link)) {
+                found.push(link);
+                keys.push(key);
+            }
+        }
+        keys
     }
 
     /// The way to each server.

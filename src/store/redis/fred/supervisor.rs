@@ -38,9 +38,8 @@ const LOOK: Duration = Duration::from_millis(500);
 type Supervised = (Connection, Arc<Wanted>);
 
 impl Link {
-    /// Connects, and keeps it so.
-    pub(super) async fn connect(target: Target, events: &Events) -> Result<Arc<Self>, Error> {
-        let connection = target.connect_to_serve().await?;
+    /// Keeps a connection up, with others in its place.
+    pub(super) fn with(target: Target, connection: Connection, events: &Events) -> Arc<Self> {
         let live = Live::of(&connection);
         let wanted = live.wanted.clone();
         let way = Way::Connect(Box::new(target));
@@ -48,7 +47,7 @@ impl Link {
         let link = Arc::new(Self::new(way, State::Up(live), reports));
         link.introduced(&connection);
         link.keep(Some((connection, wanted)));
-        Ok(link)
+        link
     }
 
     /// Sees to it that there is a supervisor.

@@ -38,7 +38,7 @@ async fn each_ends(fault: &'static str, ready: Vec<super::Ready>) {
     let mut running = JoinSet::new();
     for mut ready in ready {
         running.spawn(async move {
-            let took = ready.go().await;
+            let (took, _) = ready.go().await;
             let what = format!("{fault}: {:?} with {:?}", ready.operation, ready.timeout);
             at_most(ready.timeout + MARGIN, took, what);
         });

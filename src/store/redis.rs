@@ -1,10 +1,13 @@
 //! [`RedisStore`]: one hash a session.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use ::fred::clients::Pool;
 
+use tokio::time::Instant;
+
 use self::{
+    executor::in_time,
     fred::Fred,
     operations::{Operations, When},
     transport::Transport,
@@ -31,6 +34,9 @@ mod transport;
 mod upstash;
 
 pub use self::{builder::RedisStoreBuilder, credentials::Credentials};
+
+/// How long a readiness probe may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
 ///
@@ -96,16 +102,19 @@ impl RedisStore {
     /// a path is percent-encoded where it holds one of `:/?#@%`. On a cluster with TLS, the certificate of each node must be
     /// valid for the name or address by which the nodes announce it.
     ///
-    /// The connection is kept. When it is lost or the server falls silent, operations fail at once, and a new connection
-    /// is tried for until there is one. What was sent over a lost connection is not sent again over the next one, but for
-    /// two cases: what has certainly not run, because the server says so, and the steps of a renewal or a replacement,
-    /// which may run twice.
+    /// The connection is kept. When it is lost, operations wait a moment for a new one; when the server is gone, they fail
+    /// at once, and a new connection is tried for until there is one. What was sent over a lost connection is not sent again
+    /// over the next one, but for three cases: what has certainly not run, because the server says so; what only reads; and
+    /// the steps of a renewal or a replacement, which may run twice.
+    ///
+    /// Before it returns, a session is made on each server, read, changed and deleted. A server that refuses that for good
+    /// is an error. A node of a cluster is used as the whole cluster, where the other nodes can be reached.
     ///
     /// This must be called inside a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) for a URL that cannot be used; and within 5 seconds [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
+    /// [`ErrorKind::InvalidUrl`](crate::ErrorKind::InvalidUrl) for a URL that cannot be used; and within 10 seconds [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) for a server that is not there, [`ErrorKind::NotAuthenticated`](crate::ErrorKind::NotAuthenticated), [`ErrorKind::Tls`](crate::ErrorKind::Tls) and the
     /// others for one that refuses. None shows the password.
     pub async fn connect(url: &str) -> Result<Self, Error> {
@@ -254,7 +263,9 @@ impl RedisStore {
         self
     }
 
-    /// Asks the server for a sign of life, for a readiness probe.
+    /// Whether sessions can be served now, for a readiness probe: makes one on each server, reads it, changes it and
+    /// deletes it. A server that only refuses to write for now, as a replica does or one that is out of memory, serves the
+    /// sessions that are there, and is ready. Over REST, where each command is billed, it is one `PING`.
     ///
     /// # Errors
     ///
@@ -269,8 +280,12 @@ impl RedisStore {
     /// # }
     /// ```
     pub async fn ping(&self) -> Result<(), Error> {
-        self.operations.executor.ping().await?;
-        self.operations.probe().await
+        let deadline = Instant::now() + PING_TIMEOUT;
+        in_time(deadline, async {
+            self.operations.executor.ping().await?;
+            self.operations.probe(deadline).await
+        })
+        .await
     }
 }
 

@@ -10,6 +10,7 @@ mod page;
 #[cfg(feature = "upstash")]
 mod rest;
 mod start;
+mod waking;
 
 use std::time::{Duration, Instant};
 

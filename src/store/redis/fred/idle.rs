@@ -63,7 +63,7 @@ impl Link {
         F: Future<Output = Result<T, Error>>,
     {
         for _ in 1..ATTEMPTS {
-            let before = self.live().ok();
+            let before = self.number();
             // Somebody who is under way finds out for all.
             let is_first = self.permits.available_permits() == PERMITS;
             let answer = match self.in_doubt().filter(|_| is_first) {
@@ -84,8 +84,8 @@ impl Link {
                 Err(error)
                     if error.kind() == ErrorKind::Unavailable && may_have_happened(&error) =>
                 {
-                    if let Some(before) = before {
-                        self.is_lost(before.number, error);
+                    if let Some(number) = before {
+                        self.is_lost(number, error);
                     }
                 }
                 answer => return answer,

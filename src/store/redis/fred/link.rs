@@ -259,10 +259,7 @@ impl Link {
     }
 
     pub(super) fn client(self: &Arc<Self>) -> Result<Connected, Error> {
-        let number = match &*self.state() {
-            State::Up(live) => Some(live.number),
-            State::Down { .. } => None,
-        };
+        let number = self.number();
         let connected = self.live();
         if connected.is_err() {
             match (number, &self.way) {
@@ -275,6 +272,14 @@ impl Link {
             }
         }
         connected
+    }
+
+    /// The number of the connection, where there is one.
+    pub(super) fn number(&self) -> Option<u64> {
+        match &*self.state() {
+            State::Up(live) => Some(live.number),
+            State::Down { .. } => None,
+        }
     }
 
     /// [`client`](Self::client), for somebody who has nothing to ask.

@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-/// How long a probe may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take on connecting.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Its session ends by itself where it cannot be deleted.
-const PROBE_IDLE: Duration = Duration::from_secs(1);
+const PROBE_IDLE: Duration = Duration::from_secs(5);
 
 impl<E: Executor> Operations<E> {
     /// An error where sessions cannot be served. Nothing is asked where each command is billed. A server that only refuses to write for now serves those that are there.
-    pub(in crate::store::redis) async fn probe(&self) -> Result<(), Error> {
+    pub(in crate::store::redis) async fn probe(&self, deadline: Instant) -> Result<(), Error> {
         if self.executor.is_billed() {
             return Ok(());
         }
@@ -30,7 +30,7 @@ impl<E: Executor> Operations<E> {
             let Some(key) = self.session(&key) else {
                 continue;
             };
-            match self.probe_with(key).await {
+            match self.probe_with(key, deadline).await {
                 Err(error) if only_reads(&error) => {}
                 probed => probed?,
             }
@@ -41,7 +41,7 @@ impl<E: Executor> Operations<E> {
     /// An error where it is known that this Redis will never serve sessions as it is. What may pass is no reason not to
     /// connect.
     pub(in crate::store::redis) async fn can_serve(&self) -> Result<(), Error> {
-        match self.probe().await {
+        match self.probe(Instant::now() + PROBE_TIMEOUT).await {
             Err(error) if is_refusal(&error) && is_lasting(&error) => {
                 let message = format!(
                     "this Redis cannot serve sessions: {error}; what a user needs is in the documentation of `RedisStore`, under \"Access control\""
@@ -52,8 +52,8 @@ impl<E: Executor> Operations<E> {
         }
     }
 
-    async fn probe_with(&self, key: SessionKey) -> Result<(), Error> {
-        let context = || Context::new(Expiry::new(PROBE_IDLE), Instant::now() + PROBE_TIMEOUT);
+    async fn probe_with(&self, key: SessionKey, deadline: Instant) -> Result<(), Error> {
+        let context = || Context::new(Expiry::new(PROBE_IDLE), deadline);
         let one = (
             Bytes::from_static(b"probe"),
             Change::Set(Bytes::from_static(b"1")),
@@ -62,7 +62,7 @@ impl<E: Executor> Operations<E> {
         self.create(key, &changes, context()).await?;
         self.load(key, When::Due, context()).await?;
         self.update(key, &changes, context()).await?;
-        self.delete(key, context().deadline, |_| ()).await
+        self.delete(key, deadline, |_| ()).await
     }
 }
 

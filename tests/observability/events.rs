@@ -305,7 +305,12 @@ async fn a_reload_during_an_outage_is_unavailable<B: Backend>() {
         200
     })
     .await;
-    assert_eq!(log.names(), ["unavailable"]);
+    // The refresh behind the load may be another one.
+    let names = log.names();
+    assert!(
+        matches!(&names[..], ["unavailable"] | ["unavailable", "unavailable"]),
+        "{names:?}"
+    );
 }
 
 async fn what_times_out_is_unavailable_once<B: Backend>() {

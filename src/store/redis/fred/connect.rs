@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     addresses::with_reachable,
     errors::{cannot_connect, is_answer, lost, still_reads},
-    idle::IDLE,
+    heard::IDLE,
     login::KeptLoggedIn,
     scripts,
     target::Target,

@@ -7,6 +7,9 @@ use std::{
 
 use tokio::{task::AbortHandle, time::Instant};
 
+/// A connection that nobody has used for so long is asked for a sign of life.
+pub(super) const IDLE: Duration = Duration::from_secs(30);
+
 /// When a server was last heard, whoever had asked it.
 #[derive(Debug, Default)]
 pub(super) struct LastHeard(Mutex<Option<Instant>>);

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     commands::Raw,
     errors::failed,
+    heard::IDLE,
     link::{Link, PERMITS},
 };
 use crate::{
@@ -21,8 +22,6 @@ use crate::{
     store::redis::errors::may_have_happened,
 };
 
-/// A connection that nobody has used for so long is asked for a sign of life.
-pub(super) const IDLE: Duration = Duration::from_secs(30);
 /// One that was silent for so long may be dead.
 const SILENT: Duration = Duration::from_secs(1);
 /// How often something is asked at most.

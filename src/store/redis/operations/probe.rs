@@ -20,9 +20,19 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Its session ends by itself where it cannot be deleted.
 const PROBE_IDLE: Duration = Duration::from_secs(5);
 
+/// What could not be done with the session.
+pub(in crate::store::redis) struct Refused {
+    step: &'static str,
+    pub(in crate::store::redis) error: Error,
+}
+
+fn refused(step: &'static str) -> impl FnOnce(Error) -> Refused {
+    move |error| Refused { step, error }
+}
+
 impl<E: Executor> Operations<E> {
     /// An error where sessions cannot be served. Nothing is asked where each command is billed. A server that only refuses to write for now serves those that are there.
-    pub(in crate::store::redis) async fn probe(&self, deadline: Instant) -> Result<(), Error> {
+    pub(in crate::store::redis) async fn probe(&self, deadline: Instant) -> Result<(), Refused> {
         if self.executor.is_billed() {
             return Ok(());
         }
@@ -31,7 +41,7 @@ impl<E: Executor> Operations<E> {
                 continue;
             };
             match self.probe_with(key, deadline).await {
-                Err(error) if only_reads(&error) => {}
+                Err(Refused { error, .. }) if only_reads(&error) => {}
                 probed => probed?,
             }
         }
@@ -42,9 +52,9 @@ impl<E: Executor> Operations<E> {
     /// connect.
     pub(in crate::store::redis) async fn can_serve(&self) -> Result<(), Error> {
         match self.probe(Instant::now() + PROBE_TIMEOUT).await {
-            Err(error) if is_refusal(&error) && is_lasting(&error) => {
+            Err(Refused { step, error }) if is_refusal(&error) && is_lasting(&error) => {
                 let message = format!(
-                    "this Redis cannot serve sessions: {error}; what a user needs is in the documentation of `RedisStore`, under \"Access control\""
+                    "this Redis cannot serve sessions: one cannot be {step}: {error}; what a user needs is in the documentation of `RedisStore`, under \"Access control\""
                 );
                 Err(Error::new(error.kind(), message).with_source(error))
             }
@@ -52,17 +62,21 @@ impl<E: Executor> Operations<E> {
         }
     }
 
-    async fn probe_with(&self, key: SessionKey, deadline: Instant) -> Result<(), Error> {
+    async fn probe_with(&self, key: SessionKey, deadline: Instant) -> Result<(), Refused> {
         let context = || Context::new(Expiry::new(PROBE_IDLE), deadline);
         let one = (
             Bytes::from_static(b"probe"),
             Change::Set(Bytes::from_static(b"1")),
         );
         let changes: Changes = [one].into_iter().collect();
-        self.create(key, &changes, context()).await?;
-        self.load(key, When::Due, context()).await?;
-        self.update(key, &changes, context()).await?;
-        self.delete(key, deadline, |_| ()).await
+        let created = self.create(key, &changes, context()).await;
+        created.map_err(refused("made"))?;
+        let loaded = self.load(key, When::Due, context()).await;
+        loaded.map_err(refused("read"))?;
+        let updated = self.update(key, &changes, context()).await;
+        updated.map_err(refused("changed"))?;
+        let deleted = self.delete(key, deadline, |_| ()).await;
+        deleted.map_err(refused("deleted"))
     }
 }
 

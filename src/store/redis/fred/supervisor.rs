@@ -150,7 +150,7 @@ async fn a_writer(target: &Target, wanted: &Notify) -> (Connection, Instant) {
         // What was refused long ago is another story.
         since = since.filter(|_| waited.elapsed() < LONGEST_DELAY);
         let since = *since.get_or_insert_with(Instant::now);
-        if let Ok(new) = target.connect_to_serve().await
+        if let Ok(Ok(new)) = timeout(target.pace(), target.connect_to_serve()).await
             && may_write(&new.client).await
         {
             return (new, since);

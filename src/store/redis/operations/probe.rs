@@ -31,7 +31,8 @@ fn refused(step: &'static str) -> impl FnOnce(Error) -> Refused {
 }
 
 impl<E: Executor> Operations<E> {
-    /// An error where sessions cannot be served. Nothing is asked where each command is billed. A server that only refuses to write for now serves those that are there.
+    /// An error where sessions cannot be served. A server that only refuses to write for now serves those that are there.
+    /// Nothing is asked where each command is billed.
     pub(in crate::store::redis) async fn probe(&self, deadline: Instant) -> Result<(), Refused> {
         if self.executor.is_billed() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Latency where Redis is a millisecond away: half a millisecond each way, in a proxy.
+//! Latency where Redis is far away: half of the way each way, in a proxy.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,11 +18,11 @@ use crate::machine;
 use crate::table::Table;
 use crate::work::Work;
 
-/// How long the link takes, each way.
-const DELAY: Duration = Duration::from_micros(500);
+/// How far away Redis is, there and back, in milliseconds.
+const AWAY: [u32; 3] = [1, 5, 50];
 
 /// How many PINGs tell what the link by itself takes.
-const PINGS: usize = 1000;
+const PINGS: usize = 200;
 
 /// The proxy.
 #[derive(Debug, Args)]
@@ -37,15 +37,23 @@ pub struct Delay {
     cores: Vec<usize>,
 }
 
-/// Measures the link and the servers over it, and prints both.
+/// Measures the links and the servers over them, and prints both.
 pub fn print(lab: &mut Lab, servers: &[&'static Server]) -> Result<(), BoxError> {
+    for millis in AWAY {
+        print_at(lab, servers, millis)?;
+    }
+    Ok(())
+}
+
+fn print_at(lab: &mut Lab, servers: &[&'static Server], millis: u32) -> Result<(), BoxError> {
+    let each_way = Duration::from_millis(millis.into()) / 2;
     let cores: Vec<_> = lab.cores.load.iter().map(usize::to_string).collect();
     let mut proxy = Process::spawn(&[
         "delay",
         "--to",
         &lab.redis.addr(),
         "--microseconds",
-        &DELAY.as_micros().to_string(),
+        &each_way.as_micros().to_string(),
         "--cores",
         &cores.join(","),
     ])?;
@@ -68,14 +76,15 @@ pub fn print(lab: &mut Lab, servers: &[&'static Server]) -> Result<(), BoxError>
         lab.reseed(&mut node, 200, 2)?;
         let load = Load {
             connections: 1,
-            seconds: 1.5,
+            // So that there are enough of them.
+            seconds: 1.5 + 0.1 * f64::from(millis),
             warm_up: 0.3,
             ..lab.load(&node, Work::Profile)
         };
         let outcome = lab.measure(&node, &load)?.outcome;
         row(server.name, outcome.p50, outcome.p99);
     }
-    table.print("Profile, one connection, Redis 1 ms away");
+    table.print(&format!("Profile, one connection, Redis {millis} ms away"));
     Ok(())
 }
 

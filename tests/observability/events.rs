@@ -307,10 +307,8 @@ async fn a_reload_during_an_outage_is_unavailable<B: Backend>() {
     .await;
     // The refresh behind the load may be another one.
     let names = log.names();
-    assert!(
-        matches!(&names[..], ["unavailable"] | ["unavailable", "unavailable"]),
-        "{names:?}"
-    );
+    assert!(names.iter().all(|name| name == "unavailable"), "{names:?}");
+    assert!((1..=2).contains(&names.len()), "{names:?}");
 }
 
 async fn what_times_out_is_unavailable_once<B: Backend>() {

@@ -18,6 +18,8 @@ impl std::error::Error for Refusal {}
 
 /// A server has answered this, such as `READONLY You can't write against a read only replica.`
 pub(super) fn refused(text: &str) -> Error {
+    // What follows are the arguments of a command that the server does not know: the session's key is one of them.
+    let text = text.split(", with args").next().unwrap_or_default();
     let message = format!("Redis could not do the operation: {text}");
     Error::new(kind(text), message).with_source(Refusal(text.to_owned()))
 }
@@ -166,6 +168,15 @@ mod tests {
             assert_eq!(refusal(&error), Some(text));
             assert!(!may_have_happened(&error));
         }
+    }
+
+    #[test]
+    fn the_arguments_of_an_unknown_command_are_not_shown() {
+        let error = refused(
+            "ERR unknown command 'EVAL', with args beginning with: 'return 1' 'session:id' ",
+        );
+        assert_eq!(refusal(&error), Some("ERR unknown command 'EVAL'"));
+        assert!(!format!("{error} {error:?}").contains("session:id"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     id::SessionId,
     store::{
         Change, Changes, Context, Expiry, SessionKey,
-        redis::{errors::is_refusal, executor::Executor},
+        redis::{errors::is_refusal, executor::Executor, scripts::RIGHTS},
     },
 };
 
@@ -21,15 +21,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const PROBE_IDLE: Duration = Duration::from_secs(1);
 
 impl<E: Executor> Operations<E> {
-    /// An error where sessions cannot be served. Nothing is asked where each command is billed. A server that only refuses to write for now serves those that are there.
+    /// An error where sessions cannot be served. Nothing is asked where each command is billed. A server that only refuses
+    /// to write for now serves those that are there.
     pub(in crate::store::redis) async fn probe(&self) -> Result<(), Error> {
-        if self.executor.is_billed() {
-            return Ok(());
-        }
-        for key in self.executor.one_key_each(&|| self.key(random())) {
-            let Some(key) = self.session(&key) else {
-                continue;
-            };
+        for key in self.probe_keys() {
             match self.probe_with(key).await {
                 Err(error) if only_reads(&error) => {}
                 probed => probed?,
@@ -41,15 +36,50 @@ impl<E: Executor> Operations<E> {
     /// An error where it is known that this Redis will never serve sessions as it is. What may pass is no reason not to
     /// connect.
     pub(in crate::store::redis) async fn can_serve(&self) -> Result<(), Error> {
-        match self.probe().await {
-            Err(error) if is_refusal(&error) && is_lasting(&error) => {
-                let message = format!(
-                    "this Redis cannot serve sessions: {error}; what a user needs is in the documentation of `RedisStore`, under \"Access control\""
-                );
-                Err(Error::new(error.kind(), message).with_source(error))
+        for key in self.probe_keys() {
+            let can_serve = async {
+                self.scripts_may_run(key).await?;
+                self.probe_with(key).await
+            };
+            match can_serve.await {
+                Err(error) if is_refusal(&error) && is_lasting(&error) => {
+                    return Err(self.cannot_serve(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+
+    fn cannot_serve(&self, error: Error) -> Error {
+        let remedy = match error.kind() {
+            ErrorKind::NotPermitted => format!(
+                "what a user needs is in the documentation of `RedisStore`, under \"Access control\", and the keys begin with \
+                 `{}`",
+                self.prefix
+            ),
+            _ => "it must run Lua scripts; the guide's page `deploying` has a table of services"
+                .to_owned(),
+        };
+        let message = format!("this Redis cannot serve sessions: {error}; {remedy}");
+        Error::new(error.kind(), message).with_source(error)
+    }
+
+    /// One on each server.
+    fn probe_keys(&self) -> Vec<SessionKey> {
+        if self.executor.is_billed() {
+            return Vec::new();
+        }
+        let keys = self.executor.one_key_each(&|| self.key(random()));
+        let sessions = keys.iter().filter_map(|key| self.session(key));
+        sessions.collect()
+    }
+
+    /// Names the commands that scripts may not run: some servers only say that there is one.
+    async fn scripts_may_run(&self, key: SessionKey) -> Result<(), Error> {
+        let deadline = Instant::now() + PROBE_TIMEOUT;
+        let answer = self.run(&RIGHTS, self.key(key), Vec::new(), deadline);
+        answer.await.map(|_| ())
     }
 
     async fn probe_with(&self, key: SessionKey) -> Result<(), Error> {

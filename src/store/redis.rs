@@ -69,8 +69,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Every key begins with the prefix, and every script declares its keys. The commands are `HGETALL`, `PTTL`, `PEXPIRE`,
 /// `HDEL`, `EVALSHA`, `EVAL` and, inside scripts, also `TIME`, `TYPE`, `EXISTS`, `HMGET`, `HGET`, `HEXISTS`, `HSET`,
 /// `HINCRBY`, `HKEYS`, `GET`, `SET` and `UNLINK`; on connecting `PING`, `SELECT` where the URL names a database, and
-/// `INFO`, `CLIENT` and `SCRIPT LOAD`, which may be refused. A user who lacks one of the others gets an error of the kind
-/// *NotPermitted*, and an update may be half done.
+/// `INFO`, `CLIENT` and `SCRIPT LOAD`, which may be refused. EVALSHA and TIME may be refused, too: then each script is sent
+/// with its text, and *When Redis fails* says what TIME is for. Where one of the others is missing, connecting fails with an
+/// error of the kind *NotPermitted* that names it. Where a right is taken away later, an update may be half done.
 ///
 /// A cluster needs *CLUSTER SLOTS* and *ASKING* as well, and *CLUSTER INFO*, which may be refused; a master behind a
 /// Sentinel needs *ROLE*. A user of the Sentinel itself needs its SENTINEL GET-MASTER-ADDR-BY-NAME and SENTINEL SENTINELS.
@@ -125,8 +126,7 @@ impl RedisStore {
         let deadline = Instant::now() + PING_TIMEOUT;
         in_time(deadline, async {
             self.operations.executor.ping().await?;
-            let probed = self.operations.probe(deadline).await;
-            probed.map_err(|refused| refused.error)
+            self.operations.probe(deadline).await
         })
         .await
     }

@@ -14,6 +14,7 @@ mod failover;
 mod load;
 mod messages;
 mod one_node;
+mod places;
 mod refresh;
 mod renewal;
 mod reshard;

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use fred::prelude::*;
 use harness::app::{App, id, run, start};
 use harness::proxy::Proxy;
-use harness::{Client, HANG, RedisServer, Reply, Resp, no_key_without_ttl};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use harness::{Client, HANG, RedisServer, Reply, Resp, Wire, no_key_without_ttl};
 use tower_redis_session::{RedisStore, SessionLayer};
 
 struct Cluster {
@@ -381,45 +379,11 @@ async fn the_only_node_of_a_cluster_is_one_server_and_no_keys_cross_slots() {
 #[tokio::test]
 async fn what_looks_like_one_server_may_be_many() {
     let mut cluster = Cluster::start().await;
-    let addr = Lies::about(cluster.server.addr()).await;
-    a_busy_page(&format!("redis://{addr}")).await;
+    let wire = Wire::to(cluster.server.addr()).await;
+    wire.rewrite("cluster_enabled:1", "cluster_enabled:0");
+    a_busy_page(&wire.url()).await;
     let refused = crossed(&mut cluster.client);
     // What was under way before the first was answered.
     assert!((1..=5).contains(&refused), "{refused}");
     cluster.count_is(0).await;
-}
-
-/// A wire that lets a server say that it belongs to no cluster.
-struct Lies;
-
-impl Lies {
-    async fn about(server: String) -> std::net::SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let addr = listener.local_addr().expect("an address");
-        tokio::spawn(async move {
-            loop {
-                let (near, _) = listener.accept().await.expect("a connection");
-                let far = TcpStream::connect(&server).await.expect("the server");
-                near.set_nodelay(true).expect("nodelay");
-                far.set_nodelay(true).expect("nodelay");
-                let (mut near_in, mut near_out) = near.into_split();
-                let (mut far_in, mut far_out) = far.into_split();
-                tokio::spawn(async move { tokio::io::copy(&mut near_in, &mut far_out).await });
-                tokio::spawn(async move {
-                    let mut bytes = vec![0; 1 << 20];
-                    while let Ok(count @ 1..) = far_in.read(&mut bytes).await {
-                        let text = &mut bytes[..count];
-                        let truth = b"cluster_enabled:1";
-                        if let Some(at) = text.windows(truth.len()).position(|it| it == truth) {
-                            text[at + truth.len() - 1] = b'0';
-                        }
-                        if near_out.write_all(text).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-        addr
-    }
 }

@@ -18,6 +18,8 @@ impl std::error::Error for Refusal {}
 
 /// A server has answered this, such as `READONLY You can't write against a read only replica.`
 pub(super) fn refused(text: &str) -> Error {
+    // What follows are the arguments of a command that the server does not know: the session's key is one of them.
+    let text = text.split(", with args").next().unwrap_or_default();
     let mut message = format!("Redis could not do the operation: {text}");
     if text.split(' ').take(2).any(|word| word == "MOVED") {
         message.push_str(": it is a node of a cluster, whose URL begins with redis-cluster://");
@@ -169,6 +171,15 @@ mod tests {
             assert_eq!(refusal(&error), Some(text));
             assert!(!may_have_happened(&error));
         }
+    }
+
+    #[test]
+    fn the_arguments_of_an_unknown_command_are_not_shown() {
+        let error = refused(
+            "ERR unknown command 'EVAL', with args beginning with: 'return 1' 'session:id' ",
+        );
+        assert_eq!(refusal(&error), Some("ERR unknown command 'EVAL'"));
+        assert!(!format!("{error} {error:?}").contains("session:id"));
     }
 
     #[test]

@@ -95,7 +95,10 @@ pub(super) static DELETE: Script = script!("delete", by_deadline: false, merges:
 pub(super) static UNMARK: Script = script!("unmark", by_deadline: false, merges: Never);
 pub(super) static DISCARD: Script = script!("discard", by_deadline: false, merges: Never);
 
-/// All of them: a server is told them when it is connected to, so that the first requests need not.
+/// Asked on connecting only.
+pub(super) static RIGHTS: Script = script!("rights", by_deadline: false, merges: Never);
+
+/// All others: a server is told them when it is connected to, so that the first requests need not.
 pub(super) static ALL: [&Script; 16] = [
     &READ, &ABSENT, &REFRESH, &CREATE, &SET, &ADD, &UPDATE, &TAKE, &ALIVE, &PUT, &DELETE, &REPLACE,
     &MARK, &TURN, &UNMARK, &DISCARD,

@@ -1,4 +1,4 @@
-//! A user who lacks a right.
+//! A user whose right is taken away.
 
 use harness::documented;
 use tower_redis_session::ErrorKind;
@@ -30,7 +30,6 @@ async fn is_told(over: Over) {
 async fn without(over: Over, denied: String) {
     let server = server(&[]).await;
     let ok = Front::on(&store(&server.url()).await, |b| b.store_timeout(secs(3)));
-    let rule = format!("-{denied}");
     let user = [
         "ACL",
         "SETUSER",

@@ -6,6 +6,7 @@
 //! | [`certificates`] | those of servers with TLS |
 //! | [`resp`], [`monitor`] | a connection of the test's own; what a server is asked, as `MONITOR` shows it |
 //! | [`wire`], [`command_wire`], [`proxy`] | what lies between a store and its server: a network that fails, one that knows each command, one that holds what a test names |
+//! | [`front`] | what people put in front of a server: haproxy, stunnel |
 //! | [`stores`] | both stores behind one trait, and [`over_both_stores!`] |
 //! | [`through`], [`gated`] | a store in front of another, which counts, holds or refuses what goes through |
 //! | [`app`], [`script`] | an app whose handlers do what a request's body says, and the language of that |
@@ -37,6 +38,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod command_wire;
 pub mod documented;
+pub mod front;
 pub mod gate;
 pub mod gated;
 pub mod http;
@@ -63,6 +65,7 @@ pub mod upstash;
 pub mod wire;
 
 pub use cluster::{RedisCluster, first_slots, replicated};
+pub use front::FrontProgram;
 pub use gate::{Gate, HANG, bounded};
 pub use http::{Answer, Client, Connection, Streaming};
 pub use monitor::{Command, Monitor, names};

@@ -40,9 +40,9 @@ impl Process {
         let mut server = match server {
             Ok(server) => server,
             Err(error) if error.kind() == ErrorKind::NotFound => panic!(
-                "these tests need a real Redis, and there is no {program}: install Debian's \
-                 `redis-server` package (apt-get install redis-server), or run tests/run, which \
-                 does it; another server can be named by REDIS_SERVER"
+                "these tests need a real {program}: install Debian's package of that name (apt-get \
+                 install {program}), or run tests/run, which does it; another redis-server can be \
+                 named by REDIS_SERVER"
             ),
             Err(error) => return Err(error),
         };

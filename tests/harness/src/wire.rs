@@ -44,6 +44,8 @@ struct Rules {
     lost_answers: usize,
     /// Of so many pieces of answers, one is cut in the middle and its connection with it.
     halved: Option<usize>,
+    /// What answers say, and what stands there instead.
+    rewritten: Option<(&'static str, &'static str)>,
     /// How often all connections were cut, and how the last time.
     cuts: usize,
     cut: Cut,
@@ -83,6 +85,7 @@ impl Wire {
             lost_requests: 0,
             lost_answers: 0,
             halved: None,
+            rewritten: None,
             cuts: 0,
             cut: Cut::Finish,
         }));
@@ -137,6 +140,12 @@ impl Wire {
     /// Of every `n` pieces of answers, one is cut in the middle, and its connection reset.
     pub fn halve_every(&self, n: usize) {
         self.change(|rules| rules.halved = Some(n));
+    }
+
+    /// Where answers say `from`, they say `to` from now on, as those of another server would. They are as long as before
+    /// wherever a length is told.
+    pub fn rewrite(&self, from: &'static str, to: &'static str) {
+        self.change(|rules| rules.rewritten = Some((from, to)));
     }
 
     /// Cuts every connection, once.
@@ -271,14 +280,18 @@ impl Connection {
             if self.vanishes(way) {
                 continue;
             }
-            let (delay, halved) = {
+            let (delay, halved, rewritten) = {
                 let rules = self.rules.borrow();
-                (rules.delay, rules.halved)
+                (rules.delay, rules.halved, rules.rewritten)
             };
             let halved = way == Way::Answers
                 && halved.is_some_and(|n| self.pieces.fetch_add(1, Ordering::Relaxed) % n == n - 1);
+            let mut bytes = buffer[..if halved { count / 2 } else { count }].to_vec();
+            if let (Way::Answers, Some((from, to))) = (way, rewritten) {
+                replace(&mut bytes, from.as_bytes(), to.as_bytes());
+            }
             let piece = Piece {
-                bytes: buffer[..if halved { count / 2 } else { count }].to_vec(),
+                bytes,
                 due: Instant::now() + delay,
                 last: halved,
             };
@@ -303,6 +316,15 @@ impl Connection {
             }
         }
         Cut::Finish
+    }
+}
+
+fn replace(bytes: &mut Vec<u8>, from: &[u8], to: &[u8]) {
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(from.len()).position(|it| it == from) {
+        at += found;
+        bytes.splice(at..at + from.len(), to.iter().copied());
+        at += to.len();
     }
 }
 

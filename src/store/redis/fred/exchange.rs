@@ -1,6 +1,9 @@
 //! [`Exchange`]: one question to a server, and its answer.
 
-use std::{slice, sync::Arc};
+use std::{
+    slice,
+    sync::{Arc, atomic::Ordering},
+};
 
 use fred::{bytes::Bytes, clients::Client, error::Error as FredError, types::Value};
 use tokio::{
@@ -108,11 +111,16 @@ impl Exchange<'_> {
             Args::AsTheyAre
         };
         let text = TEXTS.of(script, Form { own_time, args });
-        let answer = self.ask(text.evalsha(&on)).await;
-        if scripts::is_unknown(&answer) {
+        if self.link.knows_no_hashes.load(Ordering::Relaxed) {
             return self.ask(text.eval(&on)).await;
         }
-        answer
+        let answer = self.ask(text.evalsha(&on)).await;
+        if scripts::refuses_hashes(&answer) {
+            self.link.knows_no_hashes.store(true, Ordering::Relaxed);
+        } else if !scripts::is_unknown(&answer) {
+            return answer;
+        }
+        self.ask(text.eval(&on)).await
     }
 
     /// Runs a command by itself.

@@ -60,6 +60,8 @@ pub(super) struct Link {
     is_one: AtomicBool,
     /// Whether that was found to be many all the same.
     is_many: AtomicBool,
+    /// Whether scripts are always sent with their text: `EVALSHA` is refused.
+    pub(super) knows_no_hashes: AtomicBool,
     pub(super) lanes: Lanes,
     /// The last one of each key.
     pub(super) refreshes: Delayed<Bytes, Call>,
@@ -209,6 +211,7 @@ impl Link {
             clock: Clock::default(),
             is_one: AtomicBool::new(false),
             is_many: AtomicBool::new(false),
+            knows_no_hashes: AtomicBool::new(false),
             lanes: Lanes::default(),
             refreshes: Delayed::new(),
             tried: Notify::new(),

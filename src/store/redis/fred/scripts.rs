@@ -77,6 +77,14 @@ pub(super) fn is_unknown(answer: &Result<Value, FredError>) -> bool {
     error.is_some_and(|error| error.details().starts_with("NOSCRIPT"))
 }
 
+/// Whether a server refuses `EVALSHA` itself, to this user or to all. What such an error says of the arguments is no matter.
+pub(super) fn refuses_hashes(answer: &Result<Value, FredError>) -> bool {
+    let text = answer.as_ref().err().map_or("", |error| error.details());
+    let of_command = text.split(", with args").next().unwrap_or_default();
+    let is_refusal = text.starts_with("NOPERM") || text.starts_with("ERR unknown command");
+    is_refusal && of_command.to_ascii_lowercase().contains("evalsha")
+}
+
 /// Tells a server the scripts, so that the first request does not have to. It may refuse (an ACL without `SCRIPT`): then
 /// the first use of each sends its text.
 pub(super) async fn load_all(client: &Client, timeout: Duration) {

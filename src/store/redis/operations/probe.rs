@@ -11,7 +11,7 @@ use crate::{
     id::SessionId,
     store::{
         Change, Changes, Context, Expiry, SessionKey,
-        redis::{errors::is_refusal, executor::Executor},
+        redis::{errors::is_refusal, executor::Executor, scripts::RIGHTS},
     },
 };
 
@@ -20,29 +20,13 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Its session ends by itself where it cannot be deleted.
 const PROBE_IDLE: Duration = Duration::from_secs(5);
 
-/// What could not be done with the session.
-pub(in crate::store::redis) struct Refused {
-    step: &'static str,
-    pub(in crate::store::redis) error: Error,
-}
-
-fn refused(step: &'static str) -> impl FnOnce(Error) -> Refused {
-    move |error| Refused { step, error }
-}
-
 impl<E: Executor> Operations<E> {
     /// An error where sessions cannot be served. A server that only refuses to write for now serves those that are there.
     /// Nothing is asked where each command is billed.
-    pub(in crate::store::redis) async fn probe(&self, deadline: Instant) -> Result<(), Refused> {
-        if self.executor.is_billed() {
-            return Ok(());
-        }
-        for key in self.executor.one_key_each(&|| self.key(random())) {
-            let Some(key) = self.session(&key) else {
-                continue;
-            };
+    pub(in crate::store::redis) async fn probe(&self, deadline: Instant) -> Result<(), Error> {
+        for key in self.probe_keys() {
             match self.probe_with(key, deadline).await {
-                Err(Refused { error, .. }) if only_reads(&error) => {}
+                Err(error) if only_reads(&error) => {}
                 probed => probed?,
             }
         }
@@ -52,32 +36,63 @@ impl<E: Executor> Operations<E> {
     /// An error where it is known that this Redis will never serve sessions as it is. What may pass is no reason not to
     /// connect.
     pub(in crate::store::redis) async fn can_serve(&self) -> Result<(), Error> {
-        match self.probe(Instant::now() + PROBE_TIMEOUT).await {
-            Err(Refused { step, error }) if is_refusal(&error) && is_lasting(&error) => {
-                let message = format!(
-                    "this Redis cannot serve sessions: one cannot be {step}: {error}; what a user needs is in the documentation of `RedisStore`, under \"Access control\""
-                );
-                Err(Error::new(error.kind(), message).with_source(error))
+        let deadline = Instant::now() + PROBE_TIMEOUT;
+        for key in self.probe_keys() {
+            let can_serve = async {
+                self.scripts_may_run(key, deadline).await?;
+                self.probe_with(key, deadline).await
+            };
+            match can_serve.await {
+                Err(error) if is_refusal(&error) && is_lasting(&error) => {
+                    return Err(self.cannot_serve(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
-    async fn probe_with(&self, key: SessionKey, deadline: Instant) -> Result<(), Refused> {
+    fn cannot_serve(&self, error: Error) -> Error {
+        let remedy = match error.kind() {
+            ErrorKind::NotPermitted => format!(
+                "what a user needs is in the documentation of `RedisStore`, under \"Access control\", and the keys begin with \
+                 `{}`",
+                self.prefix
+            ),
+            _ => "it must run Lua scripts; the guide's page `deploying` has a table of services"
+                .to_owned(),
+        };
+        let message = format!("this Redis cannot serve sessions: {error}; {remedy}");
+        Error::new(error.kind(), message).with_source(error)
+    }
+
+    /// One on each server.
+    fn probe_keys(&self) -> Vec<SessionKey> {
+        if self.executor.is_billed() {
+            return Vec::new();
+        }
+        let keys = self.executor.one_key_each(&|| self.key(random()));
+        let sessions = keys.iter().filter_map(|key| self.session(key));
+        sessions.collect()
+    }
+
+    /// Names the commands that scripts may not run: some servers only say that there is one.
+    async fn scripts_may_run(&self, key: SessionKey, deadline: Instant) -> Result<(), Error> {
+        let answer = self.run(&RIGHTS, self.key(key), Vec::new(), deadline);
+        answer.await.map(|_| ())
+    }
+
+    async fn probe_with(&self, key: SessionKey, deadline: Instant) -> Result<(), Error> {
         let context = || Context::new(Expiry::new(PROBE_IDLE), deadline);
         let one = (
             Bytes::from_static(b"probe"),
             Change::Set(Bytes::from_static(b"1")),
         );
         let changes: Changes = [one].into_iter().collect();
-        let created = self.create(key, &changes, context()).await;
-        created.map_err(refused("made"))?;
-        let loaded = self.load(key, When::Due, context()).await;
-        loaded.map_err(refused("read"))?;
-        let updated = self.update(key, &changes, context()).await;
-        updated.map_err(refused("changed"))?;
-        let deleted = self.delete(key, deadline, |_| ()).await;
-        deleted.map_err(refused("deleted"))
+        self.create(key, &changes, context()).await?;
+        self.load(key, When::Due, context()).await?;
+        self.update(key, &changes, context()).await?;
+        self.delete(key, deadline, |_| ()).await
     }
 }
 

@@ -1,0 +1,145 @@
+//! A cluster that is named like one server, as `redis://` and one of its nodes.
+
+use harness::app::{App, id, run, start};
+use harness::redis::patiently;
+use harness::{HANG, RedisCluster, RedisServer, Reply, Wire};
+use tokio::net::TcpListener;
+use tower_redis_session::{RedisStore, SessionLayer};
+
+use crate::steps::{all_works, app};
+
+#[tokio::test]
+async fn any_node_leads_to_all_sessions_of_its_cluster() {
+    let cluster = RedisCluster::start(&[]);
+    let store = RedisStore::connect(&cluster.node(0).url()).await;
+    let layer = SessionLayer::builder(store.expect("a node")).store_timeout(HANG);
+    let app = App::start(&layer.build().expect("a layer")).await;
+    let browsers: Vec<_> = (0..200).map(|_| app.browser()).collect();
+    for steps in ["set user ada", "", "renew; add n 1", "", "destroy"] {
+        // In twenties, so that some come together.
+        for some in browsers.chunks(20) {
+            let asked: Vec<_> = some.iter().map(|browser| start(browser, steps)).collect();
+            for answer in asked {
+                let answer = answer.await.expect("an answer");
+                assert_eq!(answer.status, 200, "{steps}: {}", answer.header("x-error"));
+                assert_eq!(answer.json()["errors"], serde_json::json!([]), "{steps}");
+            }
+        }
+        if steps == "set user ada" {
+            for node in 0..3 {
+                let here = cluster.client(node).cmd(&["DBSIZE"]).int();
+                assert!(here > 20, "node {node} has {here}");
+            }
+        }
+    }
+    for browser in &browsers {
+        assert_eq!(browser.cookie("session_id"), None);
+    }
+    // A replica leads there, too.
+    all_works(&cluster.node(4).url()).await;
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_to_another_node_is_found_there() {
+    let cluster = RedisCluster::start(&[]);
+    let app = app(&cluster.node(0).url()).await;
+    let mut browsers = Vec::new();
+    while browsers.len() < 5 {
+        let browser = app.browser();
+        assert_eq!(run(&browser, "set user ada").await.status, 200);
+        let slot = cluster.slot(&format!("session:{}", id(&browser)));
+        if cluster.owner(slot) == Some(0) {
+            browsers.push((browser, slot));
+        }
+    }
+    let slots: Vec<_> = browsers.iter().map(|(_, slot)| *slot).collect();
+    cluster.reshard(&slots, 0, 1, |_| {});
+    for (browser, _) in &browsers {
+        let answer = run(browser, "add n 1").await;
+        assert_eq!(answer.status, 200, "{}", answer.header("x-error"));
+        assert_eq!(answer.json()["fields"]["user"], "ada");
+        assert_eq!(run(browser, "renew; add n 1").await.status, 200);
+        assert_eq!(run(browser, "").await.json()["fields"]["n"], "2");
+    }
+}
+
+/// A node that has all slots, and says that it is at that port.
+fn only_node(announced: u16) -> RedisServer {
+    let port = announced.to_string();
+    let mut args = vec!["--cluster-enabled", "yes"];
+    args.extend(["--cluster-announce-ip", "127.0.0.1"]);
+    args.extend(["--cluster-announce-port", &port]);
+    let server = RedisServer::start_with_port("--cluster-port", &args);
+    let mut client = server.client();
+    client.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    is_up(&server);
+    server
+}
+
+fn is_up(node: &RedisServer) {
+    patiently("the cluster comes up", || {
+        let info = node.client().cmd(&["CLUSTER", "INFO"]).text();
+        info.contains("cluster_state:ok")
+    });
+}
+
+#[tokio::test]
+async fn an_only_node_is_served_where_it_was_named() {
+    // Nobody listens there.
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = closed.local_addr().expect("an address").port();
+    drop(closed);
+    all_works(&only_node(port).url()).await;
+    // Somebody takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    all_works(&only_node(port).url()).await;
+}
+
+/// Some services say `ERR MOVED`.
+#[tokio::test]
+async fn moved_is_understood_in_other_words() {
+    for words in ["-MOVED ", "-ERR MOVED "] {
+        let wire = Wire::to("127.0.0.1:1").await;
+        wire.rewrite("-MOVED ", words);
+        let (one, other) = (only_node(wire.addr().port()), {
+            let args = ["--cluster-enabled", "yes"];
+            RedisServer::start_with_port("--cluster-port", &args)
+        });
+        wire.lead_to(one.addr());
+        let (mut from, mut to) = (one.client(), other.client());
+        let (port, bus) = (one.port().to_string(), one.second_port().to_string());
+        let ok = Reply::Status("OK".into());
+        assert_eq!(to.cmd(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]), ok);
+        patiently("both know each other", || {
+            let known = |client: &mut harness::Resp| {
+                let nodes = client.cmd(&["CLUSTER", "NODES"]).text();
+                nodes.lines().count() == 2 && !nodes.contains("handshake")
+            };
+            known(&mut from) && known(&mut to)
+        });
+        is_up(&other);
+        let app = app(&wire.url()).await;
+        let browser = app.browser();
+        assert_eq!(run(&browser, "set user ada").await.status, 200);
+
+        let key = format!("session:{}", id(&browser));
+        let slot = from.cmd(&["CLUSTER", "KEYSLOT", &key]).int().to_string();
+        let (source, target) = (from.cmd(&["CLUSTER", "MYID"]).text(), {
+            to.cmd(&["CLUSTER", "MYID"]).text()
+        });
+        let set = |how, id| ["CLUSTER", "SETSLOT", &slot, how, id];
+        assert_eq!(to.cmd(&set("IMPORTING", &source)), ok);
+        assert_eq!(from.cmd(&set("MIGRATING", &target)), ok);
+        let there = other.port().to_string();
+        let migrate = ["MIGRATE", "127.0.0.1", &there, &key, "0", "5000"];
+        assert_eq!(from.cmd(&migrate), ok);
+        assert_eq!(to.cmd(&set("NODE", &target)), ok);
+        assert_eq!(from.cmd(&set("NODE", &target)), ok);
+
+        let answer = run(&browser, "add n 1").await;
+        assert_eq!(answer.status, 200, "{words}: {}", answer.header("x-error"));
+        assert_eq!(answer.json()["fields"]["user"], "ada", "{words}");
+        assert_eq!(to.cmd(&["HGET", &key, "n"]).text(), "1");
+    }
+}

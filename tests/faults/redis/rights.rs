@@ -44,7 +44,7 @@ async fn without(over: Over, denied: String) {
     let way = over.to_as_app(&server).await;
     let own = store(way.url()).await;
     // Not sooner: a user who lacks it is refused on connecting.
-    server.must(&["ACL", "SETUSER", "app", &rule]);
+    server.must(&["ACL", "SETUSER", "app", &format!("-{denied}")]);
     let mut refused = Vec::new();
     for (name, layer, steps) in [
         ("load", "", ""),

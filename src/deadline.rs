@@ -14,6 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const LATE: Duration = Duration::from_millis(10);
 /// Then the answer may lie unread in the socket. So much time is left for reading it.
 const GRACE: Duration = Duration::from_millis(50);
+/// And as often, where it stands still again.
+const MOST_GRACES: u32 = 3;
 
 pin_project! {
     /// What a future answers, or `None` where it does not by a deadline. The time in which this process stood still does
@@ -23,6 +25,7 @@ pin_project! {
         future: F,
         #[pin]
         end: Sleep,
+        graces: u32,
     }
 }
 
@@ -30,6 +33,7 @@ pub(crate) fn by_deadline<F: Future>(deadline: Instant, future: F) -> ByDeadline
     ByDeadline {
         future,
         end: sleep_until(deadline),
+        graces: 0,
     }
 }
 
@@ -44,9 +48,11 @@ impl<F: Future> Future for ByDeadline<F> {
         loop {
             ready!(this.end.as_mut().poll(cx));
             let now = Instant::now();
-            if now.saturating_duration_since(this.end.deadline()) <= LATE {
+            let late = now.saturating_duration_since(this.end.deadline());
+            if late <= LATE || *this.graces == MOST_GRACES {
                 return Poll::Ready(None);
             }
+            *this.graces += 1;
             this.end.as_mut().reset(now + GRACE);
         }
     }
@@ -66,6 +72,20 @@ mod tests {
         let deadline = began + Duration::from_secs(1);
         assert_eq!(by_deadline(deadline, pending::<()>()).await, None);
         assert!(began.elapsed() <= Duration::from_secs(1) + LATE);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_stands_still_all_the_time_ends_it_all_the_same() {
+        tokio::spawn(async {
+            loop {
+                thread::sleep(Duration::from_millis(100));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let began = Instant::now();
+        let deadline = began + Duration::from_millis(100);
+        assert_eq!(by_deadline(deadline, pending::<()>()).await, None);
+        assert!(began.elapsed() < Duration::from_secs(2));
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ mod upstash;
 pub use self::{builder::RedisStoreBuilder, credentials::Credentials};
 
 /// How long a readiness probe may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sessions in Redis: one hash a session, readable and writable by any other program.
 ///
@@ -95,7 +95,8 @@ impl RedisStore {
         }
     }
 
-    /// What each key begins with, `session:` by default.
+    /// What each key begins with, `session:` by default. For a user of Redis who may only use keys that begin so,
+    /// [`RedisStoreBuilder::prefix`] is the way: connecting tries whether sessions can be served.
     #[must_use]
     pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.operations.prefix = Arc::from(prefix.as_ref());
@@ -112,7 +113,7 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// Within 1 second, as any operation's: [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) or what the server says.
+    /// Within 5 seconds, as any operation's: [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) or what the server says.
     ///
     /// ```no_run
     /// # async fn probe(store: tower_redis_session::RedisStore) -> http::StatusCode {

@@ -116,6 +116,16 @@ async fn logins_that_are_wrong() {
     tells("no password", &server.url(), kind, &all).await;
 }
 
+/// It repeats the arguments of a command that it does not know.
+#[tokio::test]
+async fn a_server_that_does_not_know_how_to_log_in() {
+    let rename = ["--requirepass", SECRET, "--rename-command", "AUTH", ""];
+    let server = RedisServer::start_with(&rename);
+    let url = format!("redis://:{SECRET}@{}", server.addr());
+    let all = [&*server.addr(), "unknown command"];
+    tells("no AUTH", &url, ErrorKind::Unavailable, &all).await;
+}
+
 #[tokio::test]
 async fn a_user_without_rights() {
     let server = RedisServer::start();

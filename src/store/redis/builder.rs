@@ -5,6 +5,8 @@ use std::{error::Error as StdError, fmt, future::Future, sync::Arc, time::Durati
 #[cfg(feature = "rustls")]
 use ::fred::rustls::ClientConfig;
 
+use tokio::time::Instant;
+
 use super::{
     RedisStore, boxed,
     credentials::{Credentials, Provider},
@@ -150,7 +152,8 @@ impl RedisStoreBuilder {
     /// contradict the URL, and [`ErrorKind::NotAuthenticated`](crate::ErrorKind::NotAuthenticated) where the provider of
     /// credentials fails, whose error is the source.
     pub async fn connect(self) -> Result<RedisStore, Error> {
-        let events = Events::new();
+        let (events, began) = (Events::new(), Instant::now());
+        let limit = self.options.connect_timeout;
         let fred = boxed(Fred::connect(self.options, &events)).await?;
         let mut store = RedisStore::new(Transport::Fred(Arc::new(fred)), events);
         if let Some(prefix) = self.prefix {
@@ -160,7 +163,8 @@ impl RedisStoreBuilder {
         if let Some(capacity) = self.near_cache {
             store = store.with_near_cache(capacity);
         }
-        store.operations.can_serve().await?;
+        let left = limit.saturating_sub(began.elapsed());
+        store.operations.can_serve(left).await?;
         Ok(store)
     }
 }

@@ -18,13 +18,18 @@ impl std::error::Error for Refusal {}
 
 /// A server has answered this, such as `READONLY You can't write against a read only replica.`
 pub(super) fn refused(text: &str) -> Error {
-    // What follows are the arguments of a command that the server does not know: the session's key is one of them.
-    let text = text.split(", with args").next().unwrap_or_default();
+    let text = without_args(text);
     let mut message = format!("Redis could not do the operation: {text}");
     if text.split(' ').take(2).any(|word| word == "MOVED") {
         message.push_str(": it is a node of a cluster, whose URL begins with redis-cluster://");
     }
     Error::new(kind(text), message).with_source(Refusal(text.to_owned()))
+}
+
+/// A server that does not know a command repeats its arguments: a password and the key of a session may be among them.
+pub(super) fn without_args(text: &str) -> &str {
+    let text = text.split("with args").next().unwrap_or_default();
+    text.trim_end_matches([',', ' '])
 }
 
 /// Somebody before Redis has refused it, in other words than Redis has.

@@ -8,8 +8,6 @@ use fred::clients::Pool;
 use tokio::{runtime::Handle, time::Instant};
 
 use self::{
-    commands::Raw,
-    errors::failed,
     routes::{Asked, Servers},
     target::Target,
 };
@@ -66,7 +64,7 @@ pub(super) use {scripts::Texts, tls::config as tls_config, url::Parameters};
 pub(super) use target::Options;
 
 /// How long a sign of life may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections to one server, to a cluster, or to the master that a Sentinel names.
 pub(super) struct Fred {
@@ -92,8 +90,7 @@ impl Fred {
         let deadline = Instant::now() + PING_TIMEOUT;
         in_time(deadline, async {
             for route in self.servers.all().await? {
-                let mut exchange = route.begin(deadline).await?;
-                exchange.ask(Raw::ping()).await.map_err(failed)?;
+                route.ping(deadline).await?;
             }
             Ok(())
         })

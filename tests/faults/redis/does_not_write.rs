@@ -129,7 +129,8 @@ async fn misconfigured(over: Over) {
     let kind = ErrorKind::Misconfigured;
     writes_refused(&browser, &front.browser(), refuse, kind).await;
     refuses(&server, way.url(), &browser, kind).await;
-    assert_eq!(front.store().ping().await.unwrap_err().kind(), kind);
+    // What is there is served.
+    front.store().ping().await.expect("a server that reads");
     reads(&reader).await;
     if over == Over::Tcp {
         // So it goes on when the connection is lost meanwhile.

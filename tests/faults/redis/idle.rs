@@ -25,6 +25,8 @@ async fn the_first_request_after_a_pause_is_served() {
         a_crowd_of_loads,
         a_login_where_what_is_sent_vanishes,
         a_write_long_after_its_load,
+        a_readiness_probe,
+        a_write_beside_one_that_is_under_way,
     ];
 }
 
@@ -185,6 +187,35 @@ async fn a_write_long_after_its_load() {
         assert!(done.contains(&"PING".to_owned()), "{done:?}");
     }
     assert_eq!(scene.browser.ask("").await.fine().fields["n"], "3");
+}
+
+async fn a_readiness_probe() {
+    let scene = Scene::new().await;
+    for how in [Fate::Lose, Fate::LoseAnswer, Fate::Cut] {
+        sleep(PAUSE).await;
+        scene.dies(how);
+        scene.front.store().ping().await.expect("it is ready");
+        scene.is_served("the request behind it").await;
+    }
+}
+
+/// The server stands still: that one write finds that out must not end the other.
+async fn a_write_beside_one_that_is_under_way() {
+    let scene = Scene::new().await;
+    sleep(ms(900)).await;
+    let gate = harness::Gate::default();
+    let hold = gate.clone();
+    scene.wire.decide(move |_| Fate::HoldAnswer(hold.clone()));
+    let first = scene.browser.copy().start("add n 1");
+    gate.arrived().await;
+    // The silence is now longer than a connection is trusted for.
+    sleep(ms(200)).await;
+    let second = scene.front.browser().start("set user grace");
+    sleep(ms(300)).await;
+    gate.open();
+    first.await.expect("an answer").fine();
+    second.await.expect("an answer").done();
+    assert_eq!(scene.wire.opened(), 1, "connections");
 }
 
 async fn it_is_asked_for_one() {

@@ -37,7 +37,7 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(50);
 /// All of them have so long before they are asked anew: there may be others by then.
 const LONG: Duration = Duration::from_secs(4);
-/// A master has so long for coming up, or for saying which slots there are, before the others are not kept waiting.
+/// A master has so long for saying which slots there are, before another one is asked.
 const MOMENT: Duration = Duration::from_millis(500);
 
 pub(super) struct Cluster {
@@ -85,7 +85,7 @@ impl Map {
                 (server, link)
             })
             .collect();
-        let soon = Instant::now() + MOMENT;
+        let soon = Instant::now() + target.pace();
         for link in links.values() {
             let _ = timeout_at(soon, link.is_tried()).await;
         }
@@ -125,7 +125,7 @@ impl Cluster {
         let Some(server) = target.servers().into_iter().next() else {
             return Ok(None);
         };
-        let answer = timeout(MOMENT, Raw::cluster_slots().to(client)).await;
+        let answer = timeout(target.pace(), Raw::cluster_slots().to(client)).await;
         let Ok(Ok(slots)) = answer.map(|answer| slots(answer.map_err(failed)?, &server)) else {
             return Ok(None);
         };

@@ -61,13 +61,15 @@ impl Target {
 
     /// A new connection, or an error within the time that connecting may take.
     pub(super) async fn connect(&self) -> Result<Connection, Error> {
-        let until = Instant::now() + self.connect_timeout;
+        let began = Instant::now();
+        let until = began + self.connect_timeout;
         let (config, login) = self.prepared(until).await?;
         let connected = self.connect_with(config.clone(), until).await;
         let mut connection = match connected {
             Ok(connection) => connection,
             Err(error) => return Err(self.why(config, until, error).await),
         };
+        self.has_connected(began.elapsed());
         connection.login = login.and_then(|login| self.keep_logged_in(&connection.client, login));
         Ok(connection)
     }
@@ -88,7 +90,6 @@ impl Target {
     }
 
     async fn attempt(&self, config: Config, until: Instant) -> Result<Connection, Error> {
-        let began = Instant::now();
         let config = match timeout_at(until, with_reachable(config)).await {
             Ok(config) => config,
             Err(_) => return Err(silent(self.connect_timeout)),
@@ -120,10 +121,7 @@ impl Target {
             is_one_server: false,
         };
         match timeout_at(until, connection.set_up(self.in_cluster, left)).await {
-            Ok(Ok(())) => {
-                self.has_connected(began.elapsed());
-                Ok(connection)
-            }
+            Ok(Ok(())) => Ok(connection),
             Ok(Err(error)) => Err(cannot_connect(error)),
             Err(_) => Err(silent(self.connect_timeout)),
         }

@@ -8,7 +8,7 @@ use fred::{
 use super::slots::server;
 use crate::{
     error::{Error, ErrorKind},
-    store::redis::errors::{first_word, refused},
+    store::redis::errors::{first_word, refused, without_args},
 };
 
 /// Of an operation.
@@ -26,7 +26,7 @@ pub(super) fn cannot_connect(error: FredError) -> Error {
         return lost(message, error);
     }
     let refusal = refused(error.details());
-    let text = format!("{message}: {}", error.details());
+    let text = format!("{message}: {}", without_args(error.details()));
     Error::new(refusal.kind(), text).with_source(refusal)
 }
 
@@ -37,6 +37,10 @@ pub(super) fn lost(message: &'static str, error: FredError) -> Error {
         FredKind::Auth => ErrorKind::NotAuthenticated,
         _ if is_tls(&error) => ErrorKind::Tls,
         _ => ErrorKind::Unavailable,
+    };
+    let error = match without_args(error.details()) {
+        all if all == error.details() => error,
+        less => FredError::new(error.kind().clone(), less.to_owned()),
     };
     let text = format!("{message}: {}", readable(error.details()));
     Error::new(kind, text).with_source(error)

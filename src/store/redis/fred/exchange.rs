@@ -374,7 +374,8 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         if !self.answered {
             // Whoever leaves before, or had less time, says little about the server.
-            let until = self.until.max(self.asked + SILENCE);
+            let least = SILENCE.max(self.connected.patience);
+            let until = self.until.max(self.asked + least);
             self.link.listen(&self.connected, self.asked, until);
         }
     }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::MutexGuard,
+    time::{Instant, sleep},
+};
 
 use super::{
     commands::Raw,
@@ -31,12 +34,12 @@ impl Link {
     /// Before something that may happen only once: finds out whether a connection that was silent is still there. If it
     /// is not, there will be another one.
     pub(super) async fn prove(self: &Arc<Self>) {
-        if self.in_doubt().is_none() {
-            return;
-        }
-        // One for all.
-        let _turn = self.proof.lock().await;
-        let Some((number, patience)) = self.in_doubt() else {
+        let Some(Doubt {
+            number,
+            patience,
+            _turn,
+        }) = self.in_doubt().await
+        else {
             return;
         };
         let end = Instant::now() + patience;
@@ -63,11 +66,13 @@ impl Link {
     {
         for _ in 1..ATTEMPTS {
             let before = self.number();
-            // Somebody who is under way finds out for all.
-            let is_first = self.permits.available_permits() == PERMITS;
-            let answer = match self.in_doubt().filter(|_| is_first) {
+            let answer = match self.in_doubt().await {
                 None => ask().await,
-                Some((number, patience)) => {
+                Some(Doubt {
+                    number,
+                    patience,
+                    _turn,
+                }) => {
                     let mut answer = pin!(by_deadline(Instant::now() + patience, ask()));
                     match answer.as_mut().await {
                         Some(answer) => answer,
@@ -93,14 +98,36 @@ impl Link {
         ask().await
     }
 
-    /// The number of a connection that was silent, and how long it has for an answer.
-    fn in_doubt(&self) -> Option<(u64, Duration)> {
-        if self.heard.again_in(SILENT) > Duration::ZERO {
+    /// Whether a connection was silent for so long that it may be dead. One finds out for all; where somebody is under way
+    /// already, it is not ended.
+    async fn in_doubt(&self) -> Option<Doubt<'_>> {
+        if !self.is_silent_for_long() {
+            return None;
+        }
+        let turn = self.proof.lock().await;
+        if !self.is_silent_for_long() || self.permits.available_permits() < PERMITS {
             return None;
         }
         let connected = self.live().ok()?;
-        Some((connected.number, connected.patience))
+        Some(Doubt {
+            number: connected.number,
+            patience: connected.patience,
+            _turn: turn,
+        })
     }
+
+    fn is_silent_for_long(&self) -> bool {
+        self.heard.again_in(SILENT).is_zero()
+    }
+}
+
+/// A connection that may be dead.
+struct Doubt<'a> {
+    number: u64,
+    /// How long it has for an answer.
+    patience: Duration,
+    /// Those who come meanwhile wait for what is found out.
+    _turn: MutexGuard<'a, ()>,
 }
 
 /// Asks a server for a sign of life whenever nobody else has asked it anything for a while: something on the way drops

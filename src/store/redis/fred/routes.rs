@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     cluster::Cluster,
-    errors::{Redirection, redirection},
+    commands::Raw,
+    errors::{Redirection, failed, redirection, still_reads},
     exchange::Exchange,
     link::Link,
     target::Target,
@@ -23,6 +24,8 @@ use crate::{
     },
 };
 
+/// How many keys are tried where a server does not say that it is one.
+const KEYS_OF_MANY: u32 = 8;
 /// How many keys are made until there is one for each server: a server with a thousandth of the slots is met by then.
 const MOST_KEYS: u32 = 4096;
 /// How often a command is sent on: a slot moves once, and while it does there are two servers to ask.
@@ -79,8 +82,11 @@ impl Servers {
 
     /// Of keys that are made as one likes, one that is on each server, as far as the servers are known.
     pub(super) fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes> {
-        let Self::Cluster(cluster) = self else {
-            return vec![make()];
+        let cluster = match self {
+            Self::Cluster(cluster) => cluster,
+            Self::One(link) if link.merges() => return vec![make()],
+            // It may be many that look like one.
+            Self::One(_) => return (0..KEYS_OF_MANY).map(|_| make()).collect(),
         };
         let (mut keys, mut found) = (Vec::new(), Vec::new());
         for _ in 0..MOST_KEYS {
@@ -179,6 +185,18 @@ impl<'a> Route<'a> {
         }
         self.link.prove().await;
         once().await
+    }
+
+    /// Asks the server for a sign of life. One that cannot save its data reads, and says so to a `PING` as well.
+    pub(super) async fn ping(&self, until: Instant) -> Result<(), Error> {
+        let once = || async {
+            let mut exchange = self.begin(until).await?;
+            match exchange.ask(Raw::ping()).await {
+                Err(error) if !still_reads(&error) => Err(failed(error)),
+                _ => Ok(()),
+            }
+        };
+        self.link.ask_again(once).await
     }
 
     /// Whether an error says that the command was not done because its key is elsewhere: then this leads there from

@@ -31,6 +31,8 @@ use crate::{
 
 /// How soon after a failure it is looked for again at first.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
+/// How many attempts to connect are under way at most.
+const MOST_ATTEMPTS: usize = 4;
 /// How long a server has for answering a look.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -119,8 +121,10 @@ async fn keep_connected(link: Weak<Link>, target: Target, mut supervised: Option
         while supervised.is_none() {
             sleep(with_jitter(delay)).await;
             delay = (delay * 2).min(LONGEST_DELAY);
-            let attempt = target.clone();
-            attempts.spawn(async move { attempt.connect_to_serve().await });
+            if attempts.len() < MOST_ATTEMPTS {
+                let attempt = target.clone();
+                attempts.spawn(async move { attempt.connect_to_serve().await });
+            }
             // One that takes long goes on beside the next: behind the same name there may be another server by then.
             let usual = target.usual();
             let mut ended = timeout(usual, attempts.join_next()).await;

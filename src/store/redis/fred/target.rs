@@ -28,6 +28,8 @@ use crate::{
 
 /// How long connecting may take by default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A longer time is as good as this.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Connecting always has at least so long before an outage is told of.
 const SHORTEST_USUAL: Duration = Duration::from_millis(250);
 /// An attempt to connect is waited for at least so long before there is another one.
@@ -104,7 +106,7 @@ impl Target {
             ..Config::default()
         };
         Ok(Self {
-            connect_timeout: options.connect_timeout,
+            connect_timeout: options.connect_timeout.min(LONGEST_TIMEOUT),
             #[cfg(feature = "rustls")]
             tls: Tls::new(url.tls, options.tls, events)?,
             provider: options.provider,

@@ -35,8 +35,8 @@ impl<E: Executor> Operations<E> {
 
     /// An error where it is known that this Redis will never serve sessions as it is. What may pass is no reason not to
     /// connect.
-    pub(in crate::store::redis) async fn can_serve(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + PROBE_TIMEOUT;
+    pub(in crate::store::redis) async fn can_serve(&self, limit: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + limit.min(PROBE_TIMEOUT);
         for key in self.probe_keys() {
             let can_serve = async {
                 self.scripts_may_run(key, deadline).await?;
@@ -112,6 +112,9 @@ fn is_lasting(error: &Error) -> bool {
 fn only_reads(error: &Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::ReadOnly | ErrorKind::OutOfMemory | ErrorKind::NoReplicas
+        ErrorKind::ReadOnly
+            | ErrorKind::OutOfMemory
+            | ErrorKind::NoReplicas
+            | ErrorKind::Misconfigured
     )
 }

@@ -101,6 +101,14 @@ async fn a_redis_with_the_arguments_of_the_compose_file_keeps_sessions_over_a_re
         shown.starts_with("The code is ") && shown.len() > 40,
         "{shown}"
     );
+    // A disk that is busy keeps it waiting with what it writes.
+    harness::bounded("the file", async {
+        let mut admin = redis.client();
+        while admin.info("aof_buffer_length") + admin.info("aof_pending_bio_fsync") > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     redis.kill_and_keep_files();
     redis.restart();
     harness::bounded("an answer", async {

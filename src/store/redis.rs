@@ -255,11 +255,12 @@ impl RedisStore {
         self
     }
 
-    /// Asks the server for a sign of life, for a readiness probe.
+    /// For a readiness probe: makes a session on each server, reads it, changes it and deletes it. A server that only reads
+    /// for now (a replica, or one whose memory is full) is well, too.
     ///
     /// # Errors
     ///
-    /// Within 1 second, as any operation's: [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) or what the server says.
+    /// Each of the steps has 1 second. As any operation's: [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) or what the server says.
     ///
     /// ```no_run
     /// # async fn probe(store: tower_redis_session::RedisStore) -> http::StatusCode {

@@ -319,13 +319,13 @@ async fn a_replica_over_rest() {
     refusal.is_met(&server, &asked, refuse).await;
 }
 
-/// A store of a user without these rights, and the way to it.
+/// A store of a user from whom these rights are taken, and the way to it.
 async fn without(over: Over, server: &RedisServer, denied: &[&str]) -> (Way, RedisStore) {
     let user = ["ACL", "SETUSER", "app", "reset", "on", ">secret"];
-    let rules = ["~session:*", "+@all"];
-    server.must(&[&user[..], &rules, denied].concat());
+    server.must(&[&user[..], &["~session:*", "+@all"]].concat());
     let way = over.to_as_app(server).await;
     let asked = store(way.url()).await;
+    server.must(&[&["ACL", "SETUSER", "app"], denied].concat());
     (way, asked)
 }
 

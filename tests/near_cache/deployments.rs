@@ -213,7 +213,7 @@ async fn rights() {
     let server = RedisServer::start();
     let mut monitor = Monitor::start(&server);
     let mut admin = server.client();
-    let commands = "+hgetall +pexpire +unlink +evalsha +eval +type +exists +hmget +hget +hset +hdel +hincrby \
+    let commands = "+hgetall +pexpire +unlink +evalsha +eval +type +exists +hmget +hget +hexists +hset +hdel +hincrby \
                     +hkeys +pttl +get +set +ping +time +script|load +info";
     for (user, more) in [
         ("near", "+hello +client|tracking +client|id"),

@@ -75,14 +75,16 @@ async fn an_increment_that_does_not_fit_the_field_says_so() {
     }
 }
 
-/// A store that is logged in as a user who may do all but this.
+/// A store that is logged in as a user who may do all but this, from now on.
 async fn without(server: &RedisServer, denied: &str) -> RedisStore {
     let mut admin = server.client();
     let user = ["ACL", "SETUSER", "app", "reset", "on", ">secret"];
-    let rules = ["~session:*", "+@all", denied];
+    let rules = ["~session:*", "+@all"];
     assert_eq!(admin.cmd(&[&user[..], &rules].concat()), ok());
     let url = format!("redis://app:secret@{}", server.addr());
-    RedisStore::connect(&url).await.expect("a connection")
+    let store = RedisStore::connect(&url).await.expect("a connection");
+    assert_eq!(admin.cmd(&["ACL", "SETUSER", "app", denied]), ok());
+    store
 }
 
 #[tokio::test]

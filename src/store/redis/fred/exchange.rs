@@ -55,7 +55,8 @@ impl Link {
     ) -> Result<Exchange<'_>, Error> {
         if self.client().is_err() && timeout_at(until, self.is_tried()).await.is_err() {
             // Those who come now need not wait as long.
-            self.down(timed_out());
+            self.is_late();
+            return Err(unsent(&timed_out()));
         }
         self.begin_now(importing, until).await
     }

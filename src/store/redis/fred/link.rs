@@ -383,6 +383,21 @@ impl Link {
         self.down(why);
     }
 
+    /// Somebody had no time left to wait for a connection. A server that is far away may only need more than that.
+    pub(super) fn is_late(&self) {
+        let usual = match &self.way {
+            Way::Connect(target) => target.usual(),
+            Way::Given(_) => Duration::ZERO,
+        };
+        let since = match &*self.state() {
+            State::Up(_) => return,
+            State::Down { since, .. } => *since,
+        };
+        if since.elapsed() >= usual {
+            self.down(timed_out());
+        }
+    }
+
     /// An attempt to connect has failed.
     pub(super) fn down(&self, why: Error) {
         self.set_down(why, Waits::No);

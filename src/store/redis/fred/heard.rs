@@ -1,11 +1,14 @@
 //! When a server was last heard.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 /// A connection that nobody has used for so long is asked for a sign of life.
 pub(super) const IDLE: Duration = Duration::from_secs(30);
@@ -34,6 +37,32 @@ impl LastHeard {
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether somebody finds out at the moment whether a silent connection is dead.
+#[derive(Default)]
+pub(super) struct Proof {
+    under_way: AtomicBool,
+    /// Tells those who wait for that.
+    pub(super) found_out: Notify,
+}
+
+/// Held by whoever finds out.
+pub(super) struct FindingOut<'a>(&'a Proof);
+
+impl Proof {
+    /// `None` where somebody else does.
+    pub(super) fn begin(&self) -> Option<FindingOut<'_>> {
+        let is_under_way = self.under_way.swap(true, Ordering::AcqRel);
+        (!is_under_way).then(|| FindingOut(self))
+    }
+}
+
+impl Drop for FindingOut<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.store(false, Ordering::Release);
+        self.0.found_out.notify_waiters();
     }
 }
 

@@ -8,15 +8,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::MutexGuard,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     commands::Raw,
     errors::failed,
-    heard::IDLE,
+    heard::{FindingOut, IDLE},
     link::{Link, PERMITS},
 };
 use crate::{
@@ -37,7 +34,7 @@ impl Link {
         let Some(Doubt {
             number,
             patience,
-            _turn,
+            _finding_out,
         }) = self.in_doubt().await
         else {
             return;
@@ -71,7 +68,7 @@ impl Link {
                 Some(Doubt {
                     number,
                     patience,
-                    _turn,
+                    _finding_out,
                 }) => {
                     let mut answer = pin!(by_deadline(Instant::now() + patience, ask()));
                     match answer.as_mut().await {
@@ -98,22 +95,27 @@ impl Link {
         ask().await
     }
 
-    /// Whether a connection was silent for so long that it may be dead. One finds out for all; where somebody is under way
-    /// already, it is not ended.
+    /// Whether a connection was silent for so long that it may be dead. One finds out, and all others wait for that; where
+    /// somebody is under way already, it is not ended.
     async fn in_doubt(&self) -> Option<Doubt<'_>> {
-        if !self.is_silent_for_long() {
-            return None;
+        while self.is_silent_for_long() {
+            // Before the look whether somebody is finding out, so that nothing is missed between them.
+            let found_out = self.proof.found_out.notified();
+            if let Some(finding_out) = self.proof.begin() {
+                if self.permits.available_permits() < PERMITS {
+                    return None;
+                }
+                let connected = self.live().ok()?;
+                return Some(Doubt {
+                    number: connected.number,
+                    patience: connected.patience,
+                    _finding_out: finding_out,
+                });
+            }
+            found_out.await;
+            self.live().ok()?;
         }
-        let turn = self.proof.lock().await;
-        if !self.is_silent_for_long() || self.permits.available_permits() < PERMITS {
-            return None;
-        }
-        let connected = self.live().ok()?;
-        Some(Doubt {
-            number: connected.number,
-            patience: connected.patience,
-            _turn: turn,
-        })
+        None
     }
 
     fn is_silent_for_long(&self) -> bool {
@@ -126,8 +128,7 @@ struct Doubt<'a> {
     number: u64,
     /// How long it has for an answer.
     patience: Duration,
-    /// Those who come meanwhile wait for what is found out.
-    _turn: MutexGuard<'a, ()>,
+    _finding_out: FindingOut<'a>,
 }
 
 /// Asks a server for a sign of life whenever nobody else has asked it anything for a while: something on the way drops

@@ -17,7 +17,7 @@ use fred::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, Notify, Semaphore},
+    sync::{Notify, Semaphore},
     time::Instant,
 };
 
@@ -26,7 +26,7 @@ use super::{
     connect::{Connection, is_one_server},
     delayed::Delayed,
     errors::{Elsewhere, elsewhere},
-    heard::{LastHeard, SilenceChecks},
+    heard::{LastHeard, Proof, SilenceChecks},
     lanes::Lanes,
     target::Target,
 };
@@ -53,8 +53,7 @@ pub(super) struct Link {
     pub(super) permits: Semaphore,
     pub(super) heard: LastHeard,
     pub(super) silence_checks: SilenceChecks,
-    /// Held by whoever asks a silent connection for a sign of life.
-    pub(super) proof: Mutex<()>,
+    pub(super) proof: Proof,
     pub(super) clock: Clock,
     /// Whether what it leads to says that it is one server.
     is_one: AtomicBool,
@@ -207,7 +206,7 @@ impl Link {
             permits: Semaphore::new(PERMITS),
             heard: LastHeard::default(),
             silence_checks: SilenceChecks::default(),
-            proof: Mutex::new(()),
+            proof: Proof::default(),
             clock: Clock::default(),
             is_one: AtomicBool::new(false),
             is_many: AtomicBool::new(false),

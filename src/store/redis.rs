@@ -12,7 +12,7 @@ use self::{
 use super::{
     Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Taken, Written,
 };
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 mod builder;
 mod clock;
@@ -216,7 +216,8 @@ impl RedisStore {
             #[cfg(feature = "upstash")]
             Transport::Upstash(_) => {
                 let message = "over REST nobody says which sessions have changed";
-                let refused = Error::new(ErrorKind::NotPermitted, message);
+                let kind = crate::error::ErrorKind::NotPermitted;
+                let refused = Error::new(kind, message);
                 self.operations.events.untracked(&refused, true);
             }
         }

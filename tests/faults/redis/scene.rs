@@ -160,16 +160,14 @@ impl Over {
 
     /// As the user `app`, whose password is `secret`.
     pub(crate) async fn to_as_app(self, server: &RedisServer) -> Way {
-        let way = self.to(server).await;
+        let mut way = self.to(server).await;
         #[cfg(feature = "upstash")]
         if let Some(api) = &way.api {
             api.log_in("app", "secret");
             return way;
         }
-        Way {
-            url: way.url.replace("://", "://app:secret@"),
-            ..way
-        }
+        way.url = way.url.replace("://", "://app:secret@");
+        way
     }
 }
 

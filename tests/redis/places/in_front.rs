@@ -1,8 +1,10 @@
 //! What stands in front of a Redis: haproxy, stunnel, and proxies that know less than a Redis does.
 
+#[cfg(feature = "near-cache")]
+use harness::Reply;
 use harness::app::{id, run};
 use harness::redis::patiently;
-use harness::{FrontProgram, RedisServer, Reply};
+use harness::{FrontProgram, RedisServer};
 
 use crate::steps::{all_works, app};
 

@@ -93,12 +93,7 @@ async fn every_load_succeeds_while_passwords_change_and_connections_end() {
     });
     let store = store.connect().await.expect("a connection");
     let app = App::start(&SessionLayer::new(store)).await;
-    let mut visitors = Vec::new();
-    for (habit, count) in [(Habit::Reads, 16), (Habit::Writes, 4), (Habit::Renews, 4)] {
-        for n in 0..count {
-            visitors.push(Visitor::new(&app, habit, format!("{habit:?}-{n}")).await);
-        }
-    }
+    let visitors = Visitor::of_each_habit(&app).await;
     let began = Instant::now();
     let load = Load::start(visitors);
     tokio::time::sleep(PERIOD * 4).await;

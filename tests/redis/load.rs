@@ -64,6 +64,17 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
+    /// Some of each habit, most of whom read.
+    pub(crate) async fn of_each_habit(app: &App) -> Vec<Self> {
+        let mut visitors = Vec::new();
+        for (habit, count) in [(Habit::Reads, 16), (Habit::Writes, 4), (Habit::Renews, 4)] {
+            for n in 0..count {
+                visitors.push(Self::new(app, habit, format!("{habit:?}-{n}")).await);
+            }
+        }
+        visitors
+    }
+
     /// Logs in.
     pub(crate) async fn new(app: &App, habit: Habit, name: String) -> Self {
         let browser = app.browser();

@@ -1,7 +1,6 @@
 //! Redis as a cluster, of one node: the client then does what it does with any cluster, and the keys
 //! of a renewal lie in different slots.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fred::prelude::*;
@@ -9,6 +8,8 @@ use harness::app::{App, id, run, start};
 use harness::proxy::Proxy;
 use harness::{Client, HANG, RedisServer, Reply, Resp, Wire, no_key_without_ttl};
 use tower_redis_session::{RedisStore, SessionLayer};
+
+use crate::steps::only_node;
 
 struct Cluster {
     server: RedisServer,
@@ -20,28 +21,9 @@ struct Cluster {
 impl Cluster {
     async fn start() -> Self {
         let proxy = Proxy::bind().await;
-        let port = proxy.port().to_string();
-        let server = RedisServer::start_with(&[
-            "--cluster-enabled",
-            "yes",
-            "--cluster-announce-ip",
-            "127.0.0.1",
-            "--cluster-announce-port",
-            &port,
-        ]);
+        let server = only_node(proxy.port());
         proxy.serve(server.addr());
-        let mut client = server.client();
-        let added = client.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-        assert_eq!(added, Reply::Status("OK".into()));
-        let deadline = Instant::now() + HANG;
-        while !client
-            .cmd(&["CLUSTER", "INFO"])
-            .text()
-            .contains("cluster_state:ok")
-        {
-            assert!(Instant::now() < deadline, "the cluster does not come up");
-            sleep(Duration::from_millis(5));
-        }
+        let client = server.client();
         Self {
             server,
             client,

@@ -10,7 +10,7 @@ use harness::{HANG, RedisServer, Reply, Resp};
 use tower_redis_session::{RedisStore, SessionLayer};
 
 use crate::credentials::only_cut_writes_fail;
-use crate::load::{Figures, Habit, Load, Visitor, nothing_is_wrong};
+use crate::load::{Figures, Load, Visitor, nothing_is_wrong};
 
 /// Longer than any certificate of these tests is valid.
 const LONG: i32 = 2099;
@@ -106,12 +106,7 @@ async fn every_load_succeeds_while_all_certificates_are_replaced() {
     let mut world = World::start();
     let store = RedisStore::connect(&world.url).await.expect("a connection");
     let app = App::start(&SessionLayer::new(store)).await;
-    let mut visitors = Vec::new();
-    for (habit, count) in [(Habit::Reads, 16), (Habit::Writes, 4), (Habit::Renews, 4)] {
-        for n in 0..count {
-            visitors.push(Visitor::new(&app, habit, format!("{habit:?}-{n}")).await);
-        }
-    }
+    let visitors = Visitor::of_each_habit(&app).await;
     let began = Instant::now();
     let load = Load::start(visitors);
     let mut cuts = Vec::new();

@@ -1,6 +1,8 @@
 //! What an app does with a store, whatever the connection.
 
+use harness::RedisServer;
 use harness::app::{App, id, run};
+use harness::redis::patiently;
 use serde_json::json;
 use tower_redis_session::{RedisStore, SessionLayer};
 
@@ -44,4 +46,24 @@ pub(crate) async fn works_with(store: RedisStore) {
     ask("destroy").await;
     assert_eq!(browser.cookie("session_id"), None);
     assert_eq!(run(&copy, "").await.json()["lookup"], "NotFound");
+}
+
+/// A node that has all slots, and says that it is at that port.
+pub(crate) fn only_node(announced: u16) -> RedisServer {
+    let port = announced.to_string();
+    let mut args = vec!["--cluster-enabled", "yes"];
+    args.extend(["--cluster-announce-ip", "127.0.0.1"]);
+    args.extend(["--cluster-announce-port", &port]);
+    let server = RedisServer::start_with_port("--cluster-port", &args);
+    let mut client = server.client();
+    client.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    is_up(&server);
+    server
+}
+
+pub(crate) fn is_up(node: &RedisServer) {
+    patiently("the cluster comes up", || {
+        let info = node.client().cmd(&["CLUSTER", "INFO"]).text();
+        info.contains("cluster_state:ok")
+    });
 }

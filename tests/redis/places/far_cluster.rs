@@ -1,36 +1,20 @@
 //! A cluster that is far away, and a readiness probe of what is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::app::{App, run};
 use harness::{HANG, RedisServer, Wire};
 use tower_redis_session::{RedisStore, SessionLayer};
+
+use crate::steps::only_node;
 
 const ONE_WAY: Duration = Duration::from_millis(100);
 
 /// A node that has all slots, and says that it is at the far end of this wire.
 async fn far_node() -> (RedisServer, Wire) {
     let wire = Wire::to("127.0.0.1:1").await;
-    let port = wire.addr().port().to_string();
-    let server = RedisServer::start_with(&[
-        "--cluster-enabled",
-        "yes",
-        "--cluster-announce-ip",
-        "127.0.0.1",
-        "--cluster-announce-port",
-        &port,
-    ]);
+    let server = only_node(wire.addr().port());
     wire.lead_to(server.addr());
-    let mut admin = server.client();
-    admin.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    let began = Instant::now();
-    while !admin
-        .cmd(&["CLUSTER", "INFO"])
-        .text()
-        .contains("cluster_state:ok")
-    {
-        assert!(began.elapsed() < HANG, "the cluster is not up");
-    }
     wire.delay(ONE_WAY);
     (server, wire)
 }

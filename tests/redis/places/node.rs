@@ -6,7 +6,7 @@ use harness::{HANG, RedisCluster, RedisServer, Reply, Wire};
 use tokio::net::TcpListener;
 use tower_redis_session::{RedisStore, SessionLayer};
 
-use crate::steps::{all_works, app};
+use crate::steps::{all_works, app, is_up, only_node};
 
 #[tokio::test]
 async fn any_node_leads_to_all_sessions_of_its_cluster() {
@@ -61,26 +61,6 @@ async fn a_slot_that_moves_to_another_node_is_found_there() {
         assert_eq!(run(browser, "renew; add n 1").await.status, 200);
         assert_eq!(run(browser, "").await.json()["fields"]["n"], "2");
     }
-}
-
-/// A node that has all slots, and says that it is at that port.
-fn only_node(announced: u16) -> RedisServer {
-    let port = announced.to_string();
-    let mut args = vec!["--cluster-enabled", "yes"];
-    args.extend(["--cluster-announce-ip", "127.0.0.1"]);
-    args.extend(["--cluster-announce-port", &port]);
-    let server = RedisServer::start_with_port("--cluster-port", &args);
-    let mut client = server.client();
-    client.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    is_up(&server);
-    server
-}
-
-fn is_up(node: &RedisServer) {
-    patiently("the cluster comes up", || {
-        let info = node.client().cmd(&["CLUSTER", "INFO"]).text();
-        info.contains("cluster_state:ok")
-    });
 }
 
 #[tokio::test]

@@ -53,12 +53,15 @@ impl Link {
         importing: bool,
         until: Instant,
     ) -> Result<Exchange<'_>, Error> {
-        if self.client().is_err() && timeout_at(until, self.is_tried()).await.is_err() {
-            // Those who come now need not wait as long.
-            self.is_late();
-            return Err(unsent(&timed_out()));
+        if self.client().is_err() {
+            if timeout_at(until, self.is_tried()).await.is_err() {
+                // Those who come now need not wait as long.
+                self.is_late();
+                return Err(unsent(&timed_out()));
+            }
+            self.client()?;
         }
-        self.begin_now(importing, until).await
+        self.with_permit(importing, until).await
     }
 
     /// The same for what has less time than an operation: an error at once where there is no connection.
@@ -68,6 +71,14 @@ impl Link {
         until: Instant,
     ) -> Result<Exchange<'_>, Error> {
         self.client()?;
+        self.with_permit(importing, until).await
+    }
+
+    async fn with_permit(
+        self: &Arc<Self>,
+        importing: bool,
+        until: Instant,
+    ) -> Result<Exchange<'_>, Error> {
         let permit = self.permits.acquire().await.map_err(Error::unavailable)?;
         // It may have gone while there was no permit.
         let connected = self.client()?;

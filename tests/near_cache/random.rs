@@ -117,8 +117,8 @@ fn plays_while_connections_are_killed(homes: [Home; 2], operations: usize) {
     let (reads, failures) = (game.world.reads(), game.world.failures());
     println!("{reads} reads, {failures:?} failures, {killed} connections killed");
     assert!(reads > operations / 4);
-    // Of both nodes.
-    assert!(failures.iter().all(|it| *it > 0), "{failures:?}");
+    // Each fifth time, those of both nodes. Loads that are cut are asked again, so that few operations fail.
+    assert!(killed > 10, "{killed}");
     // They were near caches all the time.
     game.warm(&mut [Monitor::start(&server)]);
     // Those by which they find out whether they are told are there as well.

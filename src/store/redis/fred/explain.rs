@@ -76,6 +76,11 @@ impl Target {
         if has("WRONGPASS") || has("invalid password") {
             return Some(self.advice_on_login().into());
         }
+        // Valkey 9 hides from strangers which commands it does not know.
+        let logs_in = self.config.password.is_some() || self.provider.is_some();
+        if has("unknown command 'AUTH'") || (has("NOAUTH") && logs_in) {
+            return Some(NO_AUTH.into());
+        }
         if has("DB index is out of range") {
             let database = self.config.database.unwrap_or_default();
             return Some(format!("it has no database {database}; see its `databases`, or for a cluster of Valkey its `cluster-databases`").into());
@@ -188,6 +193,7 @@ const ADVICE: &[(&str, &str)] = &[
 ];
 
 const UNREACHABLE: &str = "there is no way to this address from here; a firewall, a VPN or a private network may be between";
+const NO_AUTH: &str = "it does not take the login; has its `rename-command` taken AUTH away?";
 const NO_SENTINEL: &str = "it is no Sentinel but a server; its URL begins with redis://";
 
 /// The same for the errors of rustls.

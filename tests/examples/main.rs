@@ -5,6 +5,9 @@
 mod build;
 mod ending;
 mod flask_flow;
+// A library stands in for the look-up of names.
+#[cfg(target_os = "linux")]
+mod names;
 mod oauth;
 mod page;
 #[cfg(feature = "upstash")]

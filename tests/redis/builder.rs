@@ -18,6 +18,13 @@ async fn its_defaults_are_those_of_connect() {
 }
 
 #[tokio::test]
+async fn it_may_take_as_long_as_one_likes() {
+    let server = RedisServer::start();
+    let builder = RedisStore::builder(server.url()).connect_timeout(Duration::MAX);
+    works_with(builder.connect().await.expect("a connection")).await;
+}
+
+#[tokio::test]
 async fn a_prefix_stands_before_every_key_also_with_a_near_cache() {
     let server = RedisServer::start();
     let builder = RedisStore::builder(server.url()).prefix("shop:");

@@ -105,7 +105,7 @@ async fn a_load_asks_for_the_time_to_live_only_where_it_needs_it() {
     let mut watched = Watched::new(|it| it.refresh_interval(Duration::from_secs(60))).await;
     let browser = watched.logged_in().await;
     let cost = watched.cost(&browser, "").await;
-    assert_eq!(cost, ["HGETALL A", "PTTL A"]);
+    assert_eq!(cost, ["PTTL A", "HGETALL A"]);
     assert_eq!(watched.inside(), [""; 0]);
 }
 
@@ -387,7 +387,7 @@ async fn several_ids_are_looked_at_before_one_is_refreshed() {
     let mut seen = watched.seen().await;
     // Where there is nothing is asked once more meanwhile.
     seen.retain(|command| command != "absent A");
-    let both = ["HGETALL A", "PTTL A", "HGETALL B", "PTTL B"];
+    let both = ["PTTL A", "HGETALL A", "PTTL B", "HGETALL B"];
     assert_eq!(seen, [&both[..], &["HGETALL B"]].concat());
     assert_eq!(watched.refreshes().await, ["B 900000"]);
     watched.forget().await;

@@ -130,7 +130,7 @@ pub(super) enum Command {
 }
 
 /// An argument of a script.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Arg {
     Number(i64),
     Bytes(Bytes),
@@ -169,6 +169,22 @@ pub(super) enum Reply {
     Number(i64),
     Bytes(Bytes),
     List(Vec<Reply>),
+}
+
+impl Reply {
+    pub(super) fn number(self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    pub(super) fn list(self) -> Option<Vec<Self>> {
+        match self {
+            Self::List(items) => Some(items),
+            _ => None,
+        }
+    }
 }
 
 /// Whether the server has said that it did not do what it was asked. Where there was no answer at all, nobody knows.

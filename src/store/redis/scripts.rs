@@ -71,7 +71,7 @@ pub(super) static ABSENT: Script = Script {
     repeats: true,
     ..script!("absent", by_deadline: false, merges: OfOneShape)
 };
-pub(super) static REFRESH: Script = script!("refresh", by_deadline: false, merges: OfOneShape);
+pub(super) static REFRESH: Script = script!("refresh", by_deadline: false, merges: WithSameArgs);
 pub(super) static CREATE: Script = script!("create", by_deadline: true, merges: OfOneShape);
 pub(super) static SET: Script = script!("set", by_deadline: true, merges: OfOneShape);
 pub(super) static ADD: Script = script!("add", by_deadline: true, merges: OfOneShape);

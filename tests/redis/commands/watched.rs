@@ -211,10 +211,8 @@ impl Watched {
             }
             let count: usize = command.args[2].parse().expect("a number of keys");
             let (keys, args) = command.args[3..].split_at(count);
-            let sessions = keys.iter().zip(args.chunks(2));
-            let sessions = sessions.filter(|(key, _)| !self.own.contains(key));
-            let sessions =
-                sessions.map(|(key, args)| format!("{} {}", letter(key, &mut ids), args[0]));
+            let sessions = keys.iter().filter(|key| !self.own.contains(key));
+            let sessions = sessions.map(|key| format!("{} {}", letter(key, &mut ids), args[0]));
             each.push(sessions.collect());
         }
         each.retain(|sessions: &Vec<String>| !sessions.is_empty());

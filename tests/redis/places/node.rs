@@ -39,6 +39,25 @@ async fn any_node_leads_to_all_sessions_of_its_cluster() {
     all_works(&cluster.node(4).url()).await;
 }
 
+/// It cannot be found out where the others are. That it has some of the sessions itself must not let it pass by chance.
+#[tokio::test]
+async fn a_user_without_cluster_is_refused_each_time() {
+    let cluster = RedisCluster::start(&[]);
+    let user = [
+        "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-cluster", "-info",
+    ];
+    assert_eq!(cluster.client(0).cmd(&user), Reply::Status("OK".to_owned()));
+    let url = cluster.node(0).url().replace("://", "://app:secret@");
+    for _ in 0..5 {
+        let error = RedisStore::connect(&url).await.expect_err("one of three");
+        let text = error.to_string();
+        assert!(
+            text.contains("redis-cluster://") || text.contains("cluster"),
+            "{text}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_slot_that_moves_to_another_node_is_found_there() {
     let cluster = RedisCluster::start(&[]);

@@ -5,10 +5,10 @@ use std::{future::Future, pin::Pin};
 use fred::{
     bytes::Bytes,
     bytes_utils::Str,
-    clients::Client,
+    clients::{Client, Pipeline},
     error::Error as FredError,
-    interfaces::ClientLike,
-    types::{ClusterHash, CustomCommand, Value},
+    interfaces::{ClientLike, KeysInterface},
+    types::{ClusterHash, CustomCommand, Resp3Frame, Value},
 };
 
 #[cfg(feature = "near-cache")]
@@ -84,10 +84,20 @@ impl Raw {
         Self::new(name, all)
     }
 
-    pub(super) async fn to<C: ClientLike>(self, client: &C) -> Result<Value, FredError> {
-        // The hash is for the client's own idea of a cluster.
-        let command = CustomCommand::new_static(self.name, ClusterHash::Random, false);
-        client.custom(command, self.args).await
+    /// Sends it.
+    pub(super) async fn to(self, client: &Client) -> Result<Reply, FredError> {
+        let answer = client.custom_raw(self.command(), self.args).await;
+        reply(answer?)
+    }
+
+    /// Puts it behind the others of a pipeline.
+    pub(super) async fn put_into(self, all: &Pipeline<Client>) -> Result<(), FredError> {
+        all.custom(self.command(), self.args).await
+    }
+
+    /// The hash is for the client's own idea of a cluster.
+    fn command(&self) -> CustomCommand {
+        CustomCommand::new_static(self.name, ClusterHash::Random, false)
     }
 }
 
@@ -132,17 +142,33 @@ pub(super) fn value(arg: &Arg) -> Value {
     }
 }
 
-pub(super) fn reply(value: Value) -> Reply {
+/// What a server has sent.
+fn reply(frame: Resp3Frame) -> Result<Reply, FredError> {
+    Ok(match frame {
+        Resp3Frame::Number { data, .. } => Reply::Number(data),
+        Resp3Frame::BlobString { data, .. } => Reply::Bytes(data),
+        Resp3Frame::Array { data, .. } => {
+            let items = data.into_iter().map(reply);
+            Reply::List(items.collect::<Result<_, _>>()?)
+        }
+        Resp3Frame::Null => Reply::Nothing,
+        // An error, a status, or what the third version of the protocol adds.
+        frame => reply_of(frame.try_into()?),
+    })
+}
+
+/// What the client has made of that.
+pub(super) fn reply_of(value: Value) -> Reply {
     match value {
         Value::Integer(number) => Reply::Number(number),
         Value::Boolean(flag) => Reply::Number(flag.into()),
         Value::String(text) => Reply::Bytes(text.into_inner()),
         Value::Bytes(bytes) => Reply::Bytes(bytes),
-        Value::Array(items) => Reply::List(items.into_iter().map(reply).collect()),
+        Value::Array(items) => Reply::List(items.into_iter().map(reply_of).collect()),
         Value::Map(map) => {
             let pairs = map.inner().into_iter();
             let items =
-                pairs.flat_map(|(name, text)| [Reply::Bytes(name.into_bytes()), reply(text)]);
+                pairs.flat_map(|(name, text)| [Reply::Bytes(name.into_bytes()), reply_of(text)]);
             Reply::List(items.collect())
         }
         _ => Reply::Nothing,
@@ -155,16 +181,16 @@ pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, FredError>> + 
 /// Runs a command on a key.
 pub(super) fn run(client: Client, key: Bytes, command: Command) -> Answer<Reply> {
     if command == Command::FieldsAndTimeToLive {
-        // The client sends both together.
-        let hash = run(client.clone(), key.clone(), Command::Fields);
-        let left = run(client, key, Command::TimeToLive);
+        let (other, same) = (client.clone(), key.clone());
+        let left: Answer<i64> = Box::pin(async move { other.pttl(same).await });
+        let hash = run(client, key, Command::Fields);
         return Box::pin(async move {
-            let (hash, left) = tokio::join!(hash, left);
-            Ok(with_time(hash?, left?))
+            // In this order: the client sends a command of its own together with the next one, but none of ours.
+            let (left, hash) = tokio::join!(left, hash);
+            Ok(with_time(hash?, Reply::Number(left?)))
         });
     }
-    let command = Raw::of(key, command);
-    Box::pin(async move { command.to(&client).await.map(reply) })
+    Box::pin(async move { Raw::of(key, command).to(&client).await })
 }
 
 /// Names and texts in turn, and behind them the time to live.

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    commands::{self, Answer, KeysAndArgs, Raw, reply, value},
+    commands::{self, Answer, KeysAndArgs, Raw, reply_of, value},
     connect::TIME,
     errors::{failed, is_answer},
     link::{Connected, Link},
@@ -100,9 +100,9 @@ impl Link {
 
 impl Exchange<'_> {
     /// Sends a command and waits for the answer.
-    pub(super) async fn ask(&mut self, command: Raw) -> Result<Value, FredError> {
+    pub(super) async fn ask(&mut self, command: Raw) -> Result<Reply, FredError> {
         let client = self.connected.client.clone();
-        let answer: Answer<Value> = match self.importing {
+        let answer: Answer<Reply> = match self.importing {
             true => Box::pin(ask_while_importing(client, command)),
             false => Box::pin(async move { command.to(&client).await }),
         };
@@ -114,7 +114,7 @@ impl Exchange<'_> {
         script: &'static Script,
         on: KeysAndArgs,
         own_time: bool,
-    ) -> Result<Value, FredError> {
+    ) -> Result<Reply, FredError> {
         let packed = on.are_too_many();
         let on = if packed { on.packed() } else { on };
         let args = if packed {
@@ -151,12 +151,12 @@ impl Exchange<'_> {
         key: Bytes,
         command: Command,
     ) -> Result<Reply, Error> {
-        let answer = self.ask(Raw::of(key.clone(), command)).await.map(reply);
+        let answer = self.ask(Raw::of(key.clone(), command)).await;
         let answer = answer.map_err(failed)?;
         if command != Command::FieldsAndTimeToLive {
             return Ok(answer);
         }
-        let left = self.ask(Raw::of(key, Command::TimeToLive)).await.map(reply);
+        let left = self.ask(Raw::of(key, Command::TimeToLive)).await;
         Ok(commands::with_time(answer, left.map_err(failed)?))
     }
 
@@ -255,15 +255,15 @@ impl Exchange<'_> {
         };
         let answer = self.script(script, on, own_time.is_some()).await;
         let (answers, time) = match answer.map_err(failed)? {
-            Value::Integer(time) => (vec![Value::Integer(DONE); calls.len()], Some(time)),
-            Value::Array(mut answers) => {
-                let time = answers.pop().and_then(|time| time.as_i64());
+            Reply::Number(time) => (vec![Reply::Number(DONE); calls.len()], Some(time)),
+            Reply::List(mut answers) => {
+                let time = answers.pop().and_then(|time| time.number());
                 (answers, time)
             }
-            _ => (Vec::new(), None),
+            Reply::Nothing | Reply::Bytes(_) => (Vec::new(), None),
         };
         let server = time.ok_or_else(unexpected_reply)?;
-        if answers.contains(&Value::Integer(TOO_LATE)) {
+        if answers.contains(&Reply::Number(TOO_LATE)) {
             // If it was not too late here, the server's clock is another one than it was.
             self.link.clock.forget();
         }
@@ -274,16 +274,16 @@ impl Exchange<'_> {
                 answered: Instant::now(),
             });
         }
-        self.answers(Value::Array(answers), calls.len())
+        self.answers(Reply::List(answers), calls.len())
     }
 
     /// What a script says of each key. A text is an error that it has caught.
-    fn answers(&mut self, answer: Value, count: usize) -> Result<Vec<Result<Reply, Error>>, Error> {
+    fn answers(&mut self, answer: Reply, count: usize) -> Result<Vec<Result<Reply, Error>>, Error> {
         let answers = match answer {
-            Value::Array(answers) if answers.len() == count => answers,
+            Reply::List(answers) if answers.len() == count => answers,
             _ => return Err(unexpected_reply()),
         };
-        let decode = |answer| match reply(answer) {
+        let decode = |answer| match answer {
             Reply::Bytes(text) => {
                 let error = refused(&String::from_utf8_lossy(&text));
                 self.link.refused(self.connected.number, &error);
@@ -299,7 +299,7 @@ impl Exchange<'_> {
         let args = vec![TIME.into(), 1.into(), Value::Bytes(key.clone())];
         match self.ask(Raw::new("EVAL", args)).await.map_err(failed) {
             Ok(time) => {
-                let server = time.as_i64().ok_or_else(unexpected_reply)?;
+                let server = time.number().ok_or_else(unexpected_reply)?;
                 self.link.clock.learn(Reading {
                     server,
                     asked: self.asked,
@@ -360,14 +360,14 @@ impl Exchange<'_> {
 }
 
 /// Written together, so that no command of anybody else comes in between.
-async fn ask_while_importing(client: Client, command: Raw) -> Result<Value, FredError> {
+async fn ask_while_importing(client: Client, command: Raw) -> Result<Reply, FredError> {
     let both = client.pipeline();
-    Raw::asking().to(&both).await?;
-    command.to(&both).await?;
+    Raw::asking().put_into(&both).await?;
+    command.put_into(&both).await?;
     let answers = both.try_all::<Value>().await.into_iter();
     // Without the right to ask, the second answer would lead back to where the key has left.
     let first_refusal = answers.reduce(|asking, answer| asking.and(answer));
-    first_refusal.unwrap_or(Ok(Value::Null))
+    first_refusal.unwrap_or(Ok(Value::Null)).map(reply_of)
 }
 
 /// Whether a server does not know a command, or does not let this user have it, in a script.

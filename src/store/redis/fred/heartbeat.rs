@@ -5,13 +5,13 @@
 //! written over the other connection at its next turn: the server has to tell of that. Of the two, one was read before
 //! the last beat, so that nothing that happens during a beat can hide.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, str, sync::Arc, time::Duration};
 
 use fred::{clients::Client, types::Key};
 use tokio::time::Instant;
 
 use super::{commands::Raw, errors::failed, link::Link};
-use crate::{error::Error, id::SessionId};
+use crate::{error::Error, id::SessionId, store::redis::executor::Reply};
 
 /// A connection that has not answered for so long is dead.
 pub(super) const SILENCE: Duration = Duration::from_secs(1);
@@ -132,9 +132,13 @@ impl Beat {
         exchange.ask(set).await.map_err(failed)?;
         drop(exchange);
         let here = Raw::get(&self.now).to(tracking).await.map_err(failed)?;
+        let number = |reply: &Reply| match reply {
+            Reply::Bytes(text) => str::from_utf8(text).ok()?.parse().ok(),
+            _ => None,
+        };
         Ok(Answer {
-            other: other.as_u64(),
-            here: here.as_u64(),
+            other: number(&other),
+            here: number(&here),
         })
     }
 }

@@ -2,6 +2,7 @@
 //! one command.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -46,9 +47,14 @@ impl Link {
 async fn send(link: Weak<Link>) {
     sleep(DELAY).await;
     let Some(link) = link.upgrade() else { return };
-    let calls: Vec<_> = link.refreshes.take().into_values().collect();
-    let most = calls.first().map_or(1, |call| call.script.most);
-    for calls in calls.chunks(most) {
+    let mut with_same_args: HashMap<_, Vec<_>> = HashMap::new();
+    for call in link.refreshes.take().into_values() {
+        let calls = with_same_args.entry(call.args.clone()).or_default();
+        calls.push(call);
+    }
+    let most = |calls: &[Call]| calls.first().map_or(1, |call| call.script.most);
+    let batches = with_same_args.values();
+    for calls in batches.flat_map(|calls| calls.chunks(most(calls))) {
         let until = Instant::now() + TIMEOUT;
         let answers = async { link.begin(false, until).await?.run(calls).await };
         match answers.await {

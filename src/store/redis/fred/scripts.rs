@@ -11,7 +11,7 @@ use fred::{
 
 use super::commands::{KeysAndArgs, Raw};
 use crate::store::redis::{
-    executor::Script,
+    executor::{Reply, Script},
     scripts::{self, ALL, Form},
 };
 
@@ -72,13 +72,13 @@ impl Text {
 
 /// Whether a server does not know a script: it restarted, or its scripts were flushed. The script has not run, so it can be
 /// sent again, this time with its text, which the server keeps.
-pub(super) fn is_unknown(answer: &Result<Value, FredError>) -> bool {
+pub(super) fn is_unknown(answer: &Result<Reply, FredError>) -> bool {
     let error = answer.as_ref().err();
     error.is_some_and(|error| error.details().starts_with("NOSCRIPT"))
 }
 
 /// Whether a server refuses `EVALSHA` itself, to this user or to all. What such an error says of the arguments is no matter.
-pub(super) fn refuses_hashes(answer: &Result<Value, FredError>) -> bool {
+pub(super) fn refuses_hashes(answer: &Result<Reply, FredError>) -> bool {
     let text = answer.as_ref().err().map_or("", |error| error.details());
     let of_command = text.split(", with args").next().unwrap_or_default();
     let is_refusal = text.starts_with("NOPERM") || text.starts_with("ERR unknown command");
@@ -93,7 +93,7 @@ pub(super) async fn load_all(client: &Client, timeout: Duration) {
         for script in ALL {
             let text = TEXTS.of(script, Form::default());
             let load = Raw::new("SCRIPT", vec!["LOAD".into(), text.lua.into()]);
-            let _ = load.to(&all).await;
+            let _ = load.put_into(&all).await;
         }
         all.try_all::<Value>().await
     };

@@ -1,10 +1,16 @@
 //! [`Slots`]: which master has which slots, as a node of the cluster says it.
 
-use fred::types::{Value, config::Server};
+use std::str;
+
+use bytes::Bytes;
+use fred::types::config::Server;
 
 use crate::{
     error::Error,
-    store::redis::errors::{refused, unexpected_reply},
+    store::redis::{
+        errors::{refused, unexpected_reply},
+        executor::Reply,
+    },
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,20 +51,20 @@ impl Slots {
     }
 
     /// `[[first, last, [host, port, …], [host, port, …]…]…]`: the first node is the master, the others are replicas.
-    fn read(answer: Value, asked: &Server) -> Option<Self> {
+    fn read(answer: Reply, asked: &Server) -> Option<Self> {
         let mut slots = Self::default();
-        for entry in answer.into_array() {
-            let mut entry = entry.into_array().into_iter();
-            let number = |value: Option<Value>| u16::try_from(value?.as_u64()?).ok();
+        for entry in answer.list()? {
+            let mut entry = entry.list()?.into_iter();
+            let number = |reply: Option<Reply>| u16::try_from(reply?.number()?).ok();
             let (first, last) = (number(entry.next())?, number(entry.next())?);
             let mut nodes = entry.map(|node| {
-                let mut node = node.into_array().into_iter();
-                let (host, port) = (node.next()?, number(node.next())?);
-                Some(server(
-                    host.as_str().as_deref().unwrap_or_default(),
-                    port,
-                    &asked.host,
-                ))
+                let mut node = node.list()?.into_iter();
+                let host = match node.next()? {
+                    Reply::Bytes(host) => host,
+                    _ => Bytes::new(),
+                };
+                let host = str::from_utf8(&host).ok()?;
+                Some(server(host, number(node.next())?, &asked.host))
             });
             let master = nodes.next()??;
             slots.ranges.push(Range {
@@ -76,7 +82,7 @@ impl Slots {
 }
 
 /// What a node answers to `CLUSTER SLOTS`.
-pub(super) fn slots(answer: Value, asked: &Server) -> Result<Slots, Error> {
+pub(super) fn slots(answer: Reply, asked: &Server) -> Result<Slots, Error> {
     match Slots::read(answer, asked) {
         Some(slots) if !slots.ranges.is_empty() => Ok(slots),
         Some(_) => Err(refused("CLUSTERDOWN no node has any slots")),
@@ -94,18 +100,22 @@ pub(super) fn server(host: &str, port: u16, asked: &str) -> Server {
 mod tests {
     use super::*;
 
-    fn node(host: &str, port: i64) -> Value {
-        let rest = [port.into(), "id".into(), Value::Array(vec![])];
-        Value::Array([[Value::from(host)].as_slice(), &rest].concat())
+    fn text(text: &'static str) -> Reply {
+        Reply::Bytes(Bytes::from_static(text.as_bytes()))
     }
 
-    fn entry(first: i64, last: i64, nodes: &[Value]) -> Value {
-        let slots = [first.into(), last.into()];
-        Value::Array([slots.as_slice(), nodes].concat())
+    fn node(host: &'static str, port: i64) -> Reply {
+        let more = Reply::List(Vec::new());
+        Reply::List(vec![text(host), Reply::Number(port), text("id"), more])
     }
 
-    fn read(entries: &[Value]) -> Option<Slots> {
-        Slots::read(Value::Array(entries.to_vec()), &Server::new("seed", 1))
+    fn entry(first: i64, last: i64, nodes: &[Reply]) -> Reply {
+        let slots = [Reply::Number(first), Reply::Number(last)];
+        Reply::List([slots.as_slice(), nodes].concat())
+    }
+
+    fn read(entries: &[Reply]) -> Option<Slots> {
+        Slots::read(Reply::List(entries.to_vec()), &Server::new("seed", 1))
     }
 
     #[test]
@@ -137,7 +147,7 @@ mod tests {
     #[test]
     fn a_node_without_a_name_has_the_one_that_it_was_asked_under() {
         let nodes = [node("", 7), node("?", 8)];
-        let null = Value::Array(vec![Value::Null, 9.into()]);
+        let null = Reply::List(vec![Reply::Nothing, Reply::Number(9)]);
         let slots = read(&[entry(0, 1, &nodes), entry(2, 3, &[null])]).expect("slots");
         let seed = |port| Server::new("seed", port);
         assert_eq!(slots.all(), [seed(7), seed(9), seed(8)]);
@@ -146,12 +156,12 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_not_guessed() {
         for broken in [
-            Value::from("OK"),
+            text("OK"),
             entry(0, 100, &[]),
             entry(0, 70_000, &[node("a", 1)]),
             entry(-1, 5, &[node("a", 1)]),
             entry(0, 5, &[node("a", 70_000)]),
-            entry(0, 5, &[Value::from("a")]),
+            entry(0, 5, &[text("a")]),
         ] {
             let shown = format!("{broken:?}");
             assert_eq!(read(&[broken]), None, "{shown}");

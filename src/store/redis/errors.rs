@@ -18,12 +18,25 @@ impl std::error::Error for Refusal {}
 
 /// A server has answered this, such as `READONLY You can't write against a read only replica.`
 pub(super) fn refused(text: &str) -> Error {
-    let text = without_args(text);
+    let text = without_args(without_place(text));
     let mut message = format!("Redis could not do the operation: {text}");
     if text.split(' ').take(2).any(|word| word == "MOVED") {
         message.push_str(": it is a node of a cluster, whose URL begins with redis-cluster://");
     }
     Error::new(kind(text), message).with_source(Refusal(text.to_owned()))
+}
+
+/// Before version 7 Redis puts in front of what a script was refused where in the script that was.
+fn without_place(text: &str) -> &str {
+    const PLACE: &str = "@user_script";
+    if !text.starts_with(PLACE) && !text.starts_with("ERR Error running script") {
+        return text;
+    }
+    let Some((_, text)) = text.rsplit_once(PLACE) else {
+        return text;
+    };
+    let text = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ');
+    text.trim_start_matches('-').trim_end()
 }
 
 /// A server that does not know a command repeats its arguments: a password and the key of a session may be among them.
@@ -176,6 +189,21 @@ mod tests {
             assert_eq!(refusal(&error), Some(text));
             assert!(!may_have_happened(&error));
         }
+    }
+
+    #[test]
+    fn where_in_a_script_it_was_refused_is_no_part_of_it() {
+        for text in [
+            "@user_script: 19: -OOM command not allowed\r\n",
+            "ERR Error running script (call to f_9eef): @user_script:8: @user_script: 8: -OOM command not allowed",
+        ] {
+            let error = refused(text);
+            assert_eq!(refusal(&error), Some("OOM command not allowed"), "{text}");
+            assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{text}");
+        }
+        // As later versions say it.
+        let text = "WRONGTYPE Operation against a key script: 9eef, on @user_script:1.";
+        assert_eq!(refusal(&refused(text)), Some(text));
     }
 
     #[test]

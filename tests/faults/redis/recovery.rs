@@ -24,6 +24,7 @@ async fn a_server_that_is_back_is_used_again() {
         killed_and_restarted,
         stopped_and_continued,
         half_open_and_healed,
+        half_open_for_long_and_healed,
         a_wrong_password_and_the_right_one_again,
         nobody_is_hurt_by_a_client_that_leaves,
         no_herd_at_a_closed_door,
@@ -114,6 +115,21 @@ async fn half_open_and_healed() {
     }
     eventually("one connection", || wire.open() == 1).await;
     print_times("half-open, healed", times);
+}
+
+/// Attempts to connect that hang do not stand in the way of those that come after them.
+async fn half_open_for_long_and_healed() {
+    let server = server(&[]).await;
+    let wire = Wire::to(server.addr()).await;
+    let front = Front::on(&store(&wire.url()).await, |b| b.store_timeout(ms(400)));
+    let browser = front.logged_in("set user ada").await;
+    wire.decide(|_| Fate::Lose);
+    assert_eq!(browser.ask("").await.unavailable(), ErrorKind::Timeout);
+    gone(&browser, secs(4)).await;
+    wire.heal();
+    let took = until_back(&browser).await;
+    at_most(secs(1) + MARGIN, took, "recovery from a long outage");
+    eventually("one connection", || wire.open() == 1).await;
 }
 
 async fn a_wrong_password_and_the_right_one_again() {

@@ -12,8 +12,8 @@ use fred::{
 };
 use tokio::{
     sync::Notify,
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -31,6 +31,8 @@ use crate::{
 
 /// How soon after a failure it is looked for again at first.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
+/// How long an attempt to connect is waited for at most before there is another one beside it.
+const LONGEST_PACE: Duration = Duration::from_secs(1);
 /// How many attempts to connect are under way at most.
 const MOST_ATTEMPTS: usize = 4;
 /// How long a server has for answering a look.
@@ -117,31 +119,58 @@ async fn keep_connected(link: Weak<Link>, target: Target, mut supervised: Option
                 Err(None) => {}
             }
         }
-        let mut attempts = JoinSet::new();
+        let (mut attempts, usual) = (Attempts::default(), Instant::now() + target.usual());
         while supervised.is_none() {
             sleep(with_jitter(delay)).await;
             delay = (delay * 2).min(LONGEST_DELAY);
-            if attempts.len() < MOST_ATTEMPTS {
-                let attempt = target.clone();
-                attempts.spawn(async move { attempt.connect_to_serve().await });
-            }
-            // One that takes long goes on beside the next: behind the same name there may be another server by then.
-            let usual = target.usual();
-            let mut ended = timeout(usual, attempts.join_next()).await;
-            if ended.is_err() {
+            attempts.add(target.clone());
+            let next = Instant::now() + target.pace().min(LONGEST_PACE);
+            let mut ended = timeout_at(usual.min(next), attempts.ended()).await;
+            if ended.is_err() && usual <= next {
                 let Some(link) = link.upgrade() else { return };
                 link.takes_long();
-                let rest = target.pace().saturating_sub(usual);
-                ended = timeout(rest, attempts.join_next()).await;
+                ended = timeout_at(next, attempts.ended()).await;
             }
             let Some(link) = link.upgrade() else { return };
             match ended {
-                Ok(Some(Ok(Ok(new)))) => supervised = Some(link.up_with(new, None)),
-                Ok(Some(Ok(Err(why)))) => link.down(why),
-                Ok(Some(Err(_)) | None) | Err(_) => {}
+                Ok(Some(Ok(new))) => supervised = Some(link.up_with(new, None)),
+                Ok(Some(Err(why))) => link.down(why),
+                Ok(None) | Err(_) => {}
             }
         }
         delay = FIRST_DELAY;
+    }
+}
+
+/// Several attempts to connect at once. One may hang for as long as it likes, and behind the same name there may be another
+/// server by then.
+#[derive(Default)]
+struct Attempts {
+    all: JoinSet<Result<Connection, Error>>,
+    newest: Option<AbortHandle>,
+}
+
+impl Attempts {
+    /// Where there are many, the newest makes room: a server that is far away needs the time that the others have had.
+    fn add(&mut self, target: Target) {
+        if self.all.len() >= MOST_ATTEMPTS
+            && let Some(newest) = &self.newest
+        {
+            newest.abort();
+        }
+        let attempt = async move { target.connect_to_serve().await };
+        self.newest = Some(self.all.spawn(attempt));
+    }
+
+    /// What the next one ends with; nothing where none is under way.
+    async fn ended(&mut self) -> Option<Result<Connection, Error>> {
+        while let Some(ended) = self.all.join_next().await {
+            // One that has made room, or has panicked, says nothing.
+            if let Ok(ended) = ended {
+                return Some(ended);
+            }
+        }
+        None
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{HANG, Resp};
+use harness::{HANG, Resp, preload};
 
 use crate::redis::scene::Admin;
 
@@ -66,20 +66,8 @@ impl ClockedServer {
     pub(crate) fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("redis-test-{}", uuid::Uuid::new_v4()));
         fs::create_dir_all(&folder).expect("a folder");
-        let (source, library) = (folder.join("shift.c"), folder.join("shift.so"));
-        let shift = folder.join("shift");
-        fs::write(&source, SHIFT).expect("the source");
+        let (library, shift) = (preload::library(&folder, SHIFT), folder.join("shift"));
         fs::write(&shift, 0_i64.to_ne_bytes()).expect("the shift");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .args([&library, &source])
-            .output()
-            .expect("a C compiler, with which Rust links: install gcc and libc6-dev");
-        assert!(
-            compiled.status.success(),
-            "{}",
-            String::from_utf8_lossy(&compiled.stderr)
-        );
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()

@@ -47,6 +47,7 @@ pub mod log;
 pub mod metrics;
 pub mod monitor;
 pub mod page;
+pub mod preload;
 pub mod process;
 pub mod program;
 pub mod proxy;

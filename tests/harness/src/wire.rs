@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -74,7 +74,12 @@ pub struct Wire {
 impl Wire {
     /// A wire that leads to a server, without a fault.
     pub async fn to(upstream: impl Into<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::at("127.0.0.1:0", upstream).await
+    }
+
+    /// The same, at this address.
+    pub async fn at(addr: impl ToSocketAddrs, upstream: impl Into<String>) -> Self {
+        let listener = TcpListener::bind(addr).await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let rules = Arc::new(watch::Sender::new(Rules {
             upstream: upstream.into(),

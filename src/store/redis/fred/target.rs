@@ -143,8 +143,8 @@ impl Target {
         (took * 2).max(SHORTEST_USUAL)
     }
 
-    /// How long it is waited for before another attempt is made beside it: longer than connecting took the last time, since
-    /// a server may be far away.
+    /// How long an attempt is waited for where there will be another: longer than connecting took the last time, since a
+    /// server may be far away.
     pub(super) fn pace(&self) -> Duration {
         self.usual().max(SHORTEST_PACE)
     }

@@ -5,17 +5,17 @@
 local call, full, own, answers = redis.pcall, ARGV[1], ARGV[2], {}
 for i = 1, #KEYS do
   local key, answer = KEYS[i], 1
-  local is_own = call('HGET', key, '@idle')
-  if type(is_own) == 'table' then
+  local idle = call('HGET', key, '@idle')
+  if type(idle) == 'table' then
     -- A replacement record keeps its time, as does what is not ours.
-    if not string.find(is_own.err, '^WRONGTYPE') then
-      answer = is_own.err
+    if not string.find(idle.err, '^WRONGTYPE') then
+      answer = idle.err
     end
-  elseif (is_own or '') == own and call('PEXPIRE', key, full, 'GT') ~= 1 then
+  elseif (idle or '') == own and call('PEXPIRE', key, full, 'GT') ~= 1 then
     -- It is gone, has no end, or has as long or longer. Or this is a Redis before version 7, which knows no `GT`.
-    local left = redis.call('PTTL', key)
-    local is_longer = left == -1 or left > tonumber(full)
-    if left ~= -2 and left ~= tonumber(full) and not (is_longer and redis.call('HEXISTS', key, '@replaced') == 1) then
+    local left, most = redis.call('PTTL', key), tonumber(full)
+    local is_longer = left == -1 or left > most
+    if left ~= -2 and left ~= most and not (is_longer and redis.call('HEXISTS', key, '@replaced') == 1) then
       local refused = call('PEXPIRE', key, full)
       if type(refused) == 'table' then
         answer = refused.err

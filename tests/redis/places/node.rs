@@ -4,7 +4,7 @@ use harness::app::{App, id, run, start};
 use harness::redis::patiently;
 use harness::{HANG, RedisCluster, RedisServer, Reply, Wire};
 use tokio::net::TcpListener;
-use tower_redis_session::{RedisStore, SessionLayer};
+use tower_redis_session::{RedisStore, SessionId, SessionLayer};
 
 use crate::steps::{all_works, app, is_up, only_node};
 
@@ -138,4 +138,29 @@ async fn moved_is_understood_in_other_words() {
         assert_eq!(answer.json()["fields"]["user"], "ada", "{words}");
         assert_eq!(to.cmd(&["HGET", &key, "n"]).text(), "1");
     }
+}
+
+/// An error that nothing explains may mean that the slots are elsewhere: they are asked for anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_odd_error_the_slots_are_asked_for() {
+    let wire = Wire::to("127.0.0.1:1").await;
+    let server = only_node(wire.addr().port());
+    wire.lead_to(server.addr());
+    let app = app(&wire.url().replace("redis://", "redis-cluster://")).await;
+    let asked = || {
+        let stats = server.client().cmd(&["INFO", "commandstats"]).text();
+        let line = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("cmdstat_cluster|slots:calls="));
+        let count = line.and_then(|line| line.split(',').next());
+        count.map_or(0, |count| count.parse::<u64>().expect("a number"))
+    };
+    let browser = app.browser();
+    browser.set_cookie("session_id", &SessionId::random().to_string());
+    assert_eq!(run(&browser, "").await.status, 200);
+    let before = asked();
+    // What says that there is no such session.
+    wire.rewrite("*1\r\n:0\r\n", "-ODDER\r\n");
+    assert_eq!(run(&browser, "").await.status, 503);
+    patiently("they are asked for", || asked() > before);
 }

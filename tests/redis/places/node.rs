@@ -156,7 +156,7 @@ async fn after_an_odd_error_the_slots_are_asked_for() {
         count.map_or(0, |count| count.parse::<u64>().expect("a number"))
     };
     let browser = app.browser();
-    browser.set_cookie("session_id", &SessionId::random().to_string());
+    browser.set_cookie("session_id", SessionId::random().to_string());
     assert_eq!(run(&browser, "").await.status, 200);
     let before = asked();
     // What says that there is no such session.

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use harness::log::Log;
 use harness::through::context;
-use harness::{HANG, Monitor, RedisCluster, RedisServer, Sentinels, first_slots, patiently};
+use harness::{
+    Cut, HANG, Monitor, RedisCluster, RedisServer, Sentinels, Wire, first_slots, patiently,
+};
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config};
 use tower_redis_session::store::SessionStore;
 use tower_redis_session::{RedisStore, SessionId};
@@ -124,6 +126,28 @@ fn cluster_owner(cluster: &RedisCluster, stopped: usize, slot: u16) -> Option<us
     let serving = seen.iter().filter(|node| node.serves());
     let mut owner = serving.filter(|node| node.slots.iter().any(|range| range.contains(&slot)));
     owner.next().map(|node| node.index)
+}
+
+/// As when sessions move to a cluster behind the same name.
+#[tokio::test]
+async fn a_server_that_has_become_a_node_of_a_cluster() {
+    let (server, cluster) = (RedisServer::start(), RedisCluster::start(&[]));
+    let wire = Wire::to(server.addr()).await;
+    let here = Node::new(&wire.url()).await;
+    let there = Node::new(&cluster.url()).await;
+    let old = here.create("0").await;
+    here.sees(old, Some("0")).await;
+    wire.lead_to(cluster.node(0).addr());
+    wire.cut(Cut::Finish);
+    here.sees(old, None).await;
+    for _ in 0..20 {
+        let id = there.create("0").await;
+        here.sees(id, Some("0")).await;
+        there.write(id, 1).await;
+        sees_in_time(&here, id, Some("1"), Instant::now()).await;
+        here.write(id, 2).await;
+        sees_in_time(&there, id, Some("2"), Instant::now()).await;
+    }
 }
 
 #[tokio::test]

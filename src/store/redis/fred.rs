@@ -1,13 +1,20 @@
 //! The client, fred, and all that names it: connecting, supervision, the routes of a cluster, and what calls share a
 //! command.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fred::clients::Pool;
 use tokio::{runtime::Handle, time::Instant};
 
 use self::{
+    cluster::Cluster,
+    link::Link,
     routes::{Asked, Servers},
     target::Target,
 };
@@ -69,6 +76,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections to one server, to a cluster, or to the master that a Sentinel names.
 pub(super) struct Fred {
     servers: Servers,
+    /// The cluster of which the one server has turned out to be a node.
+    cluster: OnceLock<Servers>,
 }
 
 impl Fred {
@@ -76,20 +85,39 @@ impl Fred {
         let target = Target::of_options(options, events)?;
         let servers = Servers::connect(target.clone(), events).await;
         let servers = servers.map_err(|error| target.explained(error))?;
-        Ok(Self { servers })
+        Ok(Self::with(servers))
     }
 
     pub(super) fn given(pool: Pool, events: &Events) -> Self {
+        Self::with(Servers::given(pool, events))
+    }
+
+    fn with(servers: Servers) -> Self {
         Self {
-            servers: Servers::given(pool, events),
+            servers,
+            cluster: OnceLock::new(),
         }
+    }
+
+    fn servers(&self) -> &Servers {
+        self.cluster.get().unwrap_or(&self.servers)
+    }
+
+    /// Whether an error of the one server shows that it has become a node of a cluster. That is asked from then on.
+    fn is_cluster(&self, link: &Link, error: &Error) -> bool {
+        let Some(cluster) = link.cluster(error) else {
+            return false;
+        };
+        let new = || Servers::Cluster(Cluster::later(cluster, link.events()));
+        self.cluster.get_or_init(new);
+        true
     }
 
     /// Asks each server for a sign of life.
     pub(super) async fn ping(&self) -> Result<(), Error> {
         let deadline = Instant::now() + PING_TIMEOUT;
         in_time(deadline, async {
-            for route in self.servers.all().await? {
+            for route in self.servers().all().await? {
                 route.ping(deadline).await?;
             }
             Ok(())
@@ -101,14 +129,21 @@ impl Fred {
 impl Executor for Fred {
     async fn run(&self, call: Call) -> Result<Reply, Error> {
         let link = match call.script.settles_time() {
-            true => self.servers.known_link(&call.key),
+            true => self.servers().known_link(&call.key),
             false => None,
         };
         let displaced = link.as_ref().and_then(|it| it.refreshes.remove(&call.key));
         let deadline = call.deadline;
         // Boxed: it is large, and all that hold it would be so, too.
-        let answer: Pin<Box<dyn Future<Output = _> + Send>> = match &self.servers {
-            Servers::One(link) => Box::pin(link.run(call)),
+        let answer: Pin<Box<dyn Future<Output = _> + Send>> = match self.servers() {
+            Servers::One(link) => Box::pin(async {
+                match link.run(&call).await {
+                    Err(error) if self.is_cluster(link, &error) => {
+                        Box::pin(self.ask_cluster(Asked::Script(call))).await
+                    }
+                    answer => answer,
+                }
+            }),
             Servers::Cluster(_) => Box::pin(self.ask_cluster(Asked::Script(call))),
         };
         let answer = in_time(deadline, answer).await;
@@ -126,19 +161,21 @@ impl Executor for Fred {
         deadline: Instant,
     ) -> Result<Reply, Error> {
         in_time(deadline, async {
-            match &self.servers {
-                Servers::One(link) => link.command(key, command, deadline).await,
-                Servers::Cluster(_) => {
-                    let asked = Asked::Command(key, command, deadline);
-                    Box::pin(self.ask_cluster(asked)).await
+            if let Servers::One(link) = self.servers() {
+                let answer = link.command(key.clone(), command, deadline).await;
+                let is_cluster = |error| self.is_cluster(link, error);
+                if !answer.as_ref().err().is_some_and(is_cluster) {
+                    return answer;
                 }
             }
+            let asked = Asked::Command(key, command, deadline);
+            Box::pin(self.ask_cluster(asked)).await
         })
         .await
     }
 
     fn run_soon(self: &Arc<Self>, call: Call) {
-        let servers = match &self.servers {
+        let servers = match self.servers() {
             Servers::One(link) => return link.run_soon(call),
             Servers::Cluster(servers) => servers,
         };
@@ -159,11 +196,11 @@ impl Executor for Fred {
     }
 
     fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes> {
-        self.servers.one_key_each(make)
+        self.servers().one_key_each(make)
     }
 
     fn now(&self, key: &Bytes) -> Option<i64> {
-        let link = self.servers.known_link(key)?;
+        let link = self.servers().known_link(key)?;
         match link.clock.at_server(Instant::now()) {
             AtServer::Known(now) | AtServer::Own { now, .. } => Some(now),
             AtServer::Unknown => None,
@@ -174,7 +211,7 @@ impl Executor for Fred {
 impl Fred {
     /// Asks the server that the key is on, wherever that is by now.
     async fn ask_cluster(&self, asked: Asked) -> Result<Reply, Error> {
-        let mut route = self.servers.route(asked.key()).await?;
+        let mut route = self.servers().route(asked.key()).await?;
         loop {
             match route.ask(&asked).await {
                 Err(error) if route.follows(&error).await => {}

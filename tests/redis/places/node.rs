@@ -2,8 +2,9 @@
 
 use harness::app::{App, id, run, start};
 use harness::redis::patiently;
-use harness::{HANG, RedisCluster, RedisServer, Reply, Wire};
+use harness::{Cut, HANG, RedisCluster, RedisServer, Reply, Wire};
 use tokio::net::TcpListener;
+use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, Pool, ReconnectPolicy};
 use tower_redis_session::{RedisStore, SessionId, SessionLayer};
 
 use crate::steps::{all_works, app, is_up, only_node};
@@ -27,7 +28,7 @@ async fn any_node_leads_to_all_sessions_of_its_cluster() {
         }
         if steps == "set user ada" {
             for node in 0..3 {
-                let here = cluster.client(node).cmd(&["DBSIZE"]).int();
+                let here = size(&cluster, node);
                 assert!(here > 20, "node {node} has {here}");
             }
         }
@@ -77,6 +78,63 @@ async fn a_slot_that_moves_to_another_node_is_found_there() {
         assert_eq!(run(browser, "renew; add n 1").await.status, 200);
         assert_eq!(run(browser, "").await.json()["fields"]["n"], "2");
     }
+}
+
+/// An address at which there was one server, as when sessions move to a cluster behind the same name.
+#[tokio::test]
+async fn a_server_that_has_become_a_node_leads_to_its_cluster() {
+    let (server, cluster) = (RedisServer::start(), RedisCluster::start(&[]));
+    for given in [false, true] {
+        let wire = Wire::to(server.addr()).await;
+        let store = match given {
+            true => RedisStore::from_pool(pool(&wire.url()).await),
+            false => RedisStore::connect(&wire.url()).await.expect("a server"),
+        };
+        let layer = SessionLayer::builder(store).store_timeout(HANG);
+        let app = App::start(&layer.build().expect("a layer")).await;
+        let browsers: Vec<_> = (0..100).map(|_| app.browser()).collect();
+        assert_eq!(run(&browsers[0], "set user ada").await.status, 200);
+
+        wire.lead_to(cluster.node(0).addr());
+        wire.cut(Cut::Finish);
+        let before: i64 = (0..3).map(|node| size(&cluster, node)).sum();
+        for steps in ["set user bo", "", "renew; add n 1", ""] {
+            // In twenties, so that some come together.
+            for some in browsers.chunks(20) {
+                let asked: Vec<_> = some.iter().map(|browser| start(browser, steps)).collect();
+                for answer in asked {
+                    let answer = answer.await.expect("an answer");
+                    assert_eq!(answer.status, 200, "{steps}: {}", answer.header("x-error"));
+                    assert_eq!(answer.json()["errors"], serde_json::json!([]), "{steps}");
+                }
+            }
+        }
+        for browser in &browsers {
+            let answer = run(browser, "reload").await;
+            assert_eq!(
+                answer.json()["fields"]["n"],
+                "1",
+                "{}",
+                answer.header("x-error")
+            );
+        }
+        let after: i64 = (0..3).map(|node| size(&cluster, node)).sum();
+        assert!(after - before >= 100, "{before}, then {after}");
+    }
+}
+
+/// One that connects again.
+async fn pool(url: &str) -> Pool {
+    let config = Config::from_url(url).expect("a URL");
+    let mut builder = Builder::from_config(config);
+    builder.set_policy(ReconnectPolicy::new_constant(0, 10));
+    let pool = builder.build_pool(2).expect("a pool");
+    pool.init().await.expect("a connection");
+    pool
+}
+
+fn size(cluster: &RedisCluster, node: usize) -> i64 {
+    cluster.client(node).cmd(&["DBSIZE"]).int()
 }
 
 #[tokio::test]

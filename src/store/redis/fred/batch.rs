@@ -20,23 +20,23 @@ use crate::{
 
 impl Link {
     /// Runs a script on one key, together with others that come at the same moment.
-    pub(super) async fn run(self: &Arc<Self>, call: Call) -> Result<Reply, Error> {
+    pub(super) async fn run(self: &Arc<Self>, call: &Call) -> Result<Reply, Error> {
         if call.script.repeats {
-            return self.ask_again(|| self.run_once(call.clone())).await;
+            return self.ask_again(|| self.run_once(call)).await;
         }
         self.prove().await;
         self.run_once(call).await
     }
 
-    async fn run_once(self: &Arc<Self>, call: Call) -> Result<Reply, Error> {
+    async fn run_once(self: &Arc<Self>, call: &Call) -> Result<Reply, Error> {
         if call.script.merges == Merges::Never || !self.merges() {
             return self.run_alone(call).await;
         }
         let runtime = Handle::try_current().map_err(Error::unavailable)?;
         let deadline = call.deadline;
-        let (lane, mut first) = (LaneId::of(&call), false);
+        let (lane, mut first) = (LaneId::of(call), false);
         match self.lanes.enter(&lane, call, runtime.id(), &mut first) {
-            Turn::Now(call) => {
+            Turn::Now => {
                 let _under_way = self.lanes.under_way(lane);
                 self.run_alone(call).await
             }
@@ -56,9 +56,9 @@ impl Link {
         }
     }
 
-    pub(super) async fn run_alone(self: &Arc<Self>, call: Call) -> Result<Reply, Error> {
+    pub(super) async fn run_alone(self: &Arc<Self>, call: &Call) -> Result<Reply, Error> {
         let mut exchange = self.begin(false, call.deadline).await?;
-        exchange.run_one(&call).await
+        exchange.run_one(call).await
     }
 
     /// Runs a command on one key.
@@ -127,7 +127,7 @@ impl Link {
                     let link = self.clone();
                     tokio::spawn(async move {
                         let until = call.deadline;
-                        if let Some(answer) = by_deadline(until, link.run_alone(call)).await {
+                        if let Some(answer) = by_deadline(until, link.run_alone(&call)).await {
                             let _ = waiting.send(answer);
                         }
                     });

@@ -52,7 +52,7 @@ pub(super) struct Queued {
 
 /// When a call is sent.
 pub(super) enum Turn {
-    Now(Call),
+    Now,
     /// With others.
     Together(oneshot::Receiver<Result<Reply, Error>>),
 }
@@ -88,7 +88,7 @@ impl Lanes {
     }
 
     /// `first`: it is the first of those that are about to be sent, so that somebody has to send them.
-    pub(super) fn enter(&self, id: &LaneId, call: Call, runtime: Id, first: &mut bool) -> Turn {
+    pub(super) fn enter(&self, id: &LaneId, call: &Call, runtime: Id, first: &mut bool) -> Turn {
         let mut lanes = self.lock();
         let Some(lane) = lanes.iter_mut().find(|lane| lane.id == *id) else {
             lanes.push(Lane {
@@ -96,16 +96,16 @@ impl Lanes {
                 under_way: 1,
                 queue: Vec::new(),
             });
-            return Turn::Now(call);
+            return Turn::Now;
         };
         if lane.under_way == 0 {
             lane.under_way = 1;
-            return Turn::Now(call);
+            return Turn::Now;
         }
         *first = !lane.queue.iter().any(|other| other.runtime == runtime);
         let (answer, answered) = oneshot::channel();
         lane.queue.push(Queued {
-            call,
+            call: call.clone(),
             answer,
             runtime,
         });

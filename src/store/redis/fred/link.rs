@@ -25,7 +25,7 @@ use super::{
     background::{Background, LONGEST_DELAY, Losses},
     connect::{Connection, is_one_server},
     delayed::Delayed,
-    errors::{Elsewhere, elsewhere},
+    errors::{Elsewhere, Redirection, elsewhere, redirection},
     heard::{LastHeard, Proof, SilenceChecks},
     lanes::Lanes,
     target::Target,
@@ -228,7 +228,6 @@ impl Link {
     }
 
     /// How a connection of one's own is made to the server that this leads to.
-    #[cfg(feature = "near-cache")]
     pub(super) fn target(&self) -> Target {
         match &self.way {
             Way::Connect(target) => Target::clone(target),
@@ -462,6 +461,16 @@ impl Link {
             self.is_many.store(true, Ordering::Relaxed);
         }
         is_many
+    }
+
+    /// The cluster of which an error shows that this leads to a node of it. Nothing was done.
+    pub(super) fn cluster(&self, error: &Error) -> Option<Target> {
+        match redirection(refusal(error)?, self.host())? {
+            Redirection::Moved(named) | Redirection::Ask(named) => {
+                Some(self.target().cluster_with(named))
+            }
+            Redirection::TryAgain | Redirection::Nowhere => None,
+        }
     }
 
     /// The server refuses `TIME` in scripts.

@@ -37,7 +37,7 @@ impl Link {
         };
         let link = self.clone();
         runtime.spawn(async move {
-            if let Err(error) = link.run_alone(call).await {
+            if let Err(error) = link.run_alone(&call).await {
                 link.events().unavailable(&error);
             }
         });

@@ -147,8 +147,9 @@ impl Tracking {
 
     /// What reads over the connection to a key's server. `None` where there is none at the moment.
     pub(in crate::store::redis) fn over(&self, key: &Bytes) -> Option<Tracked> {
-        let link = self.fred.servers.known_link(key)?;
-        let slot = matches!(self.fred.servers, Servers::Cluster(_)).then(|| slot(key));
+        let servers = self.fred.servers();
+        let link = servers.known_link(key)?;
+        let slot = matches!(servers, Servers::Cluster(_)).then(|| slot(key));
         let connection = self.connection(&link);
         let usable = connection.usable(&link, slot)?;
         Some(Tracked {

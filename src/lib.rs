@@ -154,6 +154,7 @@
 #![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod boxed;
 mod config;
 mod cookie;
 mod deadline;

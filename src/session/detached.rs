@@ -11,23 +11,26 @@ use std::{
 
 use tokio::runtime::Handle;
 
-type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+use crate::boxed::{Boxed, boxed};
 
 /// Polled where it is, which costs no task. Only if it is dropped before its end, a task takes over.
 ///
 /// Whoever holds it has to poll it or to drop it: otherwise it does not go on.
 pub(crate) struct Detached<T: Send + 'static> {
     /// There until its end.
-    future: Option<Running<T>>,
+    future: Option<Boxed<'static, T>>,
     /// Where the task is spawned: the last owner may be dropped outside of the runtime.
     runtime: Handle,
 }
 
 impl<T: Send> Detached<T> {
     /// Begins with the first poll, or when it is dropped. Panics outside of a runtime, as `tokio::spawn` does.
-    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+    pub(crate) fn new<F>(make: impl FnOnce() -> F) -> Self
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
         Self {
-            future: Some(Box::pin(future)),
+            future: Some(boxed(make)),
             runtime: Handle::current(),
         }
     }
@@ -100,7 +103,7 @@ mod tests {
 
     fn scene() -> (Arc<Notify>, Arc<AtomicUsize>, Pinned) {
         let (goes_on, done) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-        let detached = Box::pin(Detached::new(steps(goes_on.clone(), done.clone())));
+        let detached = Box::pin(Detached::new(|| steps(goes_on.clone(), done.clone())));
         (goes_on, done, detached)
     }
 
@@ -169,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error() {
-        let detached: Detached<()> = Detached::new(async { panic!("on purpose") });
+        let detached: Detached<()> = Detached::new(|| async { panic!("on purpose") });
         let caller: JoinHandle<bool> = tokio::spawn(async { detached.await.is_err() });
         assert!(matches!(caller.await, Ok(true)));
     }

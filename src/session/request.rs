@@ -114,7 +114,7 @@ impl Session {
             self.inner.shared.events.gone(replaced);
         }
         Ok((pending || touch).then(|| Ending {
-            writing: Detached::new(self.inner.write(Purpose::End { touch })),
+            writing: Detached::new(|| self.inner.write(Purpose::End { touch })),
             required: pending,
         }))
     }

@@ -1,13 +1,16 @@
 //! [`ErasedStore`]: a [`SessionStore`] without its type, so that neither the layer nor a handler is generic over it.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Changes, Context, Expiry, Loaded, Record, SessionKey, SessionStore, Taken, Written};
-use crate::error::Error;
+use crate::{
+    boxed::{Boxed, boxed},
+    error::Error,
+};
 
-pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+pub(crate) type BoxFuture<T> = Boxed<'static, Result<T, Error>>;
 
 /// What a request writes. The changes are shared with the session, which shows them meanwhile.
 #[derive(Clone, Debug)]
@@ -63,26 +66,26 @@ impl<S: SessionStore> ErasedStore for S {
         refresh: bool,
         context: Context,
     ) -> BoxFuture<Loaded> {
-        Box::pin(async move { SessionStore::load(&*self, key, refresh, context).await })
+        boxed(|| async move { SessionStore::load(&*self, key, refresh, context).await })
     }
 
     // A future for each kind of write: one for all of them would be as large as the largest.
     fn write(self: Arc<Self>, write: Write, context: Context) -> BoxFuture<Written> {
         match write {
             Write::Create(key, changes) => {
-                Box::pin(async move { self.create(key, &changes, context).await })
+                boxed(|| async move { self.create(key, &changes, context).await })
             }
             Write::Update(key, changes) => {
-                Box::pin(async move { self.update(key, &changes, context).await })
+                boxed(|| async move { self.update(key, &changes, context).await })
             }
             Write::Renew { old, new, changes } => {
-                Box::pin(async move { self.renew(old, new, &changes, context).await })
+                boxed(|| async move { self.renew(old, new, &changes, context).await })
             }
         }
     }
 
     fn delete(self: Arc<Self>, key: SessionKey, context: Context) -> BoxFuture<()> {
-        Box::pin(async move { SessionStore::delete(&*self, key, context).await })
+        boxed(|| async move { SessionStore::delete(&*self, key, context).await })
     }
 
     fn replace(
@@ -92,11 +95,11 @@ impl<S: SessionStore> ErasedStore for S {
         live: bool,
         context: Context,
     ) -> BoxFuture<bool> {
-        Box::pin(async move { SessionStore::replace(&*self, old, new, live, context).await })
+        boxed(|| async move { SessionStore::replace(&*self, old, new, live, context).await })
     }
 
     fn take(self: Arc<Self>, key: SessionKey, field: Bytes, context: Context) -> BoxFuture<Taken> {
-        Box::pin(async move { SessionStore::take(&*self, key, &field, context).await })
+        boxed(|| async move { SessionStore::take(&*self, key, &field, context).await })
     }
 
     fn alive(
@@ -104,6 +107,6 @@ impl<S: SessionStore> ErasedStore for S {
         keys: Vec<SessionKey>,
         context: Context,
     ) -> BoxFuture<Vec<Option<SessionKey>>> {
-        Box::pin(async move { SessionStore::alive(&*self, &keys, context).await })
+        boxed(|| async move { SessionStore::alive(&*self, &keys, context).await })
     }
 }

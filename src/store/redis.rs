@@ -1,6 +1,6 @@
 //! [`RedisStore`]: one hash a session.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use self::{
 use super::{
     Changes, Context, Events, Expiry, Loaded, Record, SessionKey, SessionStore, Taken, Written,
 };
-use crate::error::Error;
+use crate::{boxed::boxed, error::Error};
 
 mod builder;
 mod clock;
@@ -268,7 +268,7 @@ impl SessionStore for RedisStore {
     ) -> Result<Loaded, Error> {
         #[cfg(feature = "near-cache")]
         if let Some(near_cache) = &self.near_cache {
-            return boxed(near_cache.load(&self.operations, key, refresh, context)).await;
+            return boxed(|| near_cache.load(&self.operations, key, refresh, context)).await;
         }
         let refresh = When::of(refresh, context.expiry);
         self.operations.load(key, refresh, context).await
@@ -314,7 +314,7 @@ impl SessionStore for RedisStore {
         context: Context,
     ) -> Result<Written, Error> {
         let (context, _writes) = self.writes([old, new], context);
-        let written = boxed(self.operations.renew(old, new, changes, context)).await;
+        let written = boxed(|| self.operations.renew(old, new, changes, context)).await;
         self.written(new, &written, context);
         written
     }
@@ -326,7 +326,7 @@ impl SessionStore for RedisStore {
                 near_cache.forget(_ended);
             }
         };
-        boxed(self.operations.delete(key, context.deadline, ended)).await
+        boxed(|| self.operations.delete(key, context.deadline, ended)).await
     }
 
     async fn replace(
@@ -337,13 +337,12 @@ impl SessionStore for RedisStore {
         context: Context,
     ) -> Result<bool, Error> {
         let (context, _writes) = self.writes([old], context);
-        let replaced = self.operations.replace(old, new, live, context.deadline);
-        boxed(replaced).await
+        boxed(|| (self.operations).replace(old, new, live, context.deadline)).await
     }
 
     async fn take(&self, key: SessionKey, field: &[u8], context: Context) -> Result<Taken, Error> {
         let (context, _writes) = self.writes([key], context);
-        boxed(self.operations.take(key, field, context.deadline)).await
+        boxed(|| self.operations.take(key, field, context.deadline)).await
     }
 
     async fn alive(
@@ -351,19 +350,12 @@ impl SessionStore for RedisStore {
         keys: &[SessionKey],
         context: Context,
     ) -> Result<Vec<Option<SessionKey>>, Error> {
-        boxed(self.operations.alive(keys, context)).await
+        boxed(|| self.operations.alive(keys, context)).await
     }
 
     fn events(&self) -> Events {
         self.operations.events.clone()
     }
-}
-
-/// An operation without its type, which is deep: rustc looks only so far into the futures of those who use a store.
-fn boxed<'a, T>(
-    operation: impl Future<Output = T> + Send + 'a,
-) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
-    Box::pin(operation)
 }
 
 /// The password is in the pool's configuration.

@@ -8,12 +8,12 @@ use ::fred::rustls::ClientConfig;
 use tokio::time::Instant;
 
 use super::{
-    RedisStore, boxed,
+    RedisStore,
     credentials::{Credentials, Provider},
     fred::{Fred, Options},
     transport::Transport,
 };
-use crate::{error::Error, store::Events};
+use crate::{boxed::boxed, error::Error, store::Events};
 
 /// Connects a [`RedisStore`]: see [`RedisStore::builder`].
 #[derive(Clone)]
@@ -154,7 +154,7 @@ impl RedisStoreBuilder {
     pub async fn connect(self) -> Result<RedisStore, Error> {
         let (events, began) = (Events::new(), Instant::now());
         let limit = self.options.connect_timeout;
-        let fred = boxed(Fred::connect(self.options, &events)).await?;
+        let fred = boxed(|| Fred::connect(self.options, &events)).await?;
         let mut store = RedisStore::new(Transport::Fred(Arc::new(fred)), events);
         if let Some(prefix) = self.prefix {
             store = store.with_prefix(prefix);

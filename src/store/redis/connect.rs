@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use ::fred::clients::Pool;
 
+#[cfg(feature = "upstash")]
+use super::upstash::Upstash;
 use super::{RedisStore, builder::RedisStoreBuilder, fred::Fred, transport::Transport};
 #[cfg(feature = "upstash")]
-use super::{boxed, upstash::Upstash};
-#[cfg(feature = "upstash")]
-use crate::error::ErrorKind;
+use crate::{boxed::boxed, error::ErrorKind};
 use crate::{error::Error, store::Events};
 
 impl RedisStore {
@@ -99,7 +99,7 @@ impl RedisStore {
     #[cfg_attr(docsrs, doc(cfg(feature = "upstash")))]
     pub async fn upstash(url: &str, token: &str) -> Result<Self, Error> {
         let events = Events::new();
-        let upstash = boxed(Upstash::connect(url, token, &events)).await?;
+        let upstash = boxed(|| Upstash::connect(url, token, &events)).await?;
         Ok(Self::new(Transport::Upstash(Arc::new(upstash)), events))
     }
 

@@ -2,8 +2,7 @@
 //! command.
 
 use std::{
-    future::Future,
-    pin::Pin,
+    pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -22,7 +21,7 @@ use super::{
     clock::AtServer,
     executor::{Call, Command, Executor, Reply, in_time, was_refused},
 };
-use crate::{error::Error, store::Events};
+use crate::{boxed::boxed, error::Error, store::Events};
 
 mod addresses;
 mod background;
@@ -134,18 +133,17 @@ impl Executor for Fred {
         };
         let displaced = link.as_ref().and_then(|it| it.refreshes.remove(&call.key));
         let deadline = call.deadline;
-        // Boxed: it is large, and all that hold it would be so, too.
-        let answer: Pin<Box<dyn Future<Output = _> + Send>> = match self.servers() {
-            Servers::One(link) => Box::pin(async {
-                match link.run(&call).await {
-                    Err(error) if self.is_cluster(link, &error) => {
-                        Box::pin(self.ask_cluster(Asked::Script(call))).await
-                    }
-                    answer => answer,
+        // Pinned, so that it is not copied from one function to the next.
+        let answer = pin!(async {
+            if let Servers::One(link) = self.servers() {
+                let answer = link.run(&call).await;
+                let is_cluster = |error| self.is_cluster(link, error);
+                if !answer.as_ref().err().is_some_and(is_cluster) {
+                    return answer;
                 }
-            }),
-            Servers::Cluster(_) => Box::pin(self.ask_cluster(Asked::Script(call))),
-        };
+            }
+            boxed(|| self.ask_cluster(Asked::Script(call))).await
+        });
         let answer = in_time(deadline, answer).await;
         // Where there was no answer at all, the session's next request refreshes it.
         if let (Some(link), Some(refresh), true) = (link, displaced, was_refused(&answer)) {
@@ -160,7 +158,7 @@ impl Executor for Fred {
         command: Command,
         deadline: Instant,
     ) -> Result<Reply, Error> {
-        in_time(deadline, async {
+        let answer = pin!(async {
             if let Servers::One(link) = self.servers() {
                 let answer = link.command(key.clone(), command, deadline).await;
                 let is_cluster = |error| self.is_cluster(link, error);
@@ -169,9 +167,9 @@ impl Executor for Fred {
                 }
             }
             let asked = Asked::Command(key, command, deadline);
-            Box::pin(self.ask_cluster(asked)).await
-        })
-        .await
+            boxed(|| self.ask_cluster(asked)).await
+        });
+        in_time(deadline, answer).await
     }
 
     fn run_soon(self: &Arc<Self>, call: Call) {

@@ -1,6 +1,6 @@
 //! The operations on sessions, each in terms of an [`Executor`].
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -107,11 +107,7 @@ fn number(reply: Reply) -> Result<i64, Error> {
 
 /// Says that a write failed only once that is true: where its answer is lost, it may still be on its way to the server,
 /// which does not do it after the deadline.
-async fn once_true<T>(
-    deadline: Instant,
-    write: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let written = write.await;
+async fn once_true<T>(deadline: Instant, written: Result<T, Error>) -> Result<T, Error> {
     if written.as_ref().is_err_and(may_have_happened) {
         tokio::time::sleep_until(deadline).await;
     }

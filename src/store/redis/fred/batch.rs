@@ -10,6 +10,7 @@ use super::{
     link::Link,
 };
 use crate::{
+    boxed::boxed,
     deadline::by_deadline,
     error::Error,
     store::redis::{
@@ -44,7 +45,7 @@ impl Link {
                 if first {
                     let link = self.clone();
                     // Boxed: a task is copied when it is made and when it ends.
-                    runtime.spawn(Box::pin(async move { link.run_together(lane).await }));
+                    runtime.spawn(boxed(|| async move { link.run_together(lane).await }));
                 }
                 answered
                     .await
@@ -111,8 +112,11 @@ impl Link {
                 calls.push(call);
             }
         }
-        let answers = async { self.begin(false, until).await?.run(&calls).await };
-        match answers.await {
+        let answers = match self.begin(false, until).await {
+            Ok(mut exchange) => exchange.run(&calls).await,
+            Err(error) => Err(error),
+        };
+        match answers {
             Ok(answers) => {
                 for (place, waiting) in waiting {
                     let answer = answers.get(place).cloned();

@@ -1,7 +1,5 @@
 //! What goes over a connection: the client's commands and values, from and to ours.
 
-use std::{future::Future, pin::Pin};
-
 use fred::{
     bytes::Bytes,
     bytes_utils::Str,
@@ -14,7 +12,10 @@ use fred::{
 #[cfg(feature = "near-cache")]
 use fred::types::Key;
 
-use crate::store::redis::executor::{Arg, Command, Reply};
+use crate::{
+    boxed::{Boxed, boxed},
+    store::redis::executor::{Arg, Command, Reply},
+};
 
 /// How many arguments a command has at most.
 const MOST_ARGS: usize = 3999;
@@ -176,21 +177,21 @@ pub(super) fn reply_of(value: Value) -> Reply {
 }
 
 /// What the client answers. Boxed one by one: its futures are large, and each that holds them would be so, too.
-pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, FredError>> + Send>>;
+pub(super) type Answer<T> = Boxed<'static, Result<T, FredError>>;
 
 /// Runs a command on a key.
 pub(super) fn run(client: Client, key: Bytes, command: Command) -> Answer<Reply> {
     if command == Command::FieldsAndTimeToLive {
         let (other, same) = (client.clone(), key.clone());
-        let left: Answer<i64> = Box::pin(async move { other.pttl(same).await });
+        let left: Answer<i64> = boxed(|| async move { other.pttl(same).await });
         let hash = run(client, key, Command::Fields);
-        return Box::pin(async move {
+        return boxed(|| async move {
             // In this order: the client sends a command of its own together with the next one, but none of ours.
             let (left, hash) = tokio::join!(left, hash);
             Ok(with_time(hash?, Reply::Number(left?)))
         });
     }
-    Box::pin(async move { Raw::of(key, command).to(&client).await })
+    boxed(|| async move { Raw::of(key, command).to(&client).await })
 }
 
 /// Names and texts in turn, and behind them the time to live.

@@ -20,6 +20,7 @@ use super::{
     silence::SILENCE,
 };
 use crate::{
+    boxed::boxed,
     error::{Error, ErrorKind},
     store::redis::{
         clock::{AtServer, CLOCK_ATTEMPTS, Reading},
@@ -103,8 +104,8 @@ impl Exchange<'_> {
     pub(super) async fn ask(&mut self, command: Raw) -> Result<Reply, FredError> {
         let client = self.connected.client.clone();
         let answer: Answer<Reply> = match self.importing {
-            true => Box::pin(ask_while_importing(client, command)),
-            false => Box::pin(async move { command.to(&client).await }),
+            true => boxed(|| ask_while_importing(client, command)),
+            false => boxed(|| async move { command.to(&client).await }),
         };
         self.exchange(answer).await
     }
@@ -197,33 +198,41 @@ impl Exchange<'_> {
 
     /// [`run`](Self::run) for a script that does nothing for a key whose deadline is over.
     async fn write(&mut self, calls: &[Call]) -> Result<Vec<Result<Reply, Error>>, Error> {
-        let mut all: Vec<Option<Result<Reply, Error>>> = calls.iter().map(|_| None).collect();
-        for _ in 0..CLOCK_ATTEMPTS {
-            let left = calls
+        let mut answers = self.write_with_time(calls).await?;
+        for _ in 1..CLOCK_ATTEMPTS {
+            let late = calls
                 .iter()
-                .zip(&mut all)
-                .filter(|(_, answer)| answer.is_none());
-            let (left, places): (Vec<_>, Vec<_>) = left.unzip();
-            if left.is_empty() {
-                break;
+                .zip(&mut answers)
+                .filter(|(_, answer)| is_too_late(answer));
+            let (late, places): (Vec<_>, Vec<_>) =
+                late.map(|(call, at)| (call.clone(), at)).unzip();
+            if late.is_empty() {
+                return Ok(answers);
             }
-            let answers = match self.write_once(&left).await {
-                Err(error) if Box::pin(self.refuses_time(&left, &error)).await => continue,
-                answers => answers?,
-            };
-            for (place, answer) in places.into_iter().zip(answers) {
-                if !matches!(answer, Ok(Reply::Number(TOO_LATE))) {
-                    *place = Some(answer);
-                }
+            for (place, answer) in places.into_iter().zip(self.write_with_time(&late).await?) {
+                *place = answer;
             }
         }
-        let answered = all
-            .into_iter()
-            .map(|answer| answer.unwrap_or_else(|| Err(timed_out())));
-        Ok(answered.collect())
+        for answer in answers.iter_mut().filter(|answer| is_too_late(answer)) {
+            *answer = Err(timed_out());
+        }
+        Ok(answers)
     }
 
-    async fn write_once(&mut self, calls: &[&Call]) -> Result<Vec<Result<Reply, Error>>, Error> {
+    /// Also where the server refuses to tell scripts the time.
+    async fn write_with_time(
+        &mut self,
+        calls: &[Call],
+    ) -> Result<Vec<Result<Reply, Error>>, Error> {
+        match self.write_once(calls).await {
+            Err(error) if Box::pin(self.refuses_time(calls, &error)).await => {
+                self.write_once(calls).await
+            }
+            answers => answers,
+        }
+    }
+
+    async fn write_once(&mut self, calls: &[Call]) -> Result<Vec<Result<Reply, Error>>, Error> {
         let Some(Call { script, key, .. }) = calls.first() else {
             return Ok(Vec::new());
         };
@@ -318,7 +327,7 @@ impl Exchange<'_> {
     }
 
     /// Whether a script failed because the server tells scripts no time: then it is not asked for it again.
-    async fn refuses_time(&mut self, calls: &[&Call], error: &Error) -> bool {
+    async fn refuses_time(&mut self, calls: &[Call], error: &Error) -> bool {
         let knows = |exchange: &Self| {
             !matches!(
                 exchange.link.clock.at_server(exchange.until),
@@ -368,6 +377,11 @@ async fn ask_while_importing(client: Client, command: Raw) -> Result<Reply, Fred
     // Without the right to ask, the second answer would lead back to where the key has left.
     let first_refusal = answers.reduce(|asking, answer| asking.and(answer));
     first_refusal.unwrap_or(Ok(Value::Null)).map(reply_of)
+}
+
+/// Whether a script found the deadline over.
+fn is_too_late(answer: &Result<Reply, Error>) -> bool {
+    matches!(answer, Ok(Reply::Number(TOO_LATE)))
 }
 
 /// Whether a server does not know a command, or does not let this user have it, in a script.

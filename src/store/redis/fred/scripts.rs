@@ -79,7 +79,10 @@ pub(super) fn is_unknown(answer: &Result<Reply, FredError>) -> bool {
 
 /// Whether a server refuses `EVALSHA` itself, to this user or to all. What such an error says of the arguments is no matter.
 pub(super) fn refuses_hashes(answer: &Result<Reply, FredError>) -> bool {
-    let text = answer.as_ref().err().map_or("", |error| error.details());
+    let Err(error) = answer else {
+        return false;
+    };
+    let text = error.details();
     let of_command = text.split(", with args").next().unwrap_or_default();
     let is_refusal = text.starts_with("NOPERM") || text.starts_with("ERR unknown command");
     is_refusal && of_command.to_ascii_lowercase().contains("evalsha")

@@ -110,8 +110,8 @@ impl<E: Executor> Operations<E> {
             When::Never | When::Due | When::Always => (&READ_WITH_TIME, nothing),
         };
         let refreshes = matches!(arg, Arg::Number(_));
-        let read = self.executor.run(read_call(script, &name, arg, deadline));
-        let read = read.await;
+        let call = read_call(script, &name, arg, deadline);
+        let read = self.executor.run(call).await;
         let read = self.confirmed(&name, read, refreshes, deadline).await?;
         self.loaded(key, name, read, refresh, context).await
     }

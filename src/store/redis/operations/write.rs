@@ -61,7 +61,8 @@ impl<E: Executor> Operations<E> {
             }
         };
         args.extend(pairs);
-        let created = self.run_for_number(script, self.key(key), args, deadline);
+        let name = self.key(key);
+        let created = self.run_for_number(script, name, args, deadline).await;
         match once_true(deadline, created).await? {
             answer::DONE => Ok(Written::Kept {
                 time_to_live: full,
@@ -82,9 +83,9 @@ impl<E: Executor> Operations<E> {
     ) -> Result<Written, Error> {
         let (script, args) = update_args(changes, expiry);
         let name = self.key(key);
-        let update = || {
-            let written = self.run(script, name.clone(), args.clone(), deadline);
-            once_true(deadline, written)
+        let update = async || {
+            let (key, args) = (name.clone(), args.clone());
+            once_true(deadline, self.run(script, key, args, deadline).await).await
         };
         self.updated(key, unless_renewed(deadline, update).await?, expiry)
     }
@@ -156,9 +157,10 @@ impl<E: Executor> Operations<E> {
     ) -> Result<Taken, Error> {
         let key = self.key(key);
         let field = Bytes::copy_from_slice(field);
-        let take = || {
+        let take = async || {
             let args = vec![field.clone().into()];
-            once_true(deadline, self.run(&TAKE, key.clone(), args, deadline))
+            let taken = self.run(&TAKE, key.clone(), args, deadline).await;
+            once_true(deadline, taken).await
         };
         match unless_renewed(deadline, take).await? {
             Reply::List(taken) => match &taken[..] {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fred::prelude::*;
 use harness::app::{App, id, run, start};
 use harness::proxy::Proxy;
-use harness::{Client, HANG, RedisServer, Reply, Resp, Wire, no_key_without_ttl};
+use harness::{Client, Cut, HANG, RedisServer, Reply, Resp, Wire, no_key_without_ttl};
 use tower_redis_session::{RedisStore, SessionLayer};
 
 use crate::steps::only_node;
@@ -287,11 +287,14 @@ fn crossed(client: &mut Resp) -> i64 {
     line.map_or(0, |count| count.trim().parse().expect("a number"))
 }
 
-/// Twenty requests at once of as many sessions and of one, renewals, two cookies.
-async fn a_busy_page(url: &str) {
+async fn app(url: &str) -> App {
     let store = RedisStore::connect(url).await.expect("a connection");
     let layer = SessionLayer::builder(store).store_timeout(HANG);
-    let app = App::start(&layer.build().unwrap()).await;
+    App::start(&layer.build().unwrap()).await
+}
+
+/// Twenty requests at once of as many sessions and of one, renewals, two cookies.
+async fn a_busy_page(app: &App) {
     let all = async |browsers: &[Client], steps: &str| {
         let requests: Vec<_> = browsers.iter().map(|it| start(it, steps)).collect();
         for request in requests {
@@ -343,7 +346,7 @@ async fn a_busy_page(url: &str) {
 async fn the_only_node_of_a_cluster_is_one_server_and_no_keys_cross_slots() {
     let mut cluster = Cluster::start().await;
     let mut monitor = harness::Monitor::start(&cluster.server);
-    a_busy_page(&cluster.server.url()).await;
+    a_busy_page(&app(&cluster.server.url()).await).await;
     assert_eq!(crossed(&mut cluster.client), 0);
     let commands = monitor.commands();
     let scripts = commands
@@ -363,9 +366,14 @@ async fn what_looks_like_one_server_may_be_many() {
     let mut cluster = Cluster::start().await;
     let wire = Wire::to(cluster.server.addr()).await;
     wire.rewrite("cluster_enabled:1", "cluster_enabled:0");
-    a_busy_page(&wire.url()).await;
+    let app = app(&wire.url()).await;
+    a_busy_page(&app).await;
     let refused = crossed(&mut cluster.client);
     // What was under way before the first was answered.
     assert!((1..=5).contains(&refused), "{refused}");
     cluster.count_is(0).await;
+    // Another connection says again that it is one.
+    wire.cut(Cut::Finish);
+    a_busy_page(&app).await;
+    assert_eq!(crossed(&mut cluster.client), refused);
 }

@@ -14,6 +14,7 @@ use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 const MARK: &str = "mark";
 const PUT: &str = "put";
 const TURN: &str = "turn";
+const REPLACE: &str = "replace";
 
 fn expiry() -> Expiry {
     Expiry::new(Duration::from_secs(900))
@@ -175,6 +176,28 @@ async fn a_lost_answer_costs_no_session() {
             assert!(loaded.found().is_some(), "{name}, {fate:?}");
             scene.is_over().await;
         }
+    }
+}
+
+/// The same of a login over a session: the old id then leads nowhere.
+#[tokio::test]
+async fn a_lost_answer_costs_no_login() {
+    for fate in [Fate::Cut, Fate::CutAnswer] {
+        let mut scene = Scene::start().await;
+        let (old, new) = (scene.old, scene.new);
+        let fields = changes([set("user", "bo")]);
+        let created = scene.store.create(new.key(), &fields, context(expiry()));
+        created.await.expect("a session");
+        scene.once(REPLACE, fate.clone());
+        let replaced = scene
+            .store
+            .replace(old.key(), new.key(), true, context(expiry()));
+        assert!(matches!(replaced.await, Ok(true)), "{fate:?}");
+        assert_eq!(scene.kind(old), "string", "{fate:?}");
+        let loaded = scene.store.load(old.key(), true, context(expiry())).await;
+        assert!(loaded.unwrap().found().is_none(), "{fate:?}");
+        let loaded = scene.store.load(new.key(), true, context(expiry())).await;
+        assert!(loaded.unwrap().found().is_some(), "{fate:?}");
     }
 }
 

@@ -126,7 +126,7 @@ impl RedisStore {
     pub async fn ping(&self) -> Result<(), Error> {
         let deadline = Instant::now() + PING_TIMEOUT;
         in_time(deadline, async {
-            self.operations.executor.ping().await?;
+            self.operations.executor.ping(deadline).await?;
             self.operations.probe(deadline).await
         })
         .await

@@ -4,7 +4,6 @@
 use std::{
     pin::pin,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -69,9 +68,6 @@ pub(super) use {scripts::Texts, tls::config as tls_config, url::Parameters};
 
 pub(super) use target::Options;
 
-/// How long a sign of life may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Connections to one server, to a cluster, or to the master that a Sentinel names.
 pub(super) struct Fred {
     servers: Servers,
@@ -113,15 +109,11 @@ impl Fred {
     }
 
     /// Asks each server for a sign of life.
-    pub(super) async fn ping(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + PING_TIMEOUT;
-        in_time(deadline, async {
-            for route in self.servers().all().await? {
-                route.ping(deadline).await?;
-            }
-            Ok(())
-        })
-        .await
+    pub(super) async fn ping(&self, deadline: Instant) -> Result<(), Error> {
+        for route in self.servers().all().await? {
+            route.ping(deadline).await?;
+        }
+        Ok(())
     }
 }
 

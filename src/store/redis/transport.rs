@@ -32,8 +32,8 @@ macro_rules! either {
 }
 
 impl Transport {
-    pub(super) async fn ping(&self) -> Result<(), Error> {
-        either!(self, it => it.ping().await)
+    pub(super) async fn ping(&self, deadline: Instant) -> Result<(), Error> {
+        either!(self, it => it.ping(deadline).await)
     }
 }
 

@@ -63,9 +63,9 @@ impl Upstash {
     }
 
     /// Asks for a sign of life. One that cannot save its data reads, and says so to a `PING` as well.
-    pub(super) async fn ping(&self) -> Result<(), Error> {
+    pub(super) async fn ping(&self, deadline: Instant) -> Result<(), Error> {
         let ping = self.http.ask(Line::new("PING"));
-        match in_time(Instant::now() + PING_TIMEOUT, ping).await {
+        match in_time(deadline.min(Instant::now() + PING_TIMEOUT), ping).await {
             Err(error) if error.kind() != ErrorKind::Misconfigured => Err(error),
             _ => Ok(()),
         }

@@ -22,11 +22,7 @@ use crate::{
 impl Link {
     /// Runs a script on one key, together with others that come at the same moment.
     pub(super) async fn run(self: &Arc<Self>, call: &Call) -> Result<Reply, Error> {
-        if call.script.repeats {
-            return self.ask_again(|| self.run_once(call)).await;
-        }
-        self.prove().await;
-        self.run_once(call).await
+        self.ask(call.script.repeats, || self.run_once(call)).await
     }
 
     async fn run_once(self: &Arc<Self>, call: &Call) -> Result<Reply, Error> {
@@ -69,15 +65,11 @@ impl Link {
         command: Command,
         until: Instant,
     ) -> Result<Reply, Error> {
-        let ask = || async {
+        self.ask(command.repeats(), || async {
             let mut exchange = self.begin(false, until).await?;
             exchange.command(key.clone(), command).await
-        };
-        if command.repeats() {
-            return self.ask_again(ask).await;
-        }
-        self.prove().await;
-        ask().await
+        })
+        .await
     }
 
     async fn run_together(self: &Arc<Self>, lane: LaneId) {

@@ -30,7 +30,7 @@ const ATTEMPTS: u32 = 3;
 impl Link {
     /// Before something that may happen only once: finds out whether a connection that was silent is still there. If it
     /// is not, there will be another one.
-    pub(super) async fn prove(self: &Arc<Self>) {
+    async fn prove(self: &Arc<Self>) {
         let Some(Doubt {
             number,
             patience,
@@ -52,15 +52,20 @@ impl Link {
         }
     }
 
-    /// Asks what may be asked twice: once more over a new connection, where the answer was lost with the old one. One that
-    /// was silent has less time for its answer.
-    pub(super) async fn ask_again<T, F>(
+    /// Asks over a connection that is thought to be there. What `repeats` may be asked twice: it is asked once more over a new
+    /// connection, where the answer was lost with the old one. One that was silent has less time for its answer.
+    pub(super) async fn ask<T, F>(
         self: &Arc<Self>,
+        repeats: bool,
         mut ask: impl FnMut() -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
+        if !repeats {
+            self.prove().await;
+            return ask().await;
+        }
         for _ in 1..ATTEMPTS {
             let before = self.number();
             let answer = match self.in_doubt().await {

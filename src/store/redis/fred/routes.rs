@@ -180,11 +180,7 @@ impl<'a> Route<'a> {
                 Asked::Command(key, command, _) => exchange.command(key.clone(), *command).await,
             }
         };
-        if asked.repeats() {
-            return self.link.ask_again(once).await;
-        }
-        self.link.prove().await;
-        once().await
+        self.link.ask(asked.repeats(), once).await
     }
 
     /// Asks the server for a sign of life. One that cannot save its data reads, and says so to a `PING` as well.
@@ -196,7 +192,7 @@ impl<'a> Route<'a> {
                 _ => Ok(()),
             }
         };
-        self.link.ask_again(once).await
+        self.link.ask(true, once).await
     }
 
     /// Whether an error says that the command was not done because its key is elsewhere: then this leads there from

@@ -32,6 +32,22 @@ fn reads_of(asked: &[Command], id: SessionId) -> usize {
     reads.filter(|it| it.args.contains(&key)).count()
 }
 
+/// In the form that all servers know which have it at all.
+#[tokio::test]
+async fn tracking_is_asked_for_without_options() {
+    let server = RedisServer::start();
+    let mut monitor = Monitor::start(&server);
+    let here = Node::new(&server.url()).await;
+    let id = here.create("1").await;
+    here.warm(&mut monitor, id).await;
+    let clients = server.client().cmd(&["CLIENT", "LIST"]).text();
+    let mut tracked = clients.lines().filter(|line| line.contains("flags=t"));
+    let tracked = tracked.next().unwrap_or_else(|| panic!("{clients}"));
+    // It neither broadcasts nor redirects.
+    assert!(tracked.contains("flags=t "), "{tracked}");
+    assert!(tracked.contains("redir=0"), "{tracked}");
+}
+
 /// It would gain nothing from it, and cost one more read.
 #[tokio::test]
 async fn a_session_that_its_request_writes_is_not_read_to_be_kept() {

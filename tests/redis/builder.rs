@@ -80,11 +80,41 @@ async fn what_contradicts_itself_is_refused_by_name() {
     refused(at("app:hunter2@").credentials(provider), "`credentials`").await;
     #[cfg(feature = "rustls")]
     {
-        let config = crate::tls::trusting_nobody;
+        use tower_redis_session::rustls::RootCertStore;
+
+        let config = || crate::tls::trusting(RootCertStore::empty());
         refused(at("").tls(config()), "rediss://").await;
         let with_file = RedisStore::builder("rediss://127.0.0.1:1?ca=/no/such/file");
         refused(with_file.tls(config()), "`tls`").await;
     }
+}
+
+#[tokio::test]
+async fn a_provider_that_never_answers_has_as_long_as_connecting() {
+    type Never = std::future::Pending<Result<Credentials, std::io::Error>>;
+
+    let server = RedisServer::start();
+    let limit = Duration::from_millis(300);
+    let builder = RedisStore::builder(server.url())
+        .credentials(|| -> Never { std::future::pending() })
+        .connect_timeout(limit);
+    let error = harness::bounded("an error", builder.connect()).await;
+    let error = error.expect_err("no credentials");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    println!("{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_of_a_provider_is_named_as_that() {
+    let server = RedisServer::start_with(&["--requirepass", "right"]);
+    let builder = RedisStore::builder(server.url());
+    let wrong = || async { Ok::<_, std::io::Error>(Credentials::password("hunter2")) };
+    let error = builder.credentials(wrong).connect().await;
+    let error = error.expect_err("a wrong password");
+    assert_eq!(error.kind(), ErrorKind::NotAuthenticated, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("the provider of credentials"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
 }
 
 /// What shows in an error is what the provider said, and that is still there underneath.

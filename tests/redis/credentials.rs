@@ -178,7 +178,6 @@ async fn a_connection_logs_in_anew_before_its_credentials_end_and_goes_on() {
     })
     .await;
     let before = connections(&mut admin);
-    // By `HELLO` where it tracks, else by `AUTH`.
     let first = count(&mut admin, "auth");
     let anew = 3 * expected as i64;
     until("each logs in anew", &app, || {

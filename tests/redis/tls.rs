@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use harness::app::run;
 use harness::certificates::{Authority, Signed};
 use harness::{HANG, RedisServer, Reply, patiently};
+use tower_redis_session::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tower_redis_session::rustls::{self, ClientConfig, RootCertStore};
 use tower_redis_session::{Error, ErrorKind, RedisStore};
 
-use crate::steps::{all_works, app};
+use crate::steps::{all_works, app, works_with};
 
 /// Names and addresses under which the tests reach their servers.
 const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
@@ -31,13 +32,13 @@ fn settings<'a>(authority: &'a str, own: &'a Signed, clients: &'a str) -> [&'a s
     ]
 }
 
-/// What a caller can give instead of files; it connects to nobody.
-pub(crate) fn trusting_nobody() -> ClientConfig {
+/// What a caller can give instead of files.
+pub(crate) fn trusting(roots: RootCertStore) -> ClientConfig {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     ClientConfig::builder_with_provider(ring)
         .with_safe_default_protocol_versions()
         .expect("versions of TLS")
-        .with_root_certificates(RootCertStore::empty())
+        .with_root_certificates(roots)
         .with_no_client_auth()
 }
 
@@ -82,6 +83,23 @@ async fn all_works_with_a_server_that_our_authority_has_signed() {
     let path = authority.ca().replace('/', "%2F");
     let valkeys = format!("valkeys://127.0.0.1:{}/3?ca={path}", server.second_port());
     all_works(&valkeys).await;
+}
+
+/// `RedisStoreBuilder::tls`, for what a URL cannot say.
+#[tokio::test]
+async fn a_configuration_of_the_callers_says_whom_to_trust() {
+    let authority = Authority::new();
+    let own = authority.sign("server", &NAMES, LONG);
+    let server = start(&authority, &own, "no");
+    let builder = || RedisStore::builder(url("127.0.0.1", &server, ""));
+    let certificate = CertificateDer::from_pem_file(authority.ca()).expect("a certificate");
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).expect("an authority");
+    let store = builder().tls(trusting(roots)).connect().await;
+    works_with(store.expect("a connection")).await;
+    let store = builder().tls(trusting(RootCertStore::empty()));
+    let error = store.connect().await.expect_err("nobody is trusted");
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use harness::app::{App, id, run};
 use harness::{Random, RedisCluster, RedisServer, Reply};
 use tower_redis_session::{ErrorKind, RedisStore, SessionLayer};
 
-use crate::steps::works_with;
+use crate::steps::{all_works, is_up, works_with};
 
 /// In every URL that has a password here; never to be shown.
 const SECRET: &str = "Sesame";
@@ -91,6 +91,48 @@ impl World {
 }
 
 /// A server, a cluster of one node and a Sentinel with TLS, which want a certificate of their clients.
+/// The only address that is known, and the one that a node announces.
+#[tokio::test]
+async fn ipv6_alone_leads_to_a_cluster_and_to_the_master_of_a_sentinel() {
+    let v6 = ["--bind", "127.0.0.1", "::1", "--cluster-announce-ip", "::1"];
+    let args = [&v6[..], &["--cluster-enabled", "yes"]].concat();
+    let node = RedisServer::start_with_port("--cluster-port", &args);
+    node.client()
+        .cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    is_up(&node);
+    all_works(&format!("redis-cluster://[::1]:{}", node.port())).await;
+    all_works(&format!("redis://[::1]:{}", node.port())).await;
+
+    let server = RedisServer::start_with(&v6[..3]);
+    let config = format!("sentinel monitor mymaster ::1 {} 1\n", server.port());
+    let sentinel = RedisServer::start_sentinel_with(&config, &v6[..3]);
+    let url = format!(
+        "redis-sentinel://[::1]:{}?sentinelServiceName=mymaster",
+        sentinel.port()
+    );
+    all_works(&url).await;
+}
+
+#[cfg(feature = "rustls")]
+#[tokio::test]
+async fn ipv6_alone_leads_to_a_cluster_with_tls() {
+    use harness::certificates::Authority;
+
+    let authority = Authority::new();
+    let own = authority.sign("server", &["::1"], 2099);
+    let ca = authority.ca();
+    let mut args = vec!["--tls-ca-cert-file", &ca, "--tls-cert-file", &own.cert];
+    args.extend(["--tls-key-file", &own.key, "--tls-auth-clients", "no"]);
+    args.extend(["--cluster-enabled", "yes", "--tls-cluster", "yes"]);
+    args.extend(["--bind", "127.0.0.1", "::1", "--cluster-announce-ip", "::1"]);
+    let node = RedisServer::start_with_port("--tls-port", &args);
+    node.client()
+        .cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    is_up(&node);
+    let port = node.second_port();
+    all_works(&format!("rediss-cluster://[::1]:{port}?ca={ca}")).await;
+}
+
 #[cfg(feature = "rustls")]
 fn tls(
     one: &RedisServer,

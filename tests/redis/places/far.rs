@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use harness::app::{App, run};
 use harness::certificates::Authority;
+use harness::command_wire::Wire as CommandWire;
 use harness::wire::Cut;
 use harness::{RedisServer, Wire, bounded};
 use tower_redis_session::{ErrorKind, RedisStore, SessionLayer};
@@ -98,4 +99,37 @@ async fn a_connect_timeout_that_is_too_short_for_the_distance_is_kept() {
     assert!(took >= limit && took < limit + 2 * ONE_WAY, "{took:?}");
     assert!(!error.to_string().contains("secret"), "{error}");
     println!("{error}");
+}
+
+#[tokio::test]
+async fn connecting_has_ten_seconds_by_default() {
+    let far = Far::new().await;
+    far.wire.delay(Duration::from_secs(3600));
+    let began = Instant::now();
+    let error = RedisStore::connect(&far.url()).await.expect_err("too far");
+    let took = began.elapsed();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    let usual = Duration::from_secs(10);
+    assert!(took >= usual && took < 2 * usual, "{took:?}");
+    assert!(error.to_string().contains("10s"), "{error}");
+}
+
+/// A connection that nobody has used has as much time for an answer as the way needs.
+#[tokio::test]
+async fn a_far_connection_is_still_good_after_a_pause() {
+    let server = RedisServer::start();
+    let wire = CommandWire::to(server.addr()).await;
+    let far = Wire::to(wire.url().replace("redis://", "")).await;
+    far.delay(Duration::from_millis(60));
+    let store = RedisStore::connect(&far.url()).await.expect("a connection");
+    let layer = SessionLayer::builder(store).store_timeout(Duration::from_secs(5));
+    let app = App::start(&layer.build().expect("a layer")).await;
+    let browser = app.browser();
+    let opened = wire.opened();
+    for steps in ["set user ada", "", "add n 1"] {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let answer = run(&browser, steps).await;
+        assert_eq!(answer.status, 200, "{steps}: {}", answer.header("x-error"));
+    }
+    assert_eq!(wire.opened(), opened, "connections");
 }

@@ -84,8 +84,13 @@ async fn a_slot_that_moves_to_another_node_is_found_there() {
 #[tokio::test]
 async fn a_server_that_has_become_a_node_leads_to_its_cluster() {
     let (server, cluster) = (RedisServer::start(), RedisCluster::start(&[]));
-    for given in [false, true] {
+    for (given, words) in [
+        (false, "-MOVED "),
+        (true, "-MOVED "),
+        (false, "-ERR MOVED "),
+    ] {
         let wire = Wire::to(server.addr()).await;
+        wire.rewrite("-MOVED ", words);
         let store = match given {
             true => RedisStore::from_pool(pool(&wire.url()).await),
             false => RedisStore::connect(&wire.url()).await.expect("a server"),
@@ -121,6 +126,29 @@ async fn a_server_that_has_become_a_node_leads_to_its_cluster() {
         let after: i64 = (0..3).map(|node| size(&cluster, node)).sum();
         assert!(after - before >= 100, "{before}, then {after}");
     }
+}
+
+#[tokio::test]
+async fn a_ping_that_meets_moved_tells_whether_sessions_are_served() {
+    let server = RedisServer::start();
+    let mut cluster = RedisCluster::start(&["--cluster-require-full-coverage", "no"]);
+    let wire = Wire::to(server.addr()).await;
+    let became = async |cluster: &RedisCluster| {
+        wire.lead_to(server.addr());
+        let store = RedisStore::connect(&wire.url()).await.expect("a server");
+        store.ping().await.expect("a server");
+        wire.lead_to(cluster.node(0).addr());
+        wire.cut(Cut::Finish);
+        store
+    };
+    let store = became(&cluster).await;
+    store.ping().await.expect("its cluster");
+    let store = became(&cluster).await;
+    for node in [1, 2, 4, 5] {
+        cluster.node_mut(node).kill();
+    }
+    let error = store.ping().await.expect_err("two masters are gone");
+    println!("{error}");
 }
 
 /// One that connects again.

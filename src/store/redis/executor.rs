@@ -11,7 +11,7 @@ use crate::{deadline::by_deadline, error::Error};
 
 /// What a script with [deadlines](Script::by_deadline) answers for a key whose deadline was over.
 pub(super) const TOO_LATE: i64 = -4;
-/// And what stands for its answer for each key where it answers the time alone.
+/// The answer for each key where such a script answers only the time: all went well.
 pub(super) const DONE: i64 = 0;
 
 /// Runs scripts and commands. Each ends by its deadline.
@@ -38,7 +38,7 @@ pub(super) trait Executor: Send + Sync + 'static {
     /// Whether a service bills each command, and each that a script calls. Then a refresh is one command.
     fn is_billed(&self) -> bool;
 
-    /// Of keys that are made as one likes, one that is on each server.
+    /// Makes keys until there is one for each server.
     fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes>;
 
     /// The time of the server that a key is on, in milliseconds since 1970 and never later than it is, as far as it is

@@ -40,6 +40,7 @@ mod lanes;
 #[cfg(feature = "near-cache")]
 mod lease;
 mod link;
+mod live;
 mod login;
 mod refresh;
 mod routes;

@@ -126,10 +126,14 @@ impl NearCache {
             return operations.load(key, When::NotYetDue, context).await;
         }
         let loaded = operations.load(key, When::Due, context).await?;
-        if matches!(loaded, Loaded::Found(_)) {
-            let (this, operations) = (Arc::downgrade(self), operations.clone());
-            self.reads
-                .add(key, context.expiry, || read_soon(this, operations));
+        match loaded {
+            Loaded::Found(_) => {
+                let (this, operations) = (Arc::downgrade(self), operations.clone());
+                self.reads
+                    .add(key, context.expiry, || read_soon(this, operations));
+            }
+            // Another layer of this process may keep it.
+            Loaded::NotFound | Loaded::Replaced => self.forget(key),
         }
         Ok(loaded)
     }

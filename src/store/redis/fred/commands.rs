@@ -186,7 +186,8 @@ pub(super) fn run(client: Client, key: Bytes, command: Command) -> Answer<Reply>
         let left: Answer<i64> = boxed(|| async move { other.pttl(same).await });
         let hash = run(client, key, Command::Fields);
         return boxed(|| async move {
-            // In this order: the client sends a command of its own together with the next one, but none of ours.
+            // In this order they leave in one packet: fred keeps `PTTL` back for the next one, and sends what it does not know
+            // at once.
             let (left, hash) = tokio::join!(left, hash);
             Ok(with_time(hash?, Reply::Number(left?)))
         });

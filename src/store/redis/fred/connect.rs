@@ -42,8 +42,8 @@ pub(super) const TIME: &str =
 /// How long a client is listened to before a look whether it is connected.
 const LISTEN: Duration = Duration::from_millis(10);
 
-/// So many messages of the server that were not asked for may wait: as many as the client has room for by itself, or
-/// many more than a burst of changes is. Who hears too late has to forget all.
+/// How many messages of the server that nobody asked for may wait unread: as fred has it, and on a tracking connection. If
+/// there are more, the near cache forgets all.
 const MESSAGES: (usize, usize) = (32, 4096);
 
 impl Target {
@@ -76,7 +76,7 @@ impl Target {
 
     async fn connect_with(&self, config: Config, until: Instant) -> Result<Connection, Error> {
         match self.attempt(config.clone(), until).await {
-            // Not to us: without a password, the client begins with a `PING` of its own.
+            // `MISCONF` was the answer to a `PING` that fred sends by itself where there is no password.
             Err(error)
                 if error.kind() == ErrorKind::Misconfigured
                     && self.config.credential_provider.is_none() =>

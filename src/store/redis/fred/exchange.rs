@@ -15,7 +15,8 @@ use super::{
     commands::{self, Answer, KeysAndArgs, Raw, reply_of, value},
     connect::TIME,
     errors::{failed, is_answer},
-    link::{Connected, Link},
+    link::Link,
+    live::Connected,
     scripts::{self, TEXTS},
     silence::SILENCE,
 };
@@ -33,7 +34,7 @@ use crate::{
     },
 };
 
-/// Dropped before it is answered, it tells a server that is silent from one that somebody had no time to wait for.
+/// Dropped before it is answered, it begins a look whether the server is silent, or whether somebody only had no more time.
 pub(super) struct Exchange<'a> {
     link: &'a Arc<Link>,
     connected: Connected,
@@ -400,7 +401,7 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         if !self.answered {
             // Whoever leaves before, or had less time, says little about the server.
-            let least = SILENCE.max(self.connected.patience);
+            let least = SILENCE.max(self.connected.answer_time);
             let until = self.until.max(self.asked + least);
             self.link.listen(&self.connected, self.asked, until);
         }

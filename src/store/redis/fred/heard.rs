@@ -27,7 +27,7 @@ impl LastHeard {
         self.lock().is_some_and(|heard| heard >= moment)
     }
 
-    /// In what time it will have been silent for so long.
+    /// How long it takes until the server has been silent for so long; zero if it has.
     pub(super) fn again_in(&self, silent: Duration) -> Duration {
         let heard = *self.lock();
         heard.map_or(Duration::ZERO, |heard| {

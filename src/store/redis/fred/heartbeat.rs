@@ -1,9 +1,10 @@
 //! [`Heartbeat`]: finds out whether the server still knows of which keys it has to tell.
 //!
-//! A server that is emptied forgets that, and also one of which another database is (`FLUSHDB`). It says so, but the
-//! client, fred, drops that message. So two keys of our own are read over the tracking connection, in turn, and each is
-//! written over the other connection at its next turn: the server has to tell of that. Of the two, one was read before
-//! the last beat, so that nothing that happens during a beat can hide.
+//! A server forgets which keys it has to tell of when it is emptied, or when another of its databases is (`FLUSHDB`). It
+//! says so, but the client, fred, drops that message. So two keys of our own take turns: a beat writes one of them over the
+//! link, and then reads it over the tracking connection. It was read there two beats ago, so the server has to tell of the
+//! write. If it does not, it has forgotten. The other key was read one beat ago, so that what happens during this beat shows
+//! at the next one.
 
 use std::{mem, str, sync::Arc, time::Duration};
 

@@ -33,13 +33,13 @@ impl Link {
     async fn prove(self: &Arc<Self>) {
         let Some(Doubt {
             number,
-            patience,
+            answer_time,
             _finding_out,
         }) = self.in_doubt().await
         else {
             return;
         };
-        let end = Instant::now() + patience;
+        let end = Instant::now() + answer_time;
         let mut answer = pin!(by_deadline(end, async {
             let mut exchange = self.begin_now(false, end).await?;
             exchange.ask(Raw::ping()).await.map_err(failed)
@@ -72,10 +72,10 @@ impl Link {
                 None => ask().await,
                 Some(Doubt {
                     number,
-                    patience,
+                    answer_time,
                     _finding_out,
                 }) => {
-                    let mut answer = pin!(by_deadline(Instant::now() + patience, ask()));
+                    let mut answer = pin!(by_deadline(Instant::now() + answer_time, ask()));
                     match answer.as_mut().await {
                         Some(answer) => answer,
                         None => {
@@ -100,8 +100,8 @@ impl Link {
         ask().await
     }
 
-    /// Whether a connection was silent for so long that it may be dead. One finds out, and all others wait for that; where
-    /// somebody is under way already, it is not ended.
+    /// A doubt where the connection was silent for so long that it may be dead: whoever gets it finds out, and all others
+    /// wait for that. `None` where it is fine, or where an operation that is under way will show it.
     async fn in_doubt(&self) -> Option<Doubt<'_>> {
         while self.is_silent_for_long() {
             // Before the look whether somebody is finding out, so that nothing is missed between them.
@@ -113,7 +113,7 @@ impl Link {
                 let connected = self.live().ok()?;
                 return Some(Doubt {
                     number: connected.number,
-                    patience: connected.patience,
+                    answer_time: connected.answer_time,
                     _finding_out: finding_out,
                 });
             }
@@ -132,7 +132,7 @@ impl Link {
 struct Doubt<'a> {
     number: u64,
     /// How long it has for an answer.
-    patience: Duration,
+    answer_time: Duration,
     _finding_out: FindingOut<'a>,
 }
 

@@ -5,16 +5,13 @@ use std::{
     mem,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use fred::{
-    clients::{Client, Pool},
-    interfaces::ClientLike,
-};
+use fred::clients::Pool;
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore},
@@ -28,6 +25,7 @@ use super::{
     errors::{Elsewhere, Redirection, elsewhere, redirection},
     heard::{LastHeard, Proof, SilenceChecks},
     lanes::Lanes,
+    live::{Clients, Connected, Live},
     target::Target,
 };
 use crate::{
@@ -42,8 +40,6 @@ use crate::{
     },
 };
 
-/// A connection that is as good as new answers within this time, or a few round trips where that is more.
-const SHORTEST_PATIENCE: Duration = Duration::from_millis(100);
 /// How many operations may be under way at once; more wait, within their time. It bounds what an outage piles up.
 pub(super) const PERMITS: usize = 4096;
 
@@ -98,71 +94,12 @@ pub(super) enum State {
 /// Whether an operation waits for the next connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waits {
-    /// As long as it may take: the last one was silent, which may also be the server's doing.
+    /// Up to its deadline: the last one was silent, and it may be that the server is only slow.
     ToItsEnd,
     /// For as long as connecting usually takes: the last one was lost.
     AMoment,
     /// The server is known to be gone.
     No,
-}
-
-pub(super) struct Live {
-    clients: Clients,
-    /// How long it has for a sign of life.
-    patience: Duration,
-    since: Instant,
-    /// Tells this connection from those before and after it.
-    pub(super) number: u64,
-    pub(super) wanted: Arc<Wanted>,
-    /// Closed when it is lost or given up: the client leaves some of those without an answer who were asking.
-    lost: Arc<Semaphore>,
-}
-
-/// What is wanted of a connection's supervisor.
-#[derive(Default)]
-pub(super) struct Wanted {
-    /// To end it: it is given up.
-    pub(super) end: Notify,
-    /// To look for a server that writes, while this one is read.
-    pub(super) writer: Notify,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.lost.close();
-    }
-}
-
-pub(super) enum Clients {
-    One(Client),
-    Pool(Pool),
-}
-
-impl Live {
-    pub(super) fn of(connection: &Connection) -> Self {
-        let clients = Clients::One(connection.client.clone());
-        Self::new(clients, connection.round_trip)
-    }
-
-    pub(super) fn new(clients: Clients, round_trip: Duration) -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        Self {
-            clients,
-            patience: (round_trip * 4).max(SHORTEST_PATIENCE),
-            since: Instant::now(),
-            number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            wanted: Arc::default(),
-            lost: Arc::new(Semaphore::new(0)),
-        }
-    }
-}
-
-/// A connection, as one who asks has it.
-pub(super) struct Connected {
-    pub(super) client: Client,
-    pub(super) number: u64,
-    pub(super) patience: Duration,
-    pub(super) lost: Arc<Semaphore>,
 }
 
 impl Link {
@@ -285,29 +222,14 @@ impl Link {
 
     /// [`client`](Self::client), for somebody who has nothing to ask.
     pub(super) fn live(&self) -> Result<Connected, Error> {
-        let connected = match &*self.state() {
-            State::Up(live) => Connected {
-                client: match &live.clients {
-                    Clients::One(client) => client.clone(),
-                    Clients::Pool(pool) => pool.next_connected().clone(),
-                },
-                number: live.number,
-                patience: live.patience,
-                lost: live.lost.clone(),
-            },
-            State::Down { why, .. } => return Err(unsent(why)),
-        };
-        // Without a connection a command would wait in the client's queue, and may run long after its caller was told
-        // that it failed.
-        if connected.client.is_connected() {
-            Ok(connected)
-        } else {
-            Err(no_connection())
+        match &*self.state() {
+            State::Up(live) => live.connected().ok_or_else(no_connection),
+            State::Down { why, .. } => Err(unsent(why)),
         }
     }
 
-    /// Takes the server for gone, and ends the connection, for another; only the one with this number, and only if it
-    /// is `older` than that.
+    /// Takes the server for gone: ends the connection with this number, if it has been there for longer than `older`, so
+    /// that there will be another.
     pub(super) fn give_up(self: &Arc<Self>, number: u64, older: Duration, why: Error) {
         self.end(number, older, why, Waits::No);
     }
@@ -425,7 +347,8 @@ impl Link {
         }
     }
 
-    /// There is a connection; where there was one to a replica, it was not good enough `since` then.
+    /// There is a connection. `since`: where it takes the place of one to a replica, when a server that writes was first
+    /// wanted.
     pub(super) fn up(&self, live: Live, since: Option<Instant>) {
         self.heard.now();
         let before = mem::replace(&mut *self.state_mut(), State::Up(live));

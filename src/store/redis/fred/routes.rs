@@ -80,7 +80,7 @@ impl Servers {
         }
     }
 
-    /// Of keys that are made as one likes, one that is on each server, as far as the servers are known.
+    /// Makes keys until there is one for each server that is known.
     pub(super) fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes> {
         let cluster = match self {
             Self::Cluster(cluster) => cluster,

@@ -18,7 +18,7 @@ use super::{errors::cannot_connect, explain::address, slots::server, target::Tar
 use crate::error::{Error, ErrorKind};
 
 /// Finding out must not hold up the next attempt.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// How long a client is listened to before a look whether it is connected.
 const LISTEN: Duration = Duration::from_millis(10);
@@ -26,7 +26,7 @@ const LISTEN: Duration = Duration::from_millis(10);
 impl Target {
     /// The error of an attempt to connect, with what can be found out about it.
     pub(super) async fn why(&self, config: Config, until: Instant, error: Error) -> Error {
-        let until = until.min(Instant::now() + PATIENCE);
+        let until = until.min(Instant::now() + ANSWER_TIME);
         match timeout_at(until, self.why_no_master(config)).await {
             Ok(Some(why)) => why,
             Ok(None) | Err(_) => self.explained(error),
@@ -133,8 +133,8 @@ struct Asked {
 impl Asked {
     async fn of(config: Config, name: &'static str, args: Vec<Value>) -> Result<Value, FredError> {
         let connection = ConnectionConfig {
-            connection_timeout: PATIENCE / 2,
-            internal_command_timeout: PATIENCE / 2,
+            connection_timeout: ANSWER_TIME / 2,
+            internal_command_timeout: ANSWER_TIME / 2,
             max_command_attempts: 1,
             reconnect_errors: Vec::new(),
             ..ConnectionConfig::default()
@@ -153,7 +153,7 @@ impl Asked {
             client.custom(command, args).await
         };
         tokio::select! {
-            answer = timeout(PATIENCE / 2, answer) => answer.unwrap_or_else(|_| Err(silent())),
+            answer = timeout(ANSWER_TIME / 2, answer) => answer.unwrap_or_else(|_| Err(silent())),
             ended = &mut this.task => Err(match ended {
                 Ok(Err(error)) => error,
                 _ => silent(),

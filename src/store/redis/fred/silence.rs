@@ -7,23 +7,18 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    commands::Raw,
-    errors::is_answer,
-    heard::SilenceCheck,
-    link::{Connected, Link},
-};
+use super::{commands::Raw, errors::is_answer, heard::SilenceCheck, link::Link, live::Connected};
 use crate::store::redis::errors::timed_out;
 
-/// A server counts as gone when an operation has timed out and nobody has had an answer since that was sent. It always has
-/// at least this long.
+/// A server counts as gone when an operation has timed out and no answer has come to anybody since that was sent. It has at
+/// least this long for one.
 pub(super) const SILENCE: Duration = Duration::from_millis(250);
 /// If this process itself looks later than that, the answer may lie unread in its socket: it looks once more.
 const GRACE: Duration = Duration::from_millis(50);
 
 impl Link {
-    /// A server was asked something at this moment and has not answered. Where it has said nothing at all since then, until
-    /// `until`, it is gone. Nobody waits for its answer any more, so it is asked something that is answered behind that.
+    /// For an operation that was not answered: `asked` is when it was sent. If the server answers nobody up to `until`, it is
+    /// gone. A `PING` is sent behind that operation, so that there is something to answer.
     pub(super) fn listen(self: &Arc<Self>, connected: &Connected, asked: Instant, until: Instant) {
         let number = connected.number;
         if self.heard.since(asked) {

@@ -21,7 +21,8 @@ use super::{
     connect::{Connection, is_replica, may_write},
     errors::is_answer,
     idle::keep_alive,
-    link::{Clients, Link, Live, Reports, State, Wanted, Way},
+    link::{Link, Reports, State, Way},
+    live::{Clients, Live, Wanted},
     target::Target,
 };
 use crate::{

@@ -2,7 +2,7 @@
 //!
 //! Each server has one beside the [`Link`] over which sessions are written. It leads to the same server, and is given up
 //! when that link has another connection, since that may be one to another server, as after a failover. Nothing is
-//! written over it: so a server tells of every change, and also of what it forgets to have told (see
+//! written over it: so a server tells of every change, and also when it stops tracking a key (see
 //! `tracking-table-max-keys`).
 
 use std::{
@@ -35,7 +35,8 @@ use super::{
     errors::{failed, redirection},
     heartbeat::{Found, Heartbeat, SILENCE},
     lease::Lease,
-    link::{Connected, Link},
+    link::Link,
+    live::Connected,
     routes::{Servers, slot},
     target::Target,
 };

@@ -19,8 +19,8 @@ use crate::{
 /// The longest that a session is served without asking Redis, which then also sets its time to live anew.
 pub(super) const LONGEST: Duration = Duration::from_secs(10);
 
-/// What is loaded must not have changed since it was asked for: changes are counted in so many places, at least, and one
-/// for each session that has room up to the most.
+/// Where changes are counted: one place for each session that has room, but at least and at most so many. A session is only
+/// kept if the count of its place is as it was when it was asked for.
 const PLACES: RangeInclusive<u64> = 1024..=1 << 16;
 /// What an entry costs beside its fields, about, and what a field does beside its name and its text.
 const ENTRY: usize = 256;
@@ -79,7 +79,7 @@ impl Entries {
             .max_capacity(capacity)
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
             .time_to_live(LONGEST)
-            // It is not asked for those that are served most, and would take them for those that are used least.
+            // It does not see each hit, so by default it would take those that are served most for those that are used least.
             .eviction_policy(EvictionPolicy::lru())
             .build();
         let places = capacity.clamp(*PLACES.start(), *PLACES.end());

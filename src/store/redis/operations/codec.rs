@@ -80,8 +80,7 @@ impl Stored {
         Some(stored)
     }
 
-    /// How old it is at this moment of the server's; a session that another program has made is as old as the layer has
-    /// known it.
+    /// How old it is at this moment of the server's; zero where nothing says when it was created, or a moment to come.
     pub(super) fn age(&self, now: i64) -> Duration {
         let created = self.created.filter(|created| (0..=now).contains(created));
         created.map_or(Duration::ZERO, |created| milliseconds(now - created))

@@ -99,8 +99,8 @@ impl<E: Executor> Operations<E> {
         } = context;
         let nothing = Arg::Bytes(Bytes::new());
         let (script, arg) = match refresh {
-            // Where the time to live is set anew in any case, what it was does not matter; unless that is one command, which
-            // cannot do for a session without an end.
+            // A load that always refreshes need not know the time that is left. Where the refresh is the one command
+            // `PEXPIRE … GT` it has to: that does nothing to a session without an end.
             When::Always if expiry.absolute_timeout().is_none() && !self.executor.is_billed() => {
                 let full = expiry.idle_timeout() + expiry.refresh_interval();
                 (&READ, Arg::Number(whole_milliseconds(full)))

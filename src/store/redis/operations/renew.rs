@@ -11,8 +11,8 @@
 //! over. Where the old session was ended before the third step, there is no mark to be found, and the new one is ended,
 //! too.
 //!
-//! A mark that is over may be replaced by another renewal, if it was over before that one's request was loaded. Otherwise
-//! the client may have the new id of the first.
+//! A renewal may replace the mark of another one that was over before its own request loaded the session. If that was over
+//! only later, the client may have the other one's new id.
 
 use std::time::Duration;
 
@@ -217,8 +217,8 @@ impl<E: Executor> Operations<E> {
         });
     }
 
-    /// The last step. `left`: how long the new session has to live, in milliseconds. Whether it is a session: the renewal
-    /// has happened, and nobody has ended it under its old key.
+    /// The last step. Answers whether the new key is a session: where the renewal has not happened, or the session was ended
+    /// under its old key, the new hash is deleted. `left`: how long the new one has to live, in milliseconds.
     pub(super) async fn end_renewal(
         &self,
         old: Bytes,

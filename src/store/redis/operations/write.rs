@@ -27,8 +27,8 @@ use crate::{
 const AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 /// How long a replacement record stays, in milliseconds.
 pub(super) const RECORD: i64 = 60_000;
-/// Stands before the key in the record of a session that has ended, unlike one that was renewed: who waits for the end of
-/// the one must not go on with the other.
+/// A record begins with this where the session has ended and another one took its place. Who waits for the end of a session
+/// must not go on with that one, but with a renewed one.
 pub(super) const ENDED: &[u8] = b"ended ";
 
 impl<E: Executor> Operations<E> {

@@ -22,8 +22,8 @@ for i = 1, #KEYS do
     end
     if type(refused) == 'table' then
       answer = refused.err
-      -- Nothing may be left without an end. What is not there is not deleted: that would count as a write, after which
-      -- a server whose memory is full refuses the next session of this call no more.
+      -- Nothing may be left without an end. But what is not there is not deleted: that would count as a write, and after
+      -- a write, a server whose memory is full lets the rest of this call pass.
       if call('EXISTS', key) == 1 then
         call('UNLINK', key)
       end

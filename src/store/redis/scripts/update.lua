@@ -22,7 +22,7 @@ if stored.err then
   end
   return { stored.err, now }
 end
--- Whether it is there, and whether a field is left behind: only where some are removed, it may be none.
+-- Whether the session is there, and whether it keeps a field. Where none is removed, it does.
 local is_there, is_left = true, true
 if first_added > first_removed then
   is_there, is_left = false, first_removed > first_set or last >= first_added

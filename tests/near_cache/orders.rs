@@ -106,11 +106,16 @@ async fn a_session_that_was_refreshed_is_still_tracked() {
         server
             .client()
             .cmd(&["PEXPIRE", &format!("session:{id}"), "100000"]);
+        let refreshed = Instant::now();
         let loaded = here.load(id).await.unwrap().unwrap();
         assert!(
             loaded.refreshed && loaded.time_to_live > secs(900),
             "{round}"
         );
+        while here.store.known(id.key(), here.expiry).is_none() {
+            assert!(refreshed.elapsed() < secs(5), "it is not kept");
+            tokio::time::sleep(secs(1) / 1000).await;
+        }
         there.write(id, "new").await;
         let written = Instant::now();
         here.sees(id, Some("new")).await;

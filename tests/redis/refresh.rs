@@ -210,3 +210,30 @@ async fn a_refresh_does_not_bring_back_what_was_deleted() {
     deleted.expect("a deletion");
     assert_eq!(scene.left_afterwards().await, -2);
 }
+
+/// Of a session that another program has made, the load writes down that it is there since now.
+#[tokio::test]
+async fn the_time_of_creation_brings_nothing_back() {
+    let server = RedisServer::start();
+    let wire = Wire::to(server.addr()).await;
+    let store = RedisStore::connect(&wire.url()).await;
+    let store = store.expect("a connection");
+    let id = SessionId::random();
+    let (key, mut redis) = (format!("session:{id}"), server.client());
+    redis.cmd(&["HSET", &key, "a", "1"]);
+    redis.cmd(&["EXPIRE", &key, "900"]);
+    let gate = Gate::new();
+    let hold = gate.clone();
+    wire.decide(move |sent| match sent.script() {
+        Some("update") => Fate::Hold(hold.clone()),
+        _ => Fate::Pass,
+    });
+    let expiry = Expiry::new(IDLE).with_absolute_timeout(2 * IDLE);
+    let load = tokio::spawn(async move { store.load(id.key(), true, within(HANG, expiry)).await });
+    gate.arrived().await;
+    assert_eq!(redis.cmd(&["DEL", &key]).int(), 1);
+    gate.open();
+    let loaded = load.await.expect("an answer").expect("no error");
+    assert!(loaded.found().is_none());
+    assert_eq!(redis.cmd(&["EXISTS", &key]).int(), 0);
+}

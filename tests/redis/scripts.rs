@@ -9,7 +9,7 @@ use harness::app::{App, id, run, start};
 use harness::log::Log;
 use harness::stores::all_are_refreshed;
 use harness::through::within;
-use harness::{Client, Command, HANG, Monitor, RedisServer, Reply, bounded};
+use harness::{Client, Command, HANG, Monitor, RedisCluster, RedisServer, Reply, bounded};
 use tower_redis_session::store::{Change, Changes, Expiry, SessionExpiry, SessionStore, Written};
 use tower_redis_session::{RedisStore, SessionId, SessionLayer};
 
@@ -72,6 +72,22 @@ async fn scripts_may_be_forgotten_before_each_request() {
         let app = App::start(&layer).await;
         do_all(&app.browser(), || {
             assert_eq!(admin.cmd(&["SCRIPT", "FLUSH"]), Reply::Status("OK".into()));
+        })
+        .await;
+    }
+}
+
+/// The same of the nodes of a cluster.
+#[tokio::test]
+async fn scripts_may_be_forgotten_by_any_node() {
+    let cluster = RedisCluster::start(&[]);
+    let app = App::start(&SessionLayer::new(connect(&cluster.url()).await)).await;
+    for _ in 0..3 {
+        do_all(&app.browser(), || {
+            for node in 0..3 {
+                let forgets = cluster.client(node).cmd(&["SCRIPT", "FLUSH"]);
+                assert_eq!(forgets, Reply::Status("OK".into()));
+            }
         })
         .await;
     }

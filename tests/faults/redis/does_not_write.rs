@@ -169,6 +169,17 @@ async fn an_empty_replica(over: Over) {
             assert_eq!(browser.ask(steps).await.unavailable(), ErrorKind::ReadOnly);
         }
     }
+    // Nor where it has something else there: the master may have a session by now.
+    let other = SessionId::random();
+    server.must(&["CONFIG", "SET", "replica-read-only", "no"]);
+    let pushed = server
+        .admin()
+        .cmd(&["RPUSH", &key(&other.to_string()), "x"]);
+    assert_eq!(pushed.int(), 1);
+    server.must(&["CONFIG", "SET", "replica-read-only", "yes"]);
+    let browser = front.browser();
+    browser.hold(&other.to_string());
+    assert_eq!(browser.ask("").await.unavailable(), ErrorKind::ReadOnly);
 }
 
 async fn no_replicas(over: Over) {

@@ -11,6 +11,7 @@ mod commands;
 mod connect;
 mod credentials;
 mod failover;
+mod late;
 mod load;
 mod messages;
 mod one_node;

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use fred::prelude::*;
 use harness::app::{App, id, run, start};
+use harness::command_wire::{Fate, Wire as CommandWire};
 use harness::proxy::Proxy;
-use harness::{Client, Cut, HANG, RedisServer, Reply, Resp, Wire, no_key_without_ttl};
+use harness::{
+    Client, Cut, Gate, HANG, RedisServer, Reply, Resp, Wire, bounded, no_key_without_ttl,
+};
 use tower_redis_session::{RedisStore, SessionLayer};
 
 use crate::steps::only_node;
@@ -376,4 +379,60 @@ async fn what_looks_like_one_server_may_be_many() {
     wire.cut(Cut::Finish);
     a_busy_page(&app).await;
     assert_eq!(crossed(&mut cluster.client), refused);
+}
+
+/// The client, fred, then ends the connection, and tells all who are waiting for an answer that the cluster is down.
+#[tokio::test]
+async fn what_was_under_way_when_a_slot_was_nobodys_does_not_happen_later() {
+    let proxy = Proxy::bind().await;
+    let server = only_node(proxy.port());
+    let wire = CommandWire::to(server.addr()).await;
+    proxy.serve(wire.url().replace("redis://", ""));
+    let client = server.client();
+    let mut cluster = Cluster {
+        server,
+        client,
+        proxy,
+    };
+    let full = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+    assert_eq!(cluster.client.cmd(&full), Reply::Status("OK".into()));
+    let store = RedisStore::connect(&cluster.url()).await;
+    let app = App::start(&SessionLayer::new(store.expect("a connection"))).await;
+    let (browser, stranger) = (app.browser(), app.browser());
+    assert_eq!(run(&browser, "set user ada").await.status, 200);
+    let slot = cluster.slot(&browser);
+    while stranger.cookie("session_id").is_none() || cluster.slot(&stranger) == slot {
+        let id = tower_redis_session::SessionId::random();
+        stranger.set_cookie("session_id", id.to_string());
+    }
+    let nobodys = cluster.slot(&stranger).to_string();
+    cluster.client.cmd(&["CLUSTER", "DELSLOTS", &nobodys]);
+
+    let (down, write) = (Gate::new(), Gate::new());
+    let (lost, held) = (id(&stranger), write.clone());
+    let answer = down.clone();
+    wire.decide(move |sent| match sent.script() {
+        Some("add") => Fate::Hold(held.clone()),
+        _ if sent.is_about(&lost) => Fate::HoldAnswer(answer.clone()),
+        _ => Fate::Pass,
+    });
+    let added = start(&browser, "wait loaded; add n 1");
+    bounded("the load", app.gate("loaded").arrived()).await;
+    let asked = start(&stranger, "");
+    bounded("the answer that it is down", down.arrived()).await;
+    app.gate("loaded").open();
+    bounded("the write", write.arrived()).await;
+    down.open();
+    assert_eq!(asked.await.expect("an answer").status, 503);
+    assert_eq!(added.await.expect("an answer").status, 503);
+    wire.heal();
+    write.open();
+    bounded("another connection", async {
+        while run(&browser, "").await.status != 200 {}
+    })
+    .await;
+    assert_eq!(
+        run(&browser, "").await.json()["fields"]["n"],
+        serde_json::Value::Null
+    );
 }

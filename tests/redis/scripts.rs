@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use harness::app::{App, id, run, start};
+use harness::command_wire::{Fate, Wire};
 use harness::log::Log;
 use harness::stores::all_are_refreshed;
 use harness::through::within;
-use harness::{Client, Command, HANG, Monitor, RedisCluster, RedisServer, Reply, bounded};
+use harness::{Client, Command, Gate, HANG, Monitor, RedisCluster, RedisServer, Reply, bounded};
+use tower_redis_session::fred::prelude::{Builder, ClientLike, Config};
 use tower_redis_session::store::{Change, Changes, Expiry, SessionExpiry, SessionStore, Written};
 use tower_redis_session::{RedisStore, SessionId, SessionLayer};
 
@@ -152,6 +154,38 @@ async fn where_scripts_are_told_no_time_all_works_and_one_event_says_so() {
     assert_eq!(count("unavailable"), 0, "{names:?}");
     all_works(&url).await;
     harness::no_key_without_ttl(&mut server.client(), "*");
+}
+
+/// The answer to one write comes when another has found out.
+#[tokio::test]
+async fn the_time_may_be_refused_while_writes_are_under_way() {
+    let server = RedisServer::start();
+    let wire = Wire::to(server.addr()).await;
+    let config = Config::from_url(&wire.url()).expect("a URL");
+    let pool = Builder::from_config(config).build_pool(3).expect("a pool");
+    pool.init().await.expect("connections");
+    let store = RedisStore::from_pool(pool);
+    let field = Bytes::from_static(b"n");
+    let one: Changes = [(field.clone(), Change::Set("1".into()))]
+        .into_iter()
+        .collect();
+    let add: Changes = [(field, Change::Increment(1))].into_iter().collect();
+    let key = SessionId::random().key();
+    assert!(is_kept(&store.create(key, &one, context()).await));
+    let refuse = ["ACL", "SETUSER", "default", "-time"];
+    assert_eq!(server.client().cmd(&refuse), Reply::Status("OK".into()));
+    let gate = Gate::new();
+    wire.scripts(&[Fate::HoldAnswer(gate.clone())], Fate::Pass);
+    let first = {
+        let (store, add) = (store.clone(), add.clone());
+        tokio::spawn(async move { store.update(key, &add, context()).await })
+    };
+    bounded("the first", gate.arrived()).await;
+    // Over the other connection, and not together with it.
+    assert!(is_kept(&store.update(key, &one, context()).await));
+    gate.open();
+    let first = bounded("an answer", first).await.unwrap();
+    assert!(is_kept(&first), "{first:?}");
 }
 
 /// They are counted by the process's own clock.

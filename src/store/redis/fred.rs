@@ -1,18 +1,14 @@
 //! The client, fred, and all that names it: connecting, supervision, the routes of a cluster, and what calls share a
 //! command.
 
-use std::{
-    pin::pin,
-    sync::{Arc, OnceLock},
-};
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use fred::clients::Pool;
 use tokio::{runtime::Handle, time::Instant};
 
 use self::{
-    cluster::Cluster,
-    link::Link,
+    place::Place,
     routes::{Asked, Servers},
     target::Target,
 };
@@ -42,6 +38,7 @@ mod lease;
 mod link;
 mod live;
 mod login;
+mod place;
 mod refresh;
 mod routes;
 mod scripts;
@@ -71,47 +68,26 @@ pub(super) use target::Options;
 
 /// Connections to one server, to a cluster, or to the master that a Sentinel names.
 pub(super) struct Fred {
-    servers: Servers,
-    /// The cluster of which the one server has turned out to be a node.
-    cluster: OnceLock<Servers>,
+    place: Place,
 }
 
 impl Fred {
     pub(super) async fn connect(options: Options, events: &Events) -> Result<Self, Error> {
         let target = Target::of_options(options, events)?;
-        let servers = Servers::connect(target.clone(), events).await;
-        let servers = servers.map_err(|error| target.explained(error))?;
-        Ok(Self::with(servers))
+        let place = Place::connect(target.clone(), events).await;
+        let place = place.map_err(|error| target.explained(error))?;
+        Ok(Self { place })
     }
 
     pub(super) fn given(pool: Pool, events: &Events) -> Self {
-        Self::with(Servers::given(pool, events))
-    }
-
-    fn with(servers: Servers) -> Self {
         Self {
-            servers,
-            cluster: OnceLock::new(),
+            place: Place::given(pool, events),
         }
-    }
-
-    fn servers(&self) -> &Servers {
-        self.cluster.get().unwrap_or(&self.servers)
-    }
-
-    /// Whether an error of the one server shows that it has become a node of a cluster. That is asked from then on.
-    fn is_cluster(&self, link: &Link, error: &Error) -> bool {
-        let Some(cluster) = link.cluster(error) else {
-            return false;
-        };
-        let new = || Servers::Cluster(Cluster::later(cluster, link.events()));
-        self.cluster.get_or_init(new);
-        true
     }
 
     /// Asks each server for a sign of life.
     pub(super) async fn ping(&self, deadline: Instant) -> Result<(), Error> {
-        for route in self.servers().all().await? {
+        for route in self.place.servers().all().await? {
             route.ping(deadline).await?;
         }
         Ok(())
@@ -120,19 +96,19 @@ impl Fred {
 
 impl Executor for Fred {
     async fn run(&self, call: Call) -> Result<Reply, Error> {
+        let servers = self.place.servers();
         let link = match call.script.settles_time() {
-            true => self.servers().known_link(&call.key),
+            true => servers.known_link(&call.key),
             false => None,
         };
         let displaced = link.as_ref().and_then(|it| it.refreshes.remove(&call.key));
         let deadline = call.deadline;
         // Pinned, so that it is not copied from one function to the next.
         let answer = pin!(async {
-            if let Servers::One(link) = self.servers() {
-                let answer = link.run(&call).await;
-                let is_cluster = |error| self.is_cluster(link, error);
-                if !answer.as_ref().err().is_some_and(is_cluster) {
-                    return answer;
+            if let Servers::One(link) = &servers {
+                match link.run(&call).await {
+                    Err(error) if self.place.is_node(&error).await => {}
+                    answer => return answer,
                 }
             }
             boxed(|| self.ask_cluster(Asked::Script(call))).await
@@ -152,11 +128,10 @@ impl Executor for Fred {
         deadline: Instant,
     ) -> Result<Reply, Error> {
         let answer = pin!(async {
-            if let Servers::One(link) = self.servers() {
-                let answer = link.command(key.clone(), command, deadline).await;
-                let is_cluster = |error| self.is_cluster(link, error);
-                if !answer.as_ref().err().is_some_and(is_cluster) {
-                    return answer;
+            if let Servers::One(link) = self.place.servers() {
+                match link.command(key.clone(), command, deadline).await {
+                    Err(error) if self.place.is_node(&error).await => {}
+                    answer => return answer,
                 }
             }
             let asked = Asked::Command(key, command, deadline);
@@ -166,7 +141,7 @@ impl Executor for Fred {
     }
 
     fn run_soon(self: &Arc<Self>, call: Call) {
-        let servers = match self.servers() {
+        let servers = match self.place.servers() {
             Servers::One(link) => return link.run_soon(call),
             Servers::Cluster(servers) => servers,
         };
@@ -187,11 +162,11 @@ impl Executor for Fred {
     }
 
     fn one_key_each(&self, make: &dyn Fn() -> Bytes) -> Vec<Bytes> {
-        self.servers().one_key_each(make)
+        self.place.servers().one_key_each(make)
     }
 
     fn now(&self, key: &Bytes) -> Option<i64> {
-        let link = self.servers().known_link(key)?;
+        let link = self.place.servers().known_link(key)?;
         match link.clock.at_server(Instant::now()) {
             AtServer::Known(now) | AtServer::Own { now, .. } => Some(now),
             AtServer::Unknown => None,
@@ -202,7 +177,8 @@ impl Executor for Fred {
 impl Fred {
     /// Asks the server that the key is on, wherever that is by now.
     async fn ask_cluster(&self, asked: Asked) -> Result<Reply, Error> {
-        let mut route = self.servers().route(asked.key()).await?;
+        let servers = self.place.servers();
+        let mut route = servers.route(asked.key()).await?;
         loop {
             match route.ask(&asked).await {
                 Err(error) if route.follows(&error).await => {}

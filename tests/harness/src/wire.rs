@@ -169,6 +169,7 @@ impl Wire {
             rules.requests_vanish = false;
             rules.answers_vanish = false;
             rules.halved = None;
+            rules.rewritten = None;
         });
     }
 

@@ -2,7 +2,7 @@
 
 use harness::app::{App, id, run, start};
 use harness::redis::patiently;
-use harness::{Cut, HANG, RedisCluster, RedisServer, Reply, Wire};
+use harness::{Cut, HANG, RedisCluster, RedisServer, Reply, Wire, bounded};
 use tokio::net::TcpListener;
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, Pool, ReconnectPolicy};
 use tower_redis_session::{RedisStore, SessionId, SessionLayer};
@@ -99,6 +99,7 @@ async fn a_server_that_has_become_a_node_leads_to_its_cluster() {
         let app = App::start(&layer.build().expect("a layer")).await;
         let browsers: Vec<_> = (0..100).map(|_| app.browser()).collect();
         assert_eq!(run(&browsers[0], "set user ada").await.status, 200);
+        let before_that = app.browser_of(&browsers[0]);
 
         wire.lead_to(cluster.node(0).addr());
         wire.cut(Cut::Finish);
@@ -125,6 +126,43 @@ async fn a_server_that_has_become_a_node_leads_to_its_cluster() {
         }
         let after: i64 = (0..3).map(|node| size(&cluster, node)).sum();
         assert!(after - before >= 100, "{before}, then {after}");
+
+        // And back, which a pool does not tell.
+        if given {
+            continue;
+        }
+        wire.lead_to(server.addr());
+        wire.cut(Cut::Finish);
+        bounded("the server", async {
+            while run(&before_that, "").await.json()["fields"]["user"] != "ada" {}
+        })
+        .await;
+    }
+}
+
+/// Something on the way has said it, or it names a server that nobody can reach.
+#[tokio::test]
+async fn a_server_that_names_another_one_in_vain_is_asked_as_before() {
+    let server = RedisServer::start();
+    for moved in [
+        "-MOVED 1 127.0.0.1:1\r\n",
+        "-ERR MOVED 1 127.0.0.1:1\r\n",
+        "-ASK 1 :1\r\n",
+        "-MOVED 1 ?:1\r\n",
+    ] {
+        let wire = Wire::to(server.addr()).await;
+        let store = RedisStore::connect(&wire.url()).await.expect("a server");
+        let app = App::start(&SessionLayer::new(store.clone())).await;
+        let (browser, stranger) = (app.browser(), app.browser());
+        assert_eq!(run(&browser, "set user ada").await.status, 200);
+        stranger.set_cookie("session_id", SessionId::random().to_string());
+        // What says that there is no such session.
+        wire.rewrite("*1\r\n:0\r\n", moved);
+        assert_eq!(run(&stranger, "").await.status, 503);
+        wire.heal();
+        assert_eq!(run(&browser, "").await.json()["fields"]["user"], "ada");
+        assert_eq!(run(&stranger, "").await.status, 200);
+        store.ping().await.expect("a server");
     }
 }
 

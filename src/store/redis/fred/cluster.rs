@@ -191,6 +191,14 @@ impl Cluster {
         }
     }
 
+    /// Whether there is a connection to each master.
+    pub(super) fn is_whole(&self) -> bool {
+        match self.known() {
+            Known::Map(map) => map.is_whole(),
+            Known::Nothing(_) => false,
+        }
+    }
+
     /// The way to each master.
     pub(super) async fn masters(self: &Arc<Self>) -> Result<Vec<Arc<Link>>, Error> {
         Ok(self.map().await?.masters().cloned().collect())

@@ -13,11 +13,18 @@ use crate::{
 
 /// Of an operation.
 pub(super) fn failed(error: FredError) -> Error {
-    if is_answer(&error) {
+    if is_answer(&error) && !is_given_to_all(&error) {
         return refused(error.details());
     }
     lost("Redis could not do the operation", error)
 }
+
+/// fred ends a connection at such an answer, and gives it to all who wait for one: it says nothing of what they asked.
+fn is_given_to_all(error: &FredError) -> bool {
+    first_word(error.details()) == CLUSTER_DOWN
+}
+
+const CLUSTER_DOWN: &str = "CLUSTERDOWN";
 
 /// Of a connection.
 pub(super) fn cannot_connect(error: FredError) -> Error {
@@ -35,6 +42,7 @@ pub(super) fn lost(message: &'static str, error: FredError) -> Error {
     let kind = match error.kind() {
         FredKind::Timeout => ErrorKind::Timeout,
         FredKind::Auth => ErrorKind::NotAuthenticated,
+        _ if is_given_to_all(&error) => ErrorKind::ClusterDown,
         _ if is_tls(&error) => ErrorKind::Tls,
         _ => ErrorKind::Unavailable,
     };
@@ -85,8 +93,6 @@ pub(super) enum Redirection {
     Ask(Server),
     /// Some of the keys are here, and some are there.
     TryAgain,
-    /// The slot is nobody's at the moment.
-    Nowhere,
 }
 
 /// Where a refusal sends a command that was not done. `asked` is the name of the server that says so.
@@ -103,9 +109,17 @@ pub(super) fn redirection(refusal: &str, asked: &str) -> Option<Redirection> {
         "MOVED" => named().map(Redirection::Moved),
         "ASK" => named().map(Redirection::Ask),
         "TRYAGAIN" => Some(Redirection::TryAgain),
-        "CLUSTERDOWN" => Some(Redirection::Nowhere),
         _ => None,
     }
+}
+
+/// Whether a refusal names another server of a cluster.
+pub(super) fn names_another(refusal: &str) -> bool {
+    let redirection = redirection(refusal, "");
+    matches!(
+        redirection,
+        Some(Redirection::Moved(_) | Redirection::Ask(_))
+    )
 }
 
 #[cfg(feature = "rustls")]
@@ -183,10 +197,6 @@ mod tests {
         assert!(matches!(
             read("TRYAGAIN Multiple keys"),
             Some(Redirection::TryAgain)
-        ));
-        assert!(matches!(
-            read("CLUSTERDOWN Hash slot not served"),
-            Some(Redirection::Nowhere)
         ));
         for text in [
             "",

@@ -201,17 +201,25 @@ impl Exchange<'_> {
     async fn write(&mut self, calls: &[Call]) -> Result<Vec<Result<Reply, Error>>, Error> {
         let mut answers = self.write_with_time(calls).await?;
         for _ in 1..CLOCK_ATTEMPTS {
+            // Not where it is too late here as well.
+            let now = Instant::now();
             let late = calls
                 .iter()
                 .zip(&mut answers)
-                .filter(|(_, answer)| is_too_late(answer));
+                .filter(|(call, answer)| is_too_late(answer) && call.deadline > now);
             let (late, places): (Vec<_>, Vec<_>) =
                 late.map(|(call, at)| (call.clone(), at)).unzip();
             if late.is_empty() {
-                return Ok(answers);
+                break;
             }
-            for (place, answer) in places.into_iter().zip(self.write_with_time(&late).await?) {
-                *place = answer;
+            match self.write_with_time(&late).await {
+                Ok(anew) => places
+                    .into_iter()
+                    .zip(anew)
+                    .for_each(|(place, answer)| *place = answer),
+                Err(error) => places
+                    .into_iter()
+                    .for_each(|place| *place = Err(error.clone())),
             }
         }
         for answer in answers.iter_mut().filter(|answer| is_too_late(answer)) {
@@ -225,8 +233,13 @@ impl Exchange<'_> {
         &mut self,
         calls: &[Call],
     ) -> Result<Vec<Result<Reply, Error>>, Error> {
+        let asks_for_time = self.asks_for_time();
         match self.write_once(calls).await {
-            Err(error) if Box::pin(self.refuses_time(calls, &error)).await => {
+            Err(error)
+                if asks_for_time
+                    && refuses_command(&error)
+                    && boxed(|| self.refuses_time(calls)).await =>
+            {
                 self.write_once(calls).await
             }
             answers => answers,
@@ -327,21 +340,21 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether scripts ask the server for its time.
+    fn asks_for_time(&self) -> bool {
+        !matches!(self.link.clock.at_server(self.until), AtServer::Own { .. })
+    }
+
     /// Whether a script failed because the server tells scripts no time: then it is not asked for it again.
-    async fn refuses_time(&mut self, calls: &[Call], error: &Error) -> bool {
-        let knows = |exchange: &Self| {
-            !matches!(
-                exchange.link.clock.at_server(exchange.until),
-                AtServer::Own { .. }
-            )
-        };
-        if !refuses_command(error) || !knows(self) {
-            return false;
+    async fn refuses_time(&mut self, calls: &[Call]) -> bool {
+        // Another may have found out meanwhile.
+        if !self.asks_for_time() {
+            return true;
         }
         let Some(Call { key, .. }) = calls.first() else {
             return false;
         };
-        self.ask_for_time(key).await.is_ok() && !knows(self)
+        self.ask_for_time(key).await.is_ok() && !self.asks_for_time()
     }
 
     async fn exchange<T>(&mut self, answer: Answer<T>) -> Result<T, FredError> {

@@ -22,7 +22,7 @@ use super::{
     background::{Background, LONGEST_DELAY, Losses},
     connect::{Connection, is_one_server},
     delayed::Delayed,
-    errors::{Elsewhere, Redirection, elsewhere, redirection},
+    errors::{Elsewhere, elsewhere},
     heard::{LastHeard, Proof, SilenceChecks},
     lanes::Lanes,
     live::{Clients, Connected, Live},
@@ -371,9 +371,14 @@ impl Link {
         self.heard.now();
     }
 
+    /// Whether what it leads to says that it is one server.
+    pub(super) fn says_one(&self) -> bool {
+        self.is_one.load(Ordering::Relaxed)
+    }
+
     /// Whether several sessions may be in one command.
     pub(super) fn merges(&self) -> bool {
-        self.is_one.load(Ordering::Relaxed) && !self.is_many.load(Ordering::Relaxed)
+        self.says_one() && !self.is_many.load(Ordering::Relaxed)
     }
 
     /// Whether an error shows that it is many servers that look like one: then each key is asked for by itself from now
@@ -384,16 +389,6 @@ impl Link {
             self.is_many.store(true, Ordering::Relaxed);
         }
         is_many
-    }
-
-    /// The cluster of which an error shows that this leads to a node of it. Nothing was done.
-    pub(super) fn cluster(&self, error: &Error) -> Option<Target> {
-        match redirection(refusal(error)?, self.host())? {
-            Redirection::Moved(named) | Redirection::Ask(named) => {
-                Some(self.target().cluster_with(named))
-            }
-            Redirection::TryAgain | Redirection::Nowhere => None,
-        }
     }
 
     /// The server refuses `TIME` in scripts.

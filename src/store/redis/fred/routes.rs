@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fred::{bytes::Bytes, clients::Pool, interfaces::ClientLike, types::Key};
+use fred::{bytes::Bytes, types::Key};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -11,16 +11,12 @@ use super::{
     errors::{Redirection, failed, redirection, still_reads},
     exchange::Exchange,
     link::Link,
-    target::Target,
 };
 use crate::{
     error::{Error, ErrorKind},
-    store::{
-        Events,
-        redis::{
-            errors::refusal,
-            executor::{Call, Command, Reply},
-        },
+    store::redis::{
+        errors::refusal,
+        executor::{Call, Command, Reply},
     },
 };
 
@@ -40,29 +36,6 @@ pub(super) enum Servers {
 }
 
 impl Servers {
-    pub(super) async fn connect(target: Target, events: &Events) -> Result<Self, Error> {
-        if target.is_clustered() {
-            return Cluster::connect(target, events).await.map(Self::Cluster);
-        }
-        let connection = target.connect_to_serve().await?;
-        if !connection.is_one_server
-            && let Some(cluster) = Cluster::of_node(&target, &connection.client, events).await?
-        {
-            return Ok(Self::Cluster(cluster));
-        }
-        Ok(Self::One(Link::with(target, connection, events)))
-    }
-
-    /// A pool of the caller's connects by itself. One to a cluster is only asked where that is: the client would let
-    /// an answer go astray when a slot moves.
-    pub(super) fn given(pool: Pool, events: &Events) -> Self {
-        if pool.is_clustered() {
-            Self::Cluster(Cluster::later(Target::of(&pool), events))
-        } else {
-            Self::One(Link::given(pool, events))
-        }
-    }
-
     /// The way to a key.
     pub(super) async fn route(&self, key: &Bytes) -> Result<Route<'_>, Error> {
         let link = match self {
@@ -204,7 +177,10 @@ impl<'a> Route<'a> {
         let text = refusal(error).unwrap_or_default();
         let Some(redirection) = redirection(text, self.link.host()) else {
             // Nothing explains it: the slots may have moved.
-            if error.kind() == ErrorKind::Unavailable {
+            if matches!(
+                error.kind(),
+                ErrorKind::Unavailable | ErrorKind::ClusterDown
+            ) {
                 cluster.look_again();
             }
             return false;
@@ -226,7 +202,6 @@ impl<'a> Route<'a> {
                 self.importing = true;
             }
             Redirection::TryAgain => sleep(TRY_AGAIN).await,
-            Redirection::Nowhere => return false,
         }
         true
     }

@@ -168,20 +168,6 @@ impl Target {
         }
     }
 
-    /// The cluster of which this has turned out to be a node: it has named another one.
-    pub(super) fn cluster_with(mut self, named: Server) -> Self {
-        let mut hosts = match self.config.server {
-            ServerConfig::Centralized { server } => vec![server],
-            _ => Vec::new(),
-        };
-        hosts.push(named);
-        self.config.server = ServerConfig::Clustered {
-            hosts,
-            policy: ClusterDiscoveryPolicy::default(),
-        };
-        self
-    }
-
     /// The same, over which the server can say what changes; where Sentinels would lead it somewhere, to this `server`.
     #[cfg(feature = "near-cache")]
     pub(super) fn tracking(mut self, server: Option<Server>) -> Self {

@@ -148,7 +148,7 @@ impl Tracking {
 
     /// What reads over the connection to a key's server. `None` where there is none at the moment.
     pub(in crate::store::redis) fn over(&self, key: &Bytes) -> Option<Tracked> {
-        let servers = self.fred.servers();
+        let servers = self.fred.place.servers();
         let link = servers.known_link(key)?;
         let slot = matches!(servers, Servers::Cluster(_)).then(|| slot(key));
         let connection = self.connection(&link);

@@ -162,7 +162,7 @@ async fn the_time_may_be_refused_while_writes_are_under_way() {
     let server = RedisServer::start();
     let wire = Wire::to(server.addr()).await;
     let config = Config::from_url(&wire.url()).expect("a URL");
-    let pool = Builder::from_config(config).build_pool(3).expect("a pool");
+    let pool = Builder::from_config(config).build_pool(2).expect("a pool");
     pool.init().await.expect("connections");
     let store = RedisStore::from_pool(pool);
     let field = Bytes::from_static(b"n");

@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use fred::{bytes::Bytes, clients::Client, error::Error as FredError, types::Value};
+use fred::{
+    bytes::Bytes, clients::Client, error::Error as FredError, interfaces::ClientLike, types::Value,
+};
 use tokio::{
     sync::SemaphorePermit,
     time::{Instant, timeout_at},
@@ -55,15 +57,18 @@ impl Link {
         importing: bool,
         until: Instant,
     ) -> Result<Exchange<'_>, Error> {
-        if self.client().is_err() {
-            if timeout_at(until, self.is_tried()).await.is_err() {
-                // Those who come now need not wait as long.
-                self.is_late();
-                return Err(unsent(&timed_out()));
+        let connected = match self.client() {
+            Ok(connected) => connected,
+            Err(_) => {
+                if timeout_at(until, self.is_tried()).await.is_err() {
+                    // Those who come now need not wait as long.
+                    self.is_late();
+                    return Err(unsent(&timed_out()));
+                }
+                self.client()?
             }
-            self.client()?;
-        }
-        self.with_permit(importing, until).await
+        };
+        self.with_permit(connected, importing, until).await
     }
 
     /// The same for what has less time than an operation: an error at once where there is no connection.
@@ -72,18 +77,21 @@ impl Link {
         importing: bool,
         until: Instant,
     ) -> Result<Exchange<'_>, Error> {
-        self.client()?;
-        self.with_permit(importing, until).await
+        let connected = self.client()?;
+        self.with_permit(connected, importing, until).await
     }
 
     async fn with_permit(
         self: &Arc<Self>,
+        mut connected: Connected,
         importing: bool,
         until: Instant,
     ) -> Result<Exchange<'_>, Error> {
         let permit = self.permits.acquire().await.map_err(Error::unavailable)?;
         // It may have gone while there was no permit.
-        let connected = self.client()?;
+        if !connected.client.is_connected() || self.number() != Some(connected.number) {
+            connected = self.client()?;
+        }
         if Instant::now() >= until {
             // It is not for the server to say anything.
             return Err(unsent(&timed_out()));

@@ -12,7 +12,6 @@ use fred::{clients::Pool, interfaces::ClientLike};
 
 use super::{cluster::Cluster, errors::names_another, link::Link, routes::Servers, target::Target};
 use crate::{
-    boxed::boxed,
     error::Error,
     store::{Events, redis::errors::refusal},
 };
@@ -21,7 +20,7 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) enum Place {
-    One(OneServer),
+    One(Arc<OneServer>),
     Cluster(Arc<Cluster>),
 }
 
@@ -61,7 +60,12 @@ impl Place {
     /// was done.
     pub(super) async fn is_node(&self, error: &Error) -> bool {
         match (self, refusal(error)) {
-            (Self::One(one), Some(text)) if names_another(text) => boxed(|| one.look()).await,
+            (Self::One(one), Some(text)) if names_another(text) => {
+                let one = one.clone();
+                // It may take longer than this request has.
+                let look = tokio::spawn(async move { one.look().await });
+                look.await.unwrap_or(false)
+            }
             _ => false,
         }
     }
@@ -81,20 +85,26 @@ struct Found {
 }
 
 impl OneServer {
-    fn new(link: Arc<Link>) -> Self {
-        Self {
+    fn new(link: Arc<Link>) -> Arc<Self> {
+        Arc::new(Self {
             link,
             found: RwLock::default(),
             in_vain: Mutex::default(),
-        }
+        })
     }
 
-    /// The cluster that it is a node of. Not any more where another connection leads to a server that says it is one.
+    /// The cluster that it is a node of.
     fn cluster(&self) -> Option<Arc<Cluster>> {
         let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
-        let found = found.as_ref()?;
-        let is_another = self.link.number().is_some_and(|now| now != found.number);
-        (!is_another || !self.link.says_one()).then(|| found.cluster.clone())
+        let Found { cluster, number } = found.as_ref()?;
+        let is_another = self.link.number().is_some_and(|now| now != *number);
+        if !is_another || !self.link.says_one() {
+            return Some(cluster.clone());
+        }
+        drop(found);
+        // Another connection leads to a server that is none.
+        *self.found.write().unwrap_or_else(PoisonError::into_inner) = None;
+        None
     }
 
     fn servers(&self) -> Servers {
@@ -113,7 +123,6 @@ impl OneServer {
         if in_vain.is_some_and(|since| since.elapsed() < PAUSE) {
             return false;
         }
-        // Before it is known, since whoever looks may have to leave.
         *in_vain = Some(Instant::now());
         let (target, events) = (self.link.target(), self.link.events());
         let Ok(node) = self.link.live() else {

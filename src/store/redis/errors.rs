@@ -19,10 +19,7 @@ impl std::error::Error for Refusal {}
 /// A server has answered this, such as `READONLY You can't write against a read only replica.`
 pub(super) fn refused(text: &str) -> Error {
     let text = without_args(without_place(text));
-    let mut message = format!("Redis could not do the operation: {text}");
-    if text.split(' ').take(2).any(|word| word == "MOVED") {
-        message.push_str(": it is a node of a cluster, whose URL begins with redis-cluster://");
-    }
+    let message = format!("Redis could not do the operation: {text}");
     Error::new(kind(text), message).with_source(Refusal(text.to_owned()))
 }
 

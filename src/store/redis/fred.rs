@@ -107,7 +107,7 @@ impl Executor for Fred {
         let answer = pin!(async {
             if let Servers::One(link) = &servers {
                 match link.run(&call).await {
-                    Err(error) if self.place.is_node(&error).await => {}
+                    Err(error) => self.place.learns(error).await?,
                     answer => return answer,
                 }
             }
@@ -130,7 +130,7 @@ impl Executor for Fred {
         let answer = pin!(async {
             if let Servers::One(link) = self.place.servers() {
                 match link.command(key.clone(), command, deadline).await {
-                    Err(error) if self.place.is_node(&error).await => {}
+                    Err(error) => self.place.learns(error).await?,
                     answer => return answer,
                 }
             }

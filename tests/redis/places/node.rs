@@ -140,6 +140,38 @@ async fn a_server_that_has_become_a_node_leads_to_its_cluster() {
     }
 }
 
+#[tokio::test]
+async fn a_cluster_in_the_place_of_a_server_is_asked_once_all_of_it_is_there() {
+    let (server, cluster) = (RedisServer::start(), RedisCluster::start(&[]));
+    let wire = Wire::to(server.addr()).await;
+    let app = app(&wire.url()).await;
+    for node in [1, 4] {
+        cluster.node(node).stop();
+    }
+    wire.lead_to(cluster.node(0).addr());
+    wire.cut(Cut::Finish);
+    // Its own sessions are served, and the others are not.
+    bounded("both", async {
+        let mut seen = [false, false];
+        while seen != [true, true] {
+            let answer = run(&app.browser(), "set user ada").await;
+            seen[usize::from(answer.status == 200)] = true;
+        }
+    })
+    .await;
+    for node in [1, 4] {
+        cluster.node(node).cont();
+    }
+    bounded("all of it", async {
+        let mut served = 0;
+        while served < 20 {
+            let answer = run(&app.browser(), "set user ada").await;
+            served = if answer.status == 200 { served + 1 } else { 0 };
+        }
+    })
+    .await;
+}
+
 /// Something on the way has said it, or it names a server that nobody can reach.
 #[tokio::test]
 async fn a_server_that_names_another_one_in_vain_is_asked_as_before() {

@@ -122,11 +122,7 @@ impl Cluster {
         client: &Client,
         events: &Events,
     ) -> Result<Option<Arc<Self>>, Error> {
-        let Some(server) = target.servers().into_iter().next() else {
-            return Ok(None);
-        };
-        let answer = timeout(target.pace(), Raw::cluster_slots().to(client)).await;
-        let Ok(Ok(slots)) = answer.map(|answer| slots(answer.map_err(failed)?, &server)) else {
+        let Some(slots) = slots_of(target, client).await else {
             return Ok(None);
         };
         let has_all = slots.masters().len() == 1;
@@ -137,16 +133,33 @@ impl Cluster {
         }
     }
 
+    /// The same of a server that has named another one, though its masters may not be there yet.
+    pub(super) async fn seen_by(
+        target: &Target,
+        client: &Client,
+        events: &Events,
+    ) -> Option<Arc<Self>> {
+        let slots = slots_of(target, client).await?;
+        let (cluster, _) = Self::with_map(target.clone(), slots, events).await;
+        Some(cluster)
+    }
+
     async fn with_slots(target: Target, slots: Slots, events: &Events) -> Result<Arc<Self>, Error> {
+        match Self::with_map(target, slots, events).await {
+            (_, Some(why)) => Err(why),
+            (cluster, None) => Ok(cluster),
+        }
+    }
+
+    /// And why there is no connection to any of its masters, where there is none.
+    async fn with_map(target: Target, slots: Slots, events: &Events) -> (Arc<Self>, Option<Error>) {
         let losses = Arc::default();
         let map = Map::new(&target, &losses, events, slots, &BTreeMap::new()).await;
-        if let Some(why) = map.why_down() {
-            return Err(why);
-        }
+        let why_down = map.why_down();
         let known = Known::Map(Arc::new(map));
         let this = Arc::new(Self::new(target, losses, known, events));
         this.keep();
-        Ok(this)
+        (this, why_down)
     }
 
     /// Connects in the background, or when it is first asked where there is no runtime yet.
@@ -196,6 +209,14 @@ impl Cluster {
         match self.known() {
             Known::Map(map) => map.is_whole(),
             Known::Nothing(_) => false,
+        }
+    }
+
+    /// Whether there is a connection to none of the masters.
+    pub(super) fn is_gone(&self) -> bool {
+        match self.known() {
+            Known::Map(map) => map.why_down().is_some(),
+            Known::Nothing(_) => true,
         }
     }
 
@@ -334,6 +355,13 @@ async fn keep_looking(cluster: Weak<Cluster>, losses: Arc<Losses>) {
             sleep(with_jitter(LONGEST_DELAY - PAUSE)).await;
         }
     }
+}
+
+/// The slots that a server tells, if it is a node of a cluster.
+async fn slots_of(target: &Target, client: &Client) -> Option<Slots> {
+    let server = target.servers().into_iter().next()?;
+    let answer = timeout(target.pace(), Raw::cluster_slots().to(client)).await;
+    slots(answer.ok()?.ok()?, &server).ok()
 }
 
 /// Asks all of these servers over connections of their own, and takes the first answer.

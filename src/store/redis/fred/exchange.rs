@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     boxed::boxed,
+    deadline::by_deadline,
     error::{Error, ErrorKind},
     store::redis::{
         clock::{AtServer, CLOCK_ATTEMPTS, Reading},
@@ -220,7 +221,10 @@ impl Exchange<'_> {
             if late.is_empty() {
                 break;
             }
-            match self.write_with_time(&late).await {
+            // Nobody else waits for them.
+            let until = late.iter().map(|call| call.deadline).max().unwrap_or(now);
+            let anew = by_deadline(until, self.write_with_time(&late)).await;
+            match anew.unwrap_or_else(|| Err(timed_out())) {
                 Ok(anew) => places
                     .into_iter()
                     .zip(anew)

@@ -385,7 +385,8 @@ impl Link {
     /// on. Nothing was done.
     pub(super) fn is_many_servers(&self, error: &Error) -> bool {
         let is_many = refusal(error).is_some_and(|text| text.contains("CROSSSLOT"));
-        if is_many {
+        // One that says that it is a node is no surprise.
+        if is_many && self.says_one() {
             self.is_many.store(true, Ordering::Relaxed);
         }
         is_many

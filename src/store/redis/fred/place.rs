@@ -6,17 +6,22 @@ use std::{
     time::Duration,
 };
 
+use fred::{clients::Pool, interfaces::ClientLike};
 use tokio::{sync::Mutex, time::Instant};
 
-use fred::{clients::Pool, interfaces::ClientLike};
-
-use super::{cluster::Cluster, errors::names_another, link::Link, routes::Servers, target::Target};
+use super::{
+    cluster::Cluster,
+    errors::names_another,
+    link::{Link, Way},
+    routes::Servers,
+    target::Target,
+};
 use crate::{
     error::Error,
     store::{Events, redis::errors::refusal},
 };
 
-/// A cluster that could not be used is looked for again after this time at the earliest.
+/// A cluster that cannot be asked is looked for again after this time at the earliest.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) enum Place {
@@ -56,40 +61,57 @@ impl Place {
         }
     }
 
-    /// Whether an error of one server shows that it is a node of a cluster, all of which can be asked from now on. Nothing
-    /// was done.
-    pub(super) async fn is_node(&self, error: &Error) -> bool {
-        match (self, refusal(error)) {
-            (Self::One(one), Some(text)) if names_another(text) => {
-                let one = one.clone();
-                // It may take longer than this request has.
-                let look = tokio::spawn(async move { one.look().await });
-                look.await.unwrap_or(false)
+    /// After an error of one server: nothing, where it shows that this is a node of a cluster, all of which can be asked from
+    /// now on. Else that error.
+    pub(super) async fn learns(&self, error: Error) -> Result<(), Error> {
+        let (Self::One(one), Some(text)) = (self, refusal(&error)) else {
+            return Err(error);
+        };
+        if !names_another(text) {
+            return Err(error);
+        }
+        let one = one.clone();
+        // It may take longer than this request has.
+        let look = tokio::spawn(async move { one.look().await });
+        match look.await {
+            Ok(true) => Ok(()),
+            _ => {
+                let text = format!("{error}: it is a node of a cluster that cannot be reached");
+                Err(error.with_message(text))
             }
-            _ => false,
         }
     }
 }
 
 pub(super) struct OneServer {
     link: Arc<Link>,
+    target: Target,
     found: RwLock<Option<Found>>,
-    /// When a look at the cluster began that has found nothing to use. Locked by the one who looks.
-    in_vain: Mutex<Option<Instant>>,
+    /// Locked by the one who looks.
+    last_look: Mutex<LastLook>,
 }
 
+/// A cluster that is asked.
 struct Found {
     cluster: Arc<Cluster>,
     /// The link's connection that led to a node of it.
     number: u64,
 }
 
+#[derive(Default)]
+struct LastLook {
+    ended: Option<Instant>,
+    /// The cluster, where not all of its masters were there yet.
+    cluster: Option<Arc<Cluster>>,
+}
+
 impl OneServer {
     fn new(link: Arc<Link>) -> Arc<Self> {
         Arc::new(Self {
+            target: link.target(),
             link,
             found: RwLock::default(),
-            in_vain: Mutex::default(),
+            last_look: Mutex::default(),
         })
     }
 
@@ -97,14 +119,23 @@ impl OneServer {
     fn cluster(&self) -> Option<Arc<Cluster>> {
         let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
         let Found { cluster, number } = found.as_ref()?;
-        let is_another = self.link.number().is_some_and(|now| now != *number);
-        if !is_another || !self.link.says_one() {
+        if !self.is_back(cluster, *number) {
             return Some(cluster.clone());
         }
-        drop(found);
-        // Another connection leads to a server that is none.
-        *self.found.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let (left, mut found) = (*number, {
+            drop(found);
+            self.found.write().unwrap_or_else(PoisonError::into_inner)
+        });
+        found.take_if(|found| found.number == left);
         None
+    }
+
+    /// Whether another connection leads to a server that is no node, as far as that is known. A pool does not tell.
+    fn is_back(&self, cluster: &Cluster, number: u64) -> bool {
+        let is_another = self.link.number().is_some_and(|now| now != number);
+        matches!(self.link.way, Way::Connect(_))
+            && is_another
+            && (self.link.says_one() || cluster.is_gone())
     }
 
     fn servers(&self) -> Servers {
@@ -116,27 +147,28 @@ impl OneServer {
 
     /// Looks for the cluster. Whether it can be asked.
     async fn look(&self) -> bool {
-        let mut in_vain = self.in_vain.lock().await;
+        let mut last = self.last_look.lock().await;
         if self.cluster().is_some() {
             return true;
         }
-        if in_vain.is_some_and(|since| since.elapsed() < PAUSE) {
+        if last.ended.is_some_and(|ended| ended.elapsed() < PAUSE) {
             return false;
         }
-        *in_vain = Some(Instant::now());
-        let (target, events) = (self.link.target(), self.link.events());
         let Ok(node) = self.link.live() else {
             return false;
         };
-        match Cluster::of_node(&target, &node.client, events).await {
-            Ok(Some(cluster)) if cluster.is_whole() => {
-                let number = node.number;
-                let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
-                *found = Some(Found { cluster, number });
-                *in_vain = None;
-                true
-            }
-            _ => false,
+        if last.cluster.is_none() {
+            let events = self.link.events();
+            last.cluster = Cluster::seen_by(&self.target, &node.client, events).await;
         }
+        last.ended = Some(Instant::now());
+        let Some(cluster) = last.cluster.take_if(|cluster| cluster.is_whole()) else {
+            return false;
+        };
+        last.ended = None;
+        let number = node.number;
+        let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
+        *found = Some(Found { cluster, number });
+        true
     }
 }

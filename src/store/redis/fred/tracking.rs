@@ -91,7 +91,7 @@ struct TrackingConnection {
     usable: RwLock<Option<Usable>>,
     permits: Arc<Semaphore>,
     /// Somebody wanted to read something, and could not.
-    wanted: Notify,
+    wanted: Arc<Notify>,
     /// On a cluster, a slot that the server had when it was last asked for something.
     slot: Mutex<Option<u16>>,
     supervisor: Background,
@@ -182,7 +182,7 @@ impl Tracking {
             link: Arc::downgrade(link),
             usable: RwLock::default(),
             permits: Arc::new(Semaphore::new(PERMITS)),
-            wanted: Notify::new(),
+            wanted: Arc::default(),
             slot: Mutex::default(),
             supervisor: Background::default(),
         });
@@ -366,10 +366,12 @@ async fn follow(
         };
         let pause = async {
             sleep(BEAT.saturating_sub(asked.elapsed())).await;
+            // The connection itself is not held meanwhile: nobody may want it any more.
+            let wanted = connection.upgrade().map(|this| this.wanted.clone());
             if idle >= IDLE
-                && let Some(this) = connection.upgrade()
+                && let Some(wanted) = wanted
             {
-                this.wanted.notified().await;
+                wanted.notified().await;
             }
             idle >= IDLE
         };

@@ -26,7 +26,7 @@ use super::{
     write::RECORD,
 };
 use crate::{
-    error::Error,
+    error::{Error, ErrorKind},
     store::{
         Changes, Context, SessionKey, Written, key_is_taken,
         redis::{
@@ -174,6 +174,11 @@ impl<E: Executor> Operations<E> {
             let Err(error) = &answer else { return answer };
             is_lost |= may_have_happened(error);
             if !is_lost || is_refusal(error) {
+                return answer;
+            }
+            // Whoever asks ends the connection of all others.
+            if error.kind() == ErrorKind::ClusterDown {
+                sleep_until(deadline).await;
                 return answer;
             }
             // There may be another connection soon.

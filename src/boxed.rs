@@ -1,4 +1,4 @@
-//! [`boxed`]: a large future in a box, without its type.
+//! [`boxed`]: a large future in a box, without its type: rustc looks only so far into the futures of those who use a store.
 
 use std::{future::Future, pin::Pin};
 

@@ -35,9 +35,7 @@ fn reads_of(asked: &[Command], id: SessionId) -> usize {
 /// In the form that all servers know which have it at all.
 #[tokio::test]
 async fn tracking_is_asked_for_without_options() {
-    let server = RedisServer::start();
-    let mut monitor = Monitor::start(&server);
-    let here = Node::new(&server.url()).await;
+    let (server, mut monitor, here, _) = two().await;
     let id = here.create("1").await;
     here.warm(&mut monitor, id).await;
     let clients = server.client().cmd(&["CLIENT", "LIST"]).text();

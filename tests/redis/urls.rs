@@ -90,7 +90,6 @@ impl World {
     }
 }
 
-/// A server, a cluster of one node and a Sentinel with TLS, which want a certificate of their clients.
 /// The only address that is known, and the one that a node announces.
 #[tokio::test]
 async fn ipv6_alone_leads_to_a_cluster_and_to_the_master_of_a_sentinel() {
@@ -133,6 +132,7 @@ async fn ipv6_alone_leads_to_a_cluster_with_tls() {
     all_works(&format!("rediss-cluster://[::1]:{port}?ca={ca}")).await;
 }
 
+/// A server, a cluster of one node and a Sentinel with TLS, which want a certificate of their clients.
 #[cfg(feature = "rustls")]
 fn tls(
     one: &RedisServer,

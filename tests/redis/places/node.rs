@@ -2,12 +2,24 @@
 
 use harness::app::{App, id, run, start};
 use harness::redis::patiently;
-use harness::{Cut, HANG, RedisCluster, RedisServer, Reply, Wire, bounded};
+use harness::{Client, Cut, HANG, RedisCluster, RedisServer, Reply, Wire, bounded};
 use tokio::net::TcpListener;
 use tower_redis_session::fred::prelude::{Builder, ClientLike, Config, Pool, ReconnectPolicy};
 use tower_redis_session::{RedisStore, SessionId, SessionLayer};
 
 use crate::steps::{all_works, app, is_up, only_node};
+
+/// In twenties, so that some come together.
+async fn all_are_served(browsers: &[Client], steps: &str) {
+    for some in browsers.chunks(20) {
+        let asked: Vec<_> = some.iter().map(|browser| start(browser, steps)).collect();
+        for answer in asked {
+            let answer = answer.await.expect("an answer");
+            assert_eq!(answer.status, 200, "{steps}: {}", answer.header("x-error"));
+            assert_eq!(answer.json()["errors"], serde_json::json!([]), "{steps}");
+        }
+    }
+}
 
 #[tokio::test]
 async fn any_node_leads_to_all_sessions_of_its_cluster() {
@@ -17,15 +29,7 @@ async fn any_node_leads_to_all_sessions_of_its_cluster() {
     let app = App::start(&layer.build().expect("a layer")).await;
     let browsers: Vec<_> = (0..200).map(|_| app.browser()).collect();
     for steps in ["set user ada", "", "renew; add n 1", "", "destroy"] {
-        // In twenties, so that some come together.
-        for some in browsers.chunks(20) {
-            let asked: Vec<_> = some.iter().map(|browser| start(browser, steps)).collect();
-            for answer in asked {
-                let answer = answer.await.expect("an answer");
-                assert_eq!(answer.status, 200, "{steps}: {}", answer.header("x-error"));
-                assert_eq!(answer.json()["errors"], serde_json::json!([]), "{steps}");
-            }
-        }
+        all_are_served(&browsers, steps).await;
         if steps == "set user ada" {
             for node in 0..3 {
                 let here = size(&cluster, node);
@@ -105,15 +109,7 @@ async fn a_server_that_has_become_a_node_leads_to_its_cluster() {
         wire.cut(Cut::Finish);
         let before: i64 = (0..3).map(|node| size(&cluster, node)).sum();
         for steps in ["set user bo", "", "renew; add n 1", ""] {
-            // In twenties, so that some come together.
-            for some in browsers.chunks(20) {
-                let asked: Vec<_> = some.iter().map(|browser| start(browser, steps)).collect();
-                for answer in asked {
-                    let answer = answer.await.expect("an answer");
-                    assert_eq!(answer.status, 200, "{steps}: {}", answer.header("x-error"));
-                    assert_eq!(answer.json()["errors"], serde_json::json!([]), "{steps}");
-                }
-            }
+            all_are_served(&browsers, steps).await;
         }
         for browser in &browsers {
             let answer = run(browser, "reload").await;

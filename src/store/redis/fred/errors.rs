@@ -21,10 +21,8 @@ pub(super) fn failed(error: FredError) -> Error {
 
 /// fred ends a connection at such an answer, and gives it to all who wait for one: it says nothing of what they asked.
 fn is_given_to_all(error: &FredError) -> bool {
-    first_word(error.details()) == CLUSTER_DOWN
+    first_word(error.details()) == "CLUSTERDOWN"
 }
-
-const CLUSTER_DOWN: &str = "CLUSTERDOWN";
 
 /// Of a connection.
 pub(super) fn cannot_connect(error: FredError) -> Error {

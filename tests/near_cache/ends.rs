@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use harness::through::context;
 use harness::{HANG, Monitor, RedisServer, Resp};
 use tower_redis_session::SessionId;
-use tower_redis_session::store::{Expiry, Record, SessionExpiry, SessionStore};
+use tower_redis_session::store::{Expiry, SessionExpiry, SessionStore};
 
 use crate::node::{Node, cost, secs, set, text, two};
 
@@ -16,14 +16,22 @@ fn left(client: &mut Resp, id: SessionId) -> Duration {
     Duration::from_millis(left.try_into().expect("a time to live"))
 }
 
-/// Reads for a while; each time the session has its whole idle timeout left, from the moment that it was asked for.
-async fn reads_for(here: &Node, client: &mut Resp, id: SessionId, time: Duration, idle: Duration) {
-    let began = Instant::now();
+/// Reads for a while, and says how often; each time the session has its whole idle timeout left, from the moment that it
+/// was asked for.
+async fn reads_for(
+    here: &Node,
+    client: &mut Resp,
+    id: SessionId,
+    time: Duration,
+    idle: Duration,
+) -> usize {
+    let (began, mut reads) = (Instant::now(), 0);
     while began.elapsed() < time {
         let asked = Instant::now();
         let record = here.load(id).await.unwrap();
         let record = record.unwrap_or_else(|| panic!("gone after {:?}", began.elapsed()));
         assert_eq!(text(&record), "1");
+        reads += 1;
         // Redis counts in milliseconds, from one to the next. A refresh is not waited for.
         let mut whole = || left(client, id) + asked.elapsed() + 2 * STEP;
         let mut now = whole();
@@ -34,6 +42,7 @@ async fn reads_for(here: &Node, client: &mut Resp, id: SessionId, time: Duration
         }
         tokio::time::sleep(5 * STEP).await;
     }
+    reads
 }
 
 #[tokio::test]
@@ -44,13 +53,13 @@ async fn a_session_never_ends_before_its_idle_timeout_after_its_last_request() {
     let id = here.create("1").await;
     here.warm(&mut monitor, id).await;
     cost(&mut monitor);
-    reads_for(&here, &mut server.client(), id, secs(5), idle).await;
-    // It was asked for about once a second, and each time for the tenth of a second until it was read to be kept.
+    let reads = reads_for(&here, &mut server.client(), id, secs(5), idle).await;
+    // About once a second it is asked for, until it is read to be kept: for a tenth of a second where nothing is slow.
     let asked = cost(&mut monitor)
         .iter()
         .filter(|it| *it == "HGETALL")
         .count();
-    assert!((1..200).contains(&asked), "{asked}");
+    assert!((1..reads * 3 / 4).contains(&asked), "{asked} of {reads}");
     // And at most half of that later.
     let last = Instant::now();
     let left = left(&mut server.client(), id);
@@ -112,17 +121,30 @@ async fn a_timeout_of_its_own_counts() {
     assert!(record.time_to_live > long);
 }
 
-/// Reads until it is gone, and says when that was at the latest, and what was told last.
-async fn reads_to_the_end(here: &Node, id: SessionId) -> (Instant, Record) {
-    let mut last = None;
+/// How a session ended that was read to its end.
+struct End {
+    /// The first load that did not find it was asked then, and answered then.
+    asked: Instant,
+    answered: Instant,
+    /// What was left of it when it was served without asking Redis for the last time.
+    kept: Duration,
+}
+
+async fn reads_to_the_end(here: &Node, monitor: &mut Monitor, id: SessionId) -> End {
+    let mut kept = None;
+    cost(monitor);
     loop {
         let asked = Instant::now();
-        match here.load(id).await.unwrap() {
-            Some(record) => {
-                assert!(record.time_to_live > Duration::ZERO);
-                last = Some(record);
-            }
-            None => return (asked, last.expect("it was there")),
+        let Some(record) = here.load(id).await.unwrap() else {
+            return End {
+                asked,
+                answered: Instant::now(),
+                kept: kept.expect("it was kept"),
+            };
+        };
+        assert!(record.time_to_live > Duration::ZERO);
+        if cost(monitor).is_empty() {
+            kept = Some(record.time_to_live);
         }
         tokio::time::sleep(STEP).await;
     }
@@ -131,25 +153,20 @@ async fn reads_to_the_end(here: &Node, id: SessionId) -> (Instant, Record) {
 #[tokio::test]
 async fn nothing_is_served_beyond_its_absolute_end() {
     let (_server, mut monitor, here, _) = two().await;
-    let absolute = secs(3);
+    let absolute = secs(4);
     let expiry = Expiry::new(secs(2)).with_absolute_timeout(absolute);
     let here = here.with(expiry);
     // A layer above stamps it; so does the first load.
     let began = Instant::now();
     let id = here.create("1").await;
     let created = Instant::now();
-    here.warm(&mut monitor, id).await;
-    cost(&mut monitor);
-    let (end, _) = reads_to_the_end(&here, id).await;
-    assert!(end >= began + absolute - 2 * STEP, "{:?}", end - began);
+    let end = reads_to_the_end(&here, &mut monitor, id).await;
+    let (earliest, latest) = (end.answered - began, end.asked - created);
+    assert!(earliest >= absolute - 2 * STEP, "{earliest:?}");
     // The last that was read was asked for before this.
-    assert!(end < created + absolute + secs(2), "{:?}", end - created);
-    let loads = cost(&mut monitor)
-        .iter()
-        .filter(|it| *it == "HGETALL")
-        .count();
-    // Some each time until it is read to be kept.
-    assert!(loads < 500, "{loads}");
+    assert!(latest < absolute + secs(2), "{latest:?}");
+    // When it cannot be refreshed any more it is still served from here.
+    assert!(end.kept < secs(1), "{:?}", end.kept);
 }
 
 /// A layer with a shorter time ends it.
@@ -194,7 +211,7 @@ async fn nothing_is_served_beyond_the_end_that_redis_told() {
     let key = format!("session:{id}");
     server.client().cmd(&["HSET", &key, "@created", &created]);
     let changed = Instant::now();
-    let (end, _) = reads_to_the_end(&here, id).await;
+    let end = reads_to_the_end(&here, &mut monitor, id).await.asked;
     // The second in which the server's clock was read has passed in part.
     assert!(end < changed + secs(4), "{:?}", end - changed);
 }

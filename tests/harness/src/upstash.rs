@@ -191,11 +191,9 @@ impl UpstashServer {
     }
 
     /// Waits until the refreshes that a store has gathered are done. Each is a request of its own, so that one which came
-    /// later may be done before: the second begins when all of the first have been sent.
+    /// later may be done before.
     pub async fn all_are_refreshed(&self, store: &RedisStore, client: &mut Resp) {
-        for _ in 0..2 {
-            all_are_refreshed(store, client).await;
-        }
+        all_are_refreshed(store, client).await;
         let is_idle = || self.state.under_way.load(Ordering::SeqCst) == 0;
         // A client that left in the middle of a request is counted for ever.
         let began = Instant::now();

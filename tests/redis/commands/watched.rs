@@ -196,10 +196,10 @@ impl Watched {
         each.concat()
     }
 
-    /// The same, one list for each command. Those that are gathered are waited for: one of the test's own comes last.
+    /// The same, one list for each command. Those that are gathered are waited for: two of the test's own come last.
     pub(crate) async fn refreshes_of_each_command(&mut self) -> Vec<Vec<String>> {
         let last = all_are_refreshed(&self.store, &mut self.client).await;
-        self.own.push(last);
+        self.own.extend(last);
         self.look().await;
         let mut ids = Vec::new();
         let asked = self.asked.iter().filter(|command| !command.lua);

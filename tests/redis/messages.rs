@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tower_redis_session::{ErrorKind, RedisStore};
 
+mod silent;
 #[cfg(feature = "rustls")]
 mod tls;
 
@@ -80,15 +81,6 @@ async fn a_socket_that_is_not_there() {
         &all,
     )
     .await;
-}
-
-#[tokio::test]
-async fn a_server_that_hangs() {
-    let server = RedisServer::start();
-    server.stop();
-    let all = [&*server.addr(), "does the server hang"];
-    tells("silent", &server.url(), ErrorKind::Timeout, &all).await;
-    server.cont();
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use super::{
 use crate::{boxed::boxed, error::Error, store::Events};
 
 mod addresses;
+mod attempt;
 mod background;
 mod batch;
 mod cluster;
@@ -39,6 +40,7 @@ mod link;
 mod live;
 mod login;
 mod place;
+mod progress;
 mod refresh;
 mod routes;
 mod scripts;

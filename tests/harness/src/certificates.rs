@@ -1,6 +1,7 @@
 //! Certificates of a test's own, as PEM files.
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use rcgen::{
@@ -48,9 +49,15 @@ impl Authority {
 
     /// Signs a certificate for these names, valid until a year.
     pub fn sign(&self, file: &str, names: &[&str], until: i32) -> Signed {
+        self.sign_for(file, names, 2000..until)
+    }
+
+    /// Signs one that is valid in these years.
+    pub fn sign_for(&self, file: &str, names: &[&str], years: Range<i32>) -> Signed {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
-        params.not_after = date_time_ymd(until, 1, 1);
+        params.not_before = date_time_ymd(years.start, 1, 1);
+        params.not_after = date_time_ymd(years.end, 1, 1);
         params.distinguished_name.push(DnType::CommonName, file);
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,

@@ -100,6 +100,15 @@ async fn certificates_that_do_not_fit() {
         &["Expired", "the server's certificate is out of date"],
     )
     .await;
+    let own = authority.sign_for("future", &["127.0.0.1"], 2099..2100);
+    let server = start(&authority.ca(), &own, "no");
+    refuses(
+        "not valid yet",
+        &server,
+        &query,
+        &["NotValidYet", "is the clock of this machine right"],
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -10,48 +10,85 @@ use tokio::{
     time::sleep,
 };
 
+use super::progress::bare;
+
 /// The next address is tried as well when one has not answered for so long ([RFC 8305], section 5, "Connection Attempt
 /// Delay").
 ///
 /// [RFC 8305]: https://www.rfc-editor.org/rfc/rfc8305
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// The same, with the address that answers first where a server's name has several, and with the Sentinel that answers
-/// first before the others. Where none of them answers, the client finds out why.
-pub(super) async fn with_reachable(mut config: Config) -> Config {
-    match &mut config.server {
-        ServerConfig::Centralized { server } => {
-            let all = addresses(server).await;
-            if all.len() > 1
-                && let Some(at) = first_to_answer(&all).await
-                && let Some(address) = all.get(at)
-            {
-                at_address(server, address);
-            }
+/// Those of a server's addresses that have not been tried, where it has several.
+pub(super) struct Addresses(Vec<SocketAddr>);
+
+impl Addresses {
+    /// `turn`: how many attempts before this one were in vain, so that each begins with another address.
+    pub(super) async fn of(config: &Config, turn: usize) -> Self {
+        let ServerConfig::Centralized { server } = &config.server else {
+            return Self(Vec::new());
+        };
+        let mut all = alternating(addresses(server).await);
+        // There is nothing to choose from.
+        if all.len() < 2 {
+            return Self(Vec::new());
         }
-        ServerConfig::Sentinel { hosts, .. } if hosts.len() > 1 => {
-            let mut all = Vec::new();
-            for (number, host) in hosts.iter().enumerate() {
-                let found = addresses(host).await.into_iter();
-                all.extend(found.map(|address| (number, address)));
-            }
-            let only: Vec<_> = all.iter().map(|(_, address)| *address).collect();
-            if let Some(at) = first_to_answer(&only).await
-                && let Some((number, _)) = all.get(at)
-            {
-                hosts.swap(0, *number);
-            }
-        }
-        _ => {}
+        let first = turn % all.len();
+        all.rotate_left(first);
+        Self(all)
     }
-    config
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The same configuration with the next address that answers, or with the Sentinel that answers first before the
+    /// others. Where none of them answers, the client finds out why.
+    pub(super) async fn next(&mut self, mut config: Config) -> Config {
+        match &mut config.server {
+            ServerConfig::Centralized { server } if !self.0.is_empty() => {
+                match first_to_answer(&self.0).await {
+                    Some(at) => at_address(server, &self.0.remove(at)),
+                    None => self.0.clear(),
+                }
+            }
+            ServerConfig::Sentinel { hosts, .. } if hosts.len() > 1 => {
+                let mut all = Vec::new();
+                for (number, host) in hosts.iter().enumerate() {
+                    let found = addresses(host).await.into_iter();
+                    all.extend(found.map(|address| (number, address)));
+                }
+                let only: Vec<_> = all.iter().map(|(_, address)| *address).collect();
+                if let Some(at) = first_to_answer(&only).await
+                    && let Some((number, _)) = all.get(at)
+                {
+                    hosts.swap(0, *number);
+                }
+            }
+            _ => {}
+        }
+        config
+    }
 }
 
 /// None where the name cannot be found.
 async fn addresses(server: &Server) -> Vec<SocketAddr> {
-    let host = server.host.trim_start_matches('[').trim_end_matches(']');
-    let found = lookup_host((host, server.port)).await;
+    let found = lookup_host((bare(&server.host), server.port)).await;
     found.map_or_else(|_| Vec::new(), Iterator::collect)
+}
+
+/// One of each family after the other, beginning with that of the first ([RFC 8305], section 4).
+///
+/// [RFC 8305]: https://www.rfc-editor.org/rfc/rfc8305#section-4
+fn alternating(all: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let is_first = all.first().map(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        (all.into_iter()).partition(|it| Some(it.is_ipv6()) == is_first);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let pairs = std::iter::from_fn(|| {
+        let pair = [first.next(), second.next()];
+        pair.iter().any(Option::is_some).then_some(pair)
+    });
+    pairs.flatten().flatten().collect()
 }
 
 /// Connects to each of them, one some time after the other, until one answers. Its place in the list.
@@ -159,11 +196,34 @@ mod tests {
             },
             ..Config::default()
         };
-        let ServerConfig::Sentinel { hosts, .. } = with_reachable(config).await.server else {
+        let mut addresses = Addresses::of(&config, 0).await;
+        let ServerConfig::Sentinel { hosts, .. } = addresses.next(config).await.server else {
             panic!("it was a Sentinel");
         };
         assert_eq!(hosts.first(), Some(&server(live)));
         assert_eq!(hosts.len(), 3);
+    }
+
+    #[test]
+    fn the_families_take_turns() {
+        let all = |texts: &[&str]| -> Vec<SocketAddr> {
+            let parsed = texts.iter().map(|text| text.parse().expect("an address"));
+            parsed.collect()
+        };
+        for (found, tried) in [
+            (
+                &["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"][..],
+                &["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"][..],
+            ),
+            (
+                &["1.1.1.1:1", "2.2.2.2:1", "[::1]:1"],
+                &["1.1.1.1:1", "[::1]:1", "2.2.2.2:1"],
+            ),
+            (&["1.1.1.1:1", "2.2.2.2:1"], &["1.1.1.1:1", "2.2.2.2:1"]),
+            (&[], &[]),
+        ] {
+            assert_eq!(alternating(all(found)), all(tried), "{found:?}");
+        }
     }
 
     #[test]

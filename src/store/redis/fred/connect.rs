@@ -1,26 +1,21 @@
 //! Connecting: from a [`Target`] to a client that is logged in and knows the scripts.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use fred::{
     clients::Client,
     interfaces::ClientLike,
-    socket2::TcpKeepalive,
     types::{
         ClusterHash, ConnectHandle, CustomCommand, Value,
-        config::{
-            Config, ConnectionConfig, CredentialProvider, PerformanceConfig, Server, ServerConfig,
-            TcpConfig,
-        },
+        config::{Config, ConnectionConfig, PerformanceConfig},
     },
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::{
-    addresses::with_reachable,
-    errors::{cannot_connect, is_answer, lost, still_reads},
-    heard::IDLE,
+    errors::{is_answer, lost, still_reads},
     login::KeptLoggedIn,
+    progress::{Progress, Step},
     scripts,
     target::Target,
 };
@@ -31,9 +26,6 @@ use crate::{
 
 /// How long a server has for saying what it is, once it is connected to.
 pub(super) const STEP: Duration = Duration::from_secs(2);
-
-/// How soon an idle connection that does not answer the system is asked again.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A script that answers the server's time in milliseconds.
 pub(super) const TIME: &str =
@@ -64,113 +56,13 @@ impl Target {
         let began = Instant::now();
         let until = began + self.connect_timeout;
         let (config, login) = self.prepared(until).await?;
-        let connected = self.connect_with(config.clone(), until).await;
-        let mut connection = match connected {
+        let mut connection = match self.attempt(config.clone(), until).await {
             Ok(connection) => connection,
             Err(error) => return Err(self.why(config, until, error).await),
         };
-        self.has_connected(began.elapsed());
+        self.has_connected(began.elapsed().saturating_sub(connection.in_vain));
         connection.login = login.and_then(|login| self.keep_logged_in(&connection.client, login));
         Ok(connection)
-    }
-
-    async fn connect_with(&self, config: Config, until: Instant) -> Result<Connection, Error> {
-        match self.attempt(config.clone(), until).await {
-            // `MISCONF` was the answer to a `PING` that fred sends by itself where there is no password.
-            Err(error)
-                if error.kind() == ErrorKind::Misconfigured
-                    && self.config.credential_provider.is_none() =>
-            {
-                let mut config = config;
-                config.credential_provider = Some(Arc::new(Nobody));
-                self.attempt(config, until).await
-            }
-            connected => connected,
-        }
-    }
-
-    async fn attempt(&self, config: Config, until: Instant) -> Result<Connection, Error> {
-        let config = match timeout_at(until, with_reachable(config)).await {
-            Ok(config) => config,
-            Err(_) => return Err(silent(self.connect_timeout)),
-        };
-        let left = until.saturating_duration_since(Instant::now());
-        // One of several Sentinels that takes connections and says nothing leaves time for the others.
-        let sentinels = match &config.server {
-            ServerConfig::Sentinel { hosts, .. } => hosts.len(),
-            _ => 0,
-        };
-        let each = left / u32::try_from(sentinels + 1).unwrap_or(u32::MAX);
-        let client = Client::new(
-            config,
-            Some(PerformanceConfig {
-                broadcast_channel_capacity: if self.tracks { MESSAGES.1 } else { MESSAGES.0 },
-                ..PerformanceConfig::default()
-            }),
-            Some(connection_config(each)),
-            // A client that lost its connection is not used again, with whatever is left in it.
-            None,
-        );
-        let task = client.connect();
-        let mut connection = Connection {
-            client,
-            task,
-            login: None,
-            reading: None,
-            round_trip: Duration::ZERO,
-            is_one_server: false,
-        };
-        match timeout_at(until, connection.set_up(self.in_cluster, left)).await {
-            Ok(Ok(())) => Ok(connection),
-            Ok(Err(error)) => Err(cannot_connect(error)),
-            Err(_) => Err(silent(self.connect_timeout)),
-        }
-    }
-}
-
-fn silent(limit: Duration) -> Error {
-    let message = format!("cannot connect to Redis: it did not answer within {limit:?}");
-    Error::new(ErrorKind::Timeout, message)
-}
-
-/// Has neither name nor password, and makes the client connect as if it had.
-#[derive(Debug)]
-struct Nobody;
-
-type Credentials = Result<(Option<String>, Option<String>), fred::error::Error>;
-
-/// The trait's `async_trait`, written out.
-impl CredentialProvider for Nobody {
-    fn fetch<'a, 'b, 'c>(
-        &'a self,
-        _: Option<&'b Server>,
-    ) -> Pin<Box<dyn Future<Output = Credentials> + Send + 'c>>
-    where
-        'a: 'c,
-        'b: 'c,
-    {
-        Box::pin(async { Ok((None, None)) })
-    }
-}
-
-fn connection_config(limit: Duration) -> ConnectionConfig {
-    ConnectionConfig {
-        connection_timeout: limit,
-        internal_command_timeout: limit,
-        max_command_attempts: 1,
-        // A server that refuses says so to the one who asked, and not only to the client.
-        reconnect_errors: Vec::new(),
-        tcp: TcpConfig {
-            nodelay: Some(true),
-            // Where the process is too busy for the pings of an idle connection.
-            keepalive: Some(
-                TcpKeepalive::new()
-                    .with_time(IDLE)
-                    .with_interval(KEEPALIVE_INTERVAL),
-            ),
-            ..TcpConfig::default()
-        },
-        ..ConnectionConfig::default()
     }
 }
 
@@ -186,17 +78,45 @@ pub(super) struct Connection {
     pub(super) round_trip: Duration,
     /// It says that it is no node of a cluster, so that it takes several keys in one command.
     pub(super) is_one_server: bool,
+    /// How long other addresses of the server were tried in vain.
+    pub(super) in_vain: Duration,
 }
 
 impl Connection {
-    async fn set_up(
+    /// Begins to connect.
+    pub(super) fn begin(config: Config, connection: ConnectionConfig, tracks: bool) -> Self {
+        let client = Client::new(
+            config,
+            Some(PerformanceConfig {
+                broadcast_channel_capacity: if tracks { MESSAGES.1 } else { MESSAGES.0 },
+                ..PerformanceConfig::default()
+            }),
+            Some(connection),
+            // A client that lost its connection is not used again, with whatever is left in it.
+            None,
+        );
+        let task = client.connect();
+        Self {
+            client,
+            task,
+            login: None,
+            reading: None,
+            round_trip: Duration::ZERO,
+            is_one_server: false,
+            in_vain: Duration::ZERO,
+        }
+    }
+
+    /// Waits for the connection, and makes the server ready for sessions.
+    pub(super) async fn set_up(
         &mut self,
         in_cluster: bool,
         limit: Duration,
+        progress: &Progress,
     ) -> Result<(), fred::error::Error> {
         let client = self.client.clone();
         tokio::select! {
-            introduced = introduce(&client, limit) => {
+            introduced = introduce(&client, limit, progress) => {
                 let is_one_server;
                 (self.reading, self.round_trip, is_one_server) = introduced?;
                 self.is_one_server = is_one_server && !in_cluster;
@@ -216,17 +136,18 @@ impl Connection {
     }
 }
 
-/// Waits for the connection, and makes the server ready for sessions. Its time, how far away it is, and whether it is one
-/// server.
+/// The server's time, how far away it is, and whether it is one server.
 async fn introduce(
     client: &Client,
     limit: Duration,
+    progress: &Progress,
 ) -> Result<(Option<Reading>, Duration, bool), fred::error::Error> {
     // It does not hear of a connection that is made just before it begins to listen.
     while !client.is_connected() {
         let connected = timeout(LISTEN, client.wait_for_connect()).await;
         connected.unwrap_or(Ok(()))?;
     }
+    progress.has_come_to(Step::Commands);
     // A server that refuses commands before a login takes the connection all the same.
     let asked = Instant::now();
     match client.ping::<Value>(None).await {

@@ -140,6 +140,10 @@ fn readable(details: &str) -> &str {
         let (_, from) = details.split_once(text)?;
         from.split_once('"').map(|(text, _)| text)
     };
+    // What it says of a connection that is closed in place of an answer to a login.
+    if details == "Expected string." {
+        return "the connection was closed";
+    }
     let tls = || details.strip_prefix(RUSTLS)?.strip_suffix(" }");
     tls()
         .or_else(|| quoted("message: \""))

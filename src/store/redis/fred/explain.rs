@@ -120,10 +120,7 @@ impl Target {
                 }
             });
         }
-        let with_tls = self.tls.is_some() || self.config.tls.is_some();
-        (with_tls && is_silent(details)).then_some(
-            "the connection is made, and nothing comes over it; is this the server's `tls-port`?",
-        )
+        None
     }
 
     #[cfg(not(feature = "rustls"))]
@@ -134,6 +131,18 @@ impl Target {
 
 /// What an error says, and what to do then. The first one counts.
 const ADVICE: &[(&str, &str)] = &[
+    (
+        "no address for its name within",
+        "the DNS that this machine uses does not answer",
+    ),
+    (
+        "no connection within",
+        "nothing comes from this address; does a firewall or a security group swallow it, or is the machine down?",
+    ),
+    (
+        "no TLS handshake within",
+        "the connection is made, and nothing comes over it; is this the server's `tls-port`, or does the server hang?",
+    ),
     (
         "failed to lookup address",
         "the name cannot be found; is it spelled as it should be, and does the DNS that this machine uses know it?",
@@ -246,13 +255,15 @@ fn is_silent(details: &str) -> bool {
         "canceled",
         "closed",
         "reset by peer",
+        "Broken pipe",
         "silent",
         "No response",
+        "no answer to",
     ];
     silent.iter().any(|text| details.contains(text))
 }
 
-const SILENT: &str = "nothing comes from there; does the server hang, is this a port with TLS (rediss://), or does a firewall swallow it?";
+const SILENT: &str = "the connection is made, and no answer comes over it; does the server hang, or is this a port with TLS (rediss://)?";
 
 /// An IPv6 address stands in brackets.
 pub(super) fn address(server: &Server) -> String {

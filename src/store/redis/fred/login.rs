@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use fred::{clients::Client, interfaces::AuthInterface, types::config::Config};
+use fred::{
+    clients::Client,
+    interfaces::{AuthInterface, ClientLike},
+    types::{RespVersion, config::Config},
+};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout, timeout_at},
@@ -75,11 +79,22 @@ impl Target {
     }
 }
 
-/// `AUTH` is the same over both versions of the protocol. Where it is refused, the connection stays logged in as it was.
+/// Where it is refused, the connection stays logged in as it was.
 async fn log_in(client: &Client, provider: &Provider) -> Result<Credentials, Error> {
     let credentials = provider.ask().await?;
     let (user, password) = (credentials.user.clone(), credentials.password.clone());
-    match timeout(AGAIN, client.auth(user, password)).await {
+    let logged_in = async {
+        match client.protocol_version() {
+            RespVersion::RESP2 => client.auth(user, password).await,
+            version @ RespVersion::RESP3 => {
+                let user = user.unwrap_or_else(|| "default".to_owned());
+                client
+                    .hello(version, Some((user.into(), password.into())), None)
+                    .await
+            }
+        }
+    };
+    match timeout(AGAIN, logged_in).await {
         Ok(answer) => answer.map_err(failed)?,
         Err(_) => return Err(timed_out()),
     }

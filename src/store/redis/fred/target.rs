@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -71,6 +71,8 @@ pub(super) struct Target {
     pub(super) connect_timeout: Duration,
     /// How long it took the last time, in milliseconds; 0 before that. All clones know.
     took: Arc<AtomicU64>,
+    /// How many attempts to connect have begun since one has succeeded. All clones know.
+    attempts: Arc<AtomicUsize>,
     /// Whether it is a node of a cluster.
     pub(super) in_cluster: bool,
     /// Whether the server is to say over it what changes.
@@ -124,6 +126,7 @@ impl Target {
             events: Events::new(),
             connect_timeout: CONNECT_TIMEOUT,
             took: Arc::default(),
+            attempts: Arc::default(),
             in_cluster: false,
             tracks: false,
         }
@@ -149,7 +152,13 @@ impl Target {
         self.usual().max(SHORTEST_PACE)
     }
 
+    /// How many attempts there were before this one since one has succeeded.
+    pub(super) fn turn(&self) -> usize {
+        self.attempts.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(super) fn has_connected(&self, took: Duration) {
+        self.attempts.store(0, Ordering::Relaxed);
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.took.store(millis.max(1), Ordering::Relaxed);
     }

@@ -12,6 +12,7 @@ mod oauth;
 mod page;
 #[cfg(feature = "upstash")]
 mod rest;
+mod restart;
 mod start;
 mod waking;
 

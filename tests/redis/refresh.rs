@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use harness::command_wire::{Fate, Wire};
 use harness::through::within;
-use harness::{Gate, HANG, RedisServer, Resp};
+use harness::{Gate, HANG, RedisServer, Resp, bounded};
 use tower_redis_session::store::{
     Change, Changes, Context, Expiry, SessionExpiry, SessionStore, Written,
 };
@@ -236,4 +236,78 @@ async fn the_time_of_creation_brings_nothing_back() {
     let loaded = load.await.expect("an answer").expect("no error");
     assert!(loaded.found().is_none());
     assert_eq!(redis.cmd(&["EXISTS", &key]).int(), 0);
+}
+
+/// A lone load is two commands: what the first one has seen may be over with the second.
+#[tokio::test]
+async fn a_session_that_ends_in_the_middle_of_its_load_is_gone() {
+    for (held, expiry) in [
+        ("HGETALL", Expiry::new(IDLE)),
+        (
+            "HGETALL",
+            Expiry::new(IDLE).with_refresh_interval(IDLE / 10),
+        ),
+        ("PTTL", Expiry::new(IDLE).with_refresh_interval(IDLE / 10)),
+    ] {
+        let server = RedisServer::start();
+        let wire = Wire::to(server.addr()).await;
+        let store = RedisStore::connect(&wire.url())
+            .await
+            .expect("a connection");
+        let id = SessionId::random();
+        let changes: Changes = [("a".into(), Change::Set("1".into()))]
+            .into_iter()
+            .collect();
+        let context = move || within(HANG, expiry);
+        let created = store.create(id.key(), &changes, context()).await;
+        assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
+        let (gate, key) = (Gate::new(), format!("session:{id}"));
+        let hold = gate.clone();
+        wire.decide(move |sent| match sent.is(held) {
+            true => Fate::Hold(hold.clone()),
+            false => Fate::Pass,
+        });
+        let load = tokio::spawn(async move { store.load(id.key(), true, context()).await });
+        bounded(held, gate.arrived()).await;
+        let mut admin = server.client();
+        assert_eq!(admin.cmd(&["UNLINK", &key]).int(), 1);
+        gate.open();
+        let loaded = load.await.unwrap().expect("an answer");
+        assert!(loaded.found().is_none(), "{held}");
+        assert_eq!(admin.cmd(&["EXISTS", &key]).int(), 0, "{held}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_begins_in_the_middle_of_its_load_has_its_time_to_live() {
+    let server = RedisServer::start();
+    let wire = Wire::to(server.addr()).await;
+    let here = RedisStore::connect(&wire.url())
+        .await
+        .expect("a connection");
+    let there = RedisStore::connect(&server.url()).await;
+    let there = there.expect("a connection");
+    let id = SessionId::random();
+    let expiry = Expiry::new(IDLE).with_refresh_interval(IDLE / 10);
+    let context = move || within(HANG, expiry);
+    // `PTTL` comes before it.
+    let (gate, mut held) = (Gate::new(), false);
+    let hold = gate.clone();
+    wire.decide(
+        move |sent| match sent.is("HGETALL") && !std::mem::replace(&mut held, true) {
+            true => Fate::Hold(hold.clone()),
+            false => Fate::Pass,
+        },
+    );
+    let load = tokio::spawn(async move { here.load(id.key(), false, context()).await });
+    bounded("the load", gate.arrived()).await;
+    let changes: Changes = [("a".into(), Change::Set("1".into()))]
+        .into_iter()
+        .collect();
+    let created = there.create(id.key(), &changes, context()).await;
+    assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
+    gate.open();
+    let record = load.await.unwrap().expect("an answer").found();
+    let left = record.expect("a session").time_to_live;
+    assert!(left > IDLE, "{left:?}");
 }

@@ -11,6 +11,8 @@ use tower_redis_session::store::{
 };
 use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
+mod pairs;
+
 const MARK: &str = "mark";
 const PUT: &str = "put";
 const TURN: &str = "turn";

@@ -181,10 +181,19 @@ async fn whoever_planted_the_old_id_gets_nothing<W: Backend>(mut scene: Scene<W>
         "destroy; set a 1; save; reload; entries",
         "clear; set a 1; reload; entries",
         "take user; add user 1",
+        "take-once user; entries",
+        "touch; expires; entries",
+        "idle 60s; entries",
+        "remember 60s; save; reload; entries",
     ];
+    let lazy = scene.process(|it| it.lazy(true)).await;
     for login in LOGINS {
-        for way in ways {
+        for (way, is_lazy) in ways.into_iter().flat_map(|way| [(way, false), (way, true)]) {
             let (victim, thief) = logged_in(&scene, login).await;
+            let thief = match is_lazy {
+                true => lazy.browser_of(&thief),
+                false => thief,
+            };
             let (planted, other) = (id(&thief), unknown_id());
             let alone = format!("session_id={planted}");
             let two = format!("session_id={planted}; session_id={other}");

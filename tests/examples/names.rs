@@ -89,6 +89,24 @@ async fn an_address_that_says_nothing_leaves_time_for_the_next() {
     }
 }
 
+/// The other one swallows all that comes.
+#[tokio::test]
+async fn what_one_of_two_addresses_says_is_told() {
+    let closes = TcpListener::bind(("127.0.0.4", 0)).expect("a port");
+    let port = closes.local_addr().expect("a port").port();
+    std::thread::spawn(move || closes.incoming().for_each(drop));
+    let _silent = TcpListener::bind(("127.0.0.3", port)).expect("a port");
+    let server = RedisServer::start();
+    let mut names = Names::at(&server, "127.0.0.4 127.0.0.3");
+    names.url = format!("redis://:secret@redis.test:{port}");
+    let text = refusal(program("login"), &names.settings());
+    assert!(
+        text.contains("before there was an answer to AUTH"),
+        "{text}"
+    );
+    assert!(!text.contains("secret"), "{text}");
+}
+
 #[test]
 fn a_name_that_nobody_answers_for_is_told() {
     let server = RedisServer::start();

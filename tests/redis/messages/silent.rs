@@ -86,6 +86,33 @@ async fn to_the_commands() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn over_a_socket() {
+    let server = RedisServer::start_with(&["--unixsocket", "redis.sock"]);
+    server.stop();
+    let path = server.folder().join("redis.sock");
+    let url = format!("redis+unix://{}", path.display());
+    let all = [
+        "the socket /",
+        "no answer to the first command",
+        "does the server hang",
+    ];
+    tells("silent, socket", &url, KIND, &all).await;
+    server.cont();
+}
+
+/// As one that only the Sentinels can reach.
+#[tokio::test]
+async fn to_a_connection_where_sentinels_say_that_the_master_is() {
+    let (addr, _listener, _waiting) = full().await;
+    let (host, port) = addr.rsplit_once(':').expect("a port");
+    let (_sentinel, url) = sentinel(&format!("sentinel monitor main {host} {port} 1\n"));
+    let at = format!("Redis at {addr}, which the Sentinel at");
+    let all = [&*at, "does a firewall swallow it"];
+    tells("Sentinel, master swallowed", &url, KIND, &all).await;
+}
+
 /// As a port with TLS does, or something that is no Redis.
 #[tokio::test]
 async fn but_closes_the_connection() {

@@ -10,7 +10,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::progress::bare;
+use super::progress::{Progress, Step, bare};
 
 /// The next address is tried as well when one has not answered for so long ([RFC 8305], section 5, "Connection Attempt
 /// Delay").
@@ -22,8 +22,8 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 pub(super) struct Addresses(Vec<SocketAddr>);
 
 impl Addresses {
-    /// `turn`: how many attempts before this one were in vain, so that each begins with another address.
-    pub(super) async fn of(config: &Config, turn: usize) -> Self {
+    /// `attempt`: its number, so that each begins with another address.
+    pub(super) async fn of(config: &Config, attempt: usize) -> Self {
         let ServerConfig::Centralized { server } = &config.server else {
             return Self(Vec::new());
         };
@@ -32,24 +32,28 @@ impl Addresses {
         if all.len() < 2 {
             return Self(Vec::new());
         }
-        let first = turn % all.len();
+        let first = attempt % all.len();
         all.rotate_left(first);
         Self(all)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    pub(super) fn are_left(&self) -> bool {
+        !self.0.is_empty()
     }
 
     /// The same configuration with the next address that answers, or with the Sentinel that answers first before the
     /// others. Where none of them answers, the client finds out why.
-    pub(super) async fn next(&mut self, mut config: Config) -> Config {
+    pub(super) async fn next(&mut self, mut config: Config, progress: &Progress) -> Config {
         match &mut config.server {
-            ServerConfig::Centralized { server } if !self.0.is_empty() => {
-                match first_to_answer(&self.0).await {
-                    Some(at) => at_address(server, &self.0.remove(at)),
-                    None => self.0.clear(),
+            ServerConfig::Centralized { server } if self.are_left() => {
+                progress.has_come_to(Step::Connection);
+                let (first, refused) = first_to_answer(&self.0).await;
+                if let Some(address) = &first {
+                    at_address(server, address);
                 }
+                let is_over =
+                    |it: &SocketAddr| first.is_none() || first == Some(*it) || refused.contains(it);
+                self.0.retain(|it| !is_over(it));
             }
             ServerConfig::Sentinel { hosts, .. } if hosts.len() > 1 => {
                 let mut all = Vec::new();
@@ -57,14 +61,14 @@ impl Addresses {
                     let found = addresses(host).await.into_iter();
                     all.extend(found.map(|address| (number, address)));
                 }
+                progress.has_come_to(Step::Connection);
                 let only: Vec<_> = all.iter().map(|(_, address)| *address).collect();
-                if let Some(at) = first_to_answer(&only).await
-                    && let Some((number, _)) = all.get(at)
-                {
+                let (first, _) = first_to_answer(&only).await;
+                if let Some((number, _)) = all.iter().find(|(_, it)| Some(*it) == first) {
                     hosts.swap(0, *number);
                 }
             }
-            _ => {}
+            _ => progress.has_come_to(Step::Connection),
         }
         config
     }
@@ -91,22 +95,23 @@ fn alternating(all: Vec<SocketAddr>) -> Vec<SocketAddr> {
     pairs.flatten().flatten().collect()
 }
 
-/// Connects to each of them, one some time after the other, until one answers. Its place in the list.
-async fn first_to_answer(all: &[SocketAddr]) -> Option<usize> {
-    let mut left = all.iter().copied().enumerate();
-    let mut attempts = JoinSet::new();
+/// Connects to each of them, one some time after the other, until one answers. Which have refused until then.
+async fn first_to_answer(all: &[SocketAddr]) -> (Option<SocketAddr>, Vec<SocketAddr>) {
+    let mut left = all.iter().copied();
+    let (mut attempts, mut refused) = (JoinSet::new(), Vec::new());
     loop {
         let next = left.next();
         let is_last = next.is_none();
-        if let Some((at, address)) = next {
-            attempts.spawn(async move { TcpStream::connect(address).await.map(|_| at) });
+        if let Some(address) = next {
+            attempts.spawn(async move { (TcpStream::connect(address).await.is_ok(), address) });
         }
         tokio::select! {
             answer = attempts.join_next() => match answer {
-                Some(Ok(Ok(at))) => return Some(at),
-                // This one refuses: the next one is tried at once.
-                Some(_) => {}
-                None => return None,
+                Some(Ok((true, address))) => return (Some(address), refused),
+                // The next one is tried at once.
+                Some(Ok((false, address))) => refused.push(address),
+                Some(Err(_)) => {}
+                None => return (None, refused),
             },
             () = sleep(ATTEMPT_DELAY), if !is_last => {}
         }
@@ -166,7 +171,7 @@ mod tests {
         let (deaf, _queued, _kept) = deaf().await;
         let (live, _listener) = listening();
         let began = Instant::now();
-        assert_eq!(first_to_answer(&[deaf, live]).await, Some(1));
+        assert_eq!(first_to_answer(&[deaf, live]).await, (Some(live), vec![]));
         assert!(began.elapsed() >= ATTEMPT_DELAY);
         assert!(began.elapsed() < ATTEMPT_DELAY * 4);
     }
@@ -176,10 +181,11 @@ mod tests {
         let (live, _listener) = listening();
         let refusing = [closed(), closed(), live];
         let began = Instant::now();
-        assert_eq!(first_to_answer(&refusing).await, Some(2));
+        let (first, refused) = first_to_answer(&refusing).await;
+        assert_eq!((first, &*refused), (Some(live), &refusing[..2]));
         assert!(began.elapsed() < ATTEMPT_DELAY);
-        assert_eq!(first_to_answer(&refusing[..2]).await, None);
-        assert_eq!(first_to_answer(&[]).await, None);
+        assert_eq!(first_to_answer(&refusing[..2]).await.0, None);
+        assert_eq!(first_to_answer(&[]).await.0, None);
     }
 
     #[tokio::test]
@@ -197,7 +203,9 @@ mod tests {
             ..Config::default()
         };
         let mut addresses = Addresses::of(&config, 0).await;
-        let ServerConfig::Sentinel { hosts, .. } = addresses.next(config).await.server else {
+        let ServerConfig::Sentinel { hosts, .. } =
+            addresses.next(config, &Progress::default()).await.server
+        else {
             panic!("it was a Sentinel");
         };
         assert_eq!(hosts.first(), Some(&server(live)));

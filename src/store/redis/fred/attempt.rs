@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use fred::{
-    error::{Error as FredError, ErrorKind as FredKind},
+    error::Error as FredError,
     socket2::TcpKeepalive,
     types::config::{Config, ConnectionConfig, ServerConfig, TcpConfig},
 };
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     addresses::Addresses,
     connect::Connection,
-    errors::{cannot_connect, is_answer, still_reads},
+    errors::{cannot_connect, is_answer, is_tls, still_reads},
     heard::IDLE,
     progress::{Progress, Step, logs_in},
     target::Target,
@@ -29,81 +29,109 @@ enum Failure {
     Silent,
 }
 
+impl Failure {
+    /// Another address of the same server would say the same.
+    fn is_for_all(&self) -> bool {
+        match self {
+            Self::Silent => false,
+            Self::Error(error) => is_answer(error) || is_tls(error),
+        }
+    }
+}
+
 impl Target {
+    /// Connects, over whichever of its addresses the server answers.
     pub(super) async fn attempt(
         &self,
         config: Config,
         until: Instant,
     ) -> Result<Connection, Error> {
-        let progress = Progress::default();
-        let connected = self.over_any_address(&config, until, &progress);
-        let connected = timeout_at(until, connected).await;
-        let awaited = progress.awaited(&config);
-        match connected.unwrap_or(Err(Failure::Silent)) {
-            Ok(connection) => Ok(connection),
-            Err(Failure::Silent) => {
-                let limit = self.connect_timeout;
-                let message = format!("cannot connect to Redis: no {awaited} within {limit:?}");
-                Err(Error::new(ErrorKind::Timeout, message))
+        let (progress, mut told) = (Progress::default(), None);
+        let connected = self.over_any_address(&config, until, &progress, &mut told);
+        match timeout_at(until, connected).await {
+            Ok(Ok(connection)) => Ok(connection),
+            // What an address has said tells more than that another one says nothing.
+            Ok(Err(Failure::Silent)) | Err(_) => {
+                Err(told.unwrap_or_else(|| self.explain(Failure::Silent, &progress, &config)))
             }
-            Err(Failure::Error(error)) => {
-                let is_told = is_answer(&error) || progress.step() < Step::Login;
-                let error = cannot_connect(error);
-                Err(match is_told || error.kind() != ErrorKind::Unavailable {
-                    true => error,
-                    // It was lost.
-                    false => {
-                        let message = format!("{error}, before there was an {awaited}");
-                        error.with_message(message)
-                    }
-                })
-            }
+            Ok(Err(failure)) => Err(self.explain(failure, &progress, &config)),
         }
     }
 
-    /// An address that takes the connection and then says nothing leaves time for the others.
+    fn explain(&self, failure: Failure, progress: &Progress, config: &Config) -> Error {
+        let awaited = progress.awaited(config);
+        let error = match failure {
+            Failure::Silent => {
+                let limit = self.connect_timeout;
+                let message = format!("cannot connect to Redis: no {awaited} within {limit:?}");
+                return Error::new(ErrorKind::Timeout, message);
+            }
+            Failure::Error(error) => error,
+        };
+        let is_answer = is_answer(&error);
+        let error = cannot_connect(error);
+        let is_lost = !is_answer && error.kind() == ErrorKind::Unavailable;
+        if !is_lost || progress.step() < Step::Login {
+            return error;
+        }
+        let text = error.to_string();
+        let text = text.trim_end_matches('.');
+        error.with_message(format!("{text}, before there was an {awaited}"))
+    }
+
+    /// `told`: the last error of an address before the one that is tried now.
     async fn over_any_address(
         &self,
         config: &Config,
         until: Instant,
         progress: &Progress,
+        told: &mut Option<Error>,
     ) -> Result<Connection, Failure> {
-        let mut addresses = Addresses::of(config, self.turn()).await;
+        let mut addresses = Addresses::of(config, self.next_attempt()).await;
         let mut in_vain = Duration::ZERO;
         loop {
             let began = Instant::now();
-            progress.has_come_to(Step::Connection);
-            let config = addresses.next(config.clone()).await;
-            let others = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-            let share = until.saturating_duration_since(Instant::now()) / others.saturating_add(1);
-            match self.connect_or_not_ping(config, share, progress).await {
-                Err(Failure::Error(error)) if is_answer(&error) => {
-                    return Err(Failure::Error(error));
-                }
-                Err(_) if others > 0 => in_vain += began.elapsed(),
-                Err(failure) => return Err(failure),
+            let config = addresses.next(config.clone(), progress).await;
+            let left = until.saturating_duration_since(Instant::now());
+            let others = addresses.are_left();
+            // An address that takes the connection and then says nothing leaves time for the others.
+            let share = match others {
+                true => (left / 2).max(self.usual()).min(left),
+                false => left,
+            };
+            let failure = match self.connect_despite_misconf(&config, share, progress).await {
                 Ok(mut connection) => {
                     connection.in_vain = in_vain;
                     return Ok(connection);
                 }
+                Err(failure) => failure,
+            };
+            if !others || failure.is_for_all() {
+                return Err(failure);
+            }
+            in_vain += began.elapsed();
+            if let Failure::Error(_) = failure {
+                *told = Some(self.explain(failure, progress, &config));
             }
         }
     }
 
-    /// Without a login, the client sends a `PING`. A server that cannot save refuses that as well, though it can be read.
-    async fn connect_or_not_ping(
+    /// Without a login, the client sends a `PING`. Where that is answered `MISCONF`, it is tried again without one: such a
+    /// server can still be read.
+    async fn connect_despite_misconf(
         &self,
-        mut config: Config,
+        config: &Config,
         limit: Duration,
         progress: &Progress,
     ) -> Result<Connection, Failure> {
+        let mut config = config.clone();
         if !logs_in(&config) {
             match self.connect_within(config.clone(), limit, progress).await {
                 Err(Failure::Error(error)) if still_reads(&error) => {}
                 connected => return connected,
             }
         }
-        progress.is_told_by_client(&mut config);
+        progress.learns_of_login(&mut config);
         self.connect_within(config, limit, progress).await
     }
 
@@ -133,7 +161,7 @@ impl Target {
         match timeout(limit, connected).await {
             Ok(Ok(())) => Ok(connection),
             // The client's own limit.
-            Ok(Err(error)) if *error.kind() == FredKind::Timeout && sentinels == 0 => {
+            Ok(Err(error)) if error.details() == "Request timed out." && sentinels == 0 => {
                 Err(Failure::Silent)
             }
             Ok(Err(error)) => Err(Failure::Error(error)),

@@ -121,12 +121,12 @@ pub(super) fn names_another(refusal: &str) -> bool {
 }
 
 #[cfg(feature = "rustls")]
-fn is_tls(error: &FredError) -> bool {
+pub(super) fn is_tls(error: &FredError) -> bool {
     *error.kind() == FredKind::Tls || error.details().starts_with(RUSTLS)
 }
 
 #[cfg(not(feature = "rustls"))]
-fn is_tls(_: &FredError) -> bool {
+pub(super) fn is_tls(_: &FredError) -> bool {
     false
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use fred::types::config::{Server, ServerConfig};
 
-use super::target::Target;
+use super::{progress::bare, target::Target};
 use crate::error::{Error, ErrorKind};
 
 /// What the texts begin with that say no more than that it failed.
@@ -33,7 +33,8 @@ impl Target {
         let details = prefixes
             .find_map(|prefix| text.strip_prefix(prefix))
             .unwrap_or(&text);
-        let advice = self.advice(details);
+        let is_of_provider = details.starts_with("the provider of credentials");
+        let advice = (!is_of_provider).then(|| self.advice(details)).flatten();
         // Some servers add a whole page.
         let details = details.lines().next().unwrap_or_default();
         let details = match details.starts_with("DENIED") {
@@ -92,8 +93,45 @@ impl Target {
         let mut known = known.filter(|(text, _)| has(text));
         match known.next() {
             Some((_, advice)) => Some((*advice).into()),
-            None => is_silent(details).then_some(SILENT.into()),
+            None => self.advice_on_silence(details).map(Into::into),
         }
+    }
+
+    /// The connection ended, or nothing came over it.
+    fn advice_on_silence(&self, details: &str) -> Option<&'static str> {
+        let is_one_of = |all: &[&str]| all.iter().any(|text| details.contains(text));
+        #[cfg(unix)]
+        let is_socket = matches!(self.config.server, ServerConfig::Unix { .. });
+        #[cfg(not(unix))]
+        let is_socket = false;
+        Some(match (is_one_of(CONNECTED), self.uses_tls()) {
+            (true, _) if is_socket => {
+                "the connection is made, and no answer comes over it; does the server hang?"
+            }
+            (true, true) => {
+                "the connection is made, and no answer comes over it; is this the server's `tls-port`, or does the server hang?"
+            }
+            (true, false) => {
+                "the connection is made, and no answer comes over it; does the server hang, or is this a port with TLS (rediss://)?"
+            }
+            (false, _) if !is_one_of(SILENT) => return None,
+            (false, true) => {
+                "nothing comes from there; is this the server's `tls-port`, does the server hang, or does a firewall swallow it?"
+            }
+            (false, false) => {
+                "nothing comes from there; does the server hang, is this a port with TLS (rediss://), or does a firewall swallow it?"
+            }
+        })
+    }
+
+    #[cfg(feature = "rustls")]
+    fn uses_tls(&self) -> bool {
+        self.tls.is_some() || self.config.tls.is_some()
+    }
+
+    #[cfg(not(feature = "rustls"))]
+    fn uses_tls(&self) -> bool {
+        false
     }
 
     fn advice_on_login(&self) -> &'static str {
@@ -245,29 +283,27 @@ const NO_CERTIFICATE: &str = "the server wants to know its clients; name a certi
 const NOT_TRUSTED: &str = "the server does not trust our certificate; `cert=` must be signed by an authority that is in its `tls-ca-cert-file`";
 const NO_TLS: &str = "the server does not speak TLS there; is this its `tls-port`, or should the URL begin with redis://?";
 
-/// The connection ended, or nothing came over it.
-fn is_silent(details: &str) -> bool {
-    let silent = [
-        "did not answer",
-        "does not answer",
-        "timed out",
-        "Canceled",
-        "canceled",
-        "closed",
-        "reset by peer",
-        "Broken pipe",
-        "silent",
-        "No response",
-        "no answer to",
-    ];
-    silent.iter().any(|text| details.contains(text))
-}
-
-const SILENT: &str = "the connection is made, and no answer comes over it; does the server hang, or is this a port with TLS (rediss://)?";
+/// What is said of a connection that is there.
+const CONNECTED: &[&str] = &[
+    "no answer to",
+    "Canceled",
+    "canceled",
+    "closed",
+    "reset by peer",
+    "Broken pipe",
+];
+/// And where it is not known whether there is one.
+const SILENT: &[&str] = &[
+    "did not answer",
+    "does not answer",
+    "timed out",
+    "silent",
+    "No response",
+];
 
 /// An IPv6 address stands in brackets.
 pub(super) fn address(server: &Server) -> String {
-    let host = server.host.trim_start_matches('[').trim_end_matches(']');
+    let host = bare(&server.host);
     match host.contains(':') {
         true => format!("[{host}]:{}", server.port),
         false => format!("{host}:{}", server.port),

@@ -12,6 +12,8 @@ use fred::types::{
     RespVersion,
     config::{Config, CredentialProvider, Server, ServerConfig},
 };
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::{net::TcpStream, time::sleep};
 
 /// What is waited for.
@@ -53,9 +55,9 @@ impl Progress {
         }
     }
 
-    /// The client asks for a login when it is connected, TLS included. Without one it begins with a `PING`, unless it is
-    /// asked to tell.
-    pub(super) fn is_told_by_client(&self, config: &mut Config) {
+    /// The client asks a provider for the login when it is connected, TLS included: so it is known by then. With one, it
+    /// sends no `PING` of its own.
+    pub(super) fn learns_of_login(&self, config: &mut Config) {
         let sentinels = match &config.server {
             ServerConfig::Sentinel {
                 hosts,
@@ -76,20 +78,29 @@ impl Progress {
     /// The client does not tell when TLS begins, or a `PING`. So where that takes long, it is tried whether there is a way
     /// to the server at all.
     pub(super) async fn looks_for_a_way(&self, config: &Config, limit: Duration) {
-        let ServerConfig::Centralized { server } = &config.server else {
-            return;
-        };
         sleep(limit / 2).await;
-        if self.step() != Step::Connection {
-            return;
-        }
-        let connected = TcpStream::connect((bare(&server.host), server.port)).await;
-        if connected.is_ok() && self.step() == Step::Connection {
+        if self.step() == Step::Connection
+            && is_there(&config.server).await
+            && self.step() == Step::Connection
+        {
             self.has_come_to(match uses_tls(config) {
                 true => Step::Tls,
                 false => Step::Login,
             });
         }
+    }
+}
+
+/// Whether a server takes connections. Of Sentinels, it is not known which of them is waited for.
+async fn is_there(server: &ServerConfig) -> bool {
+    match server {
+        ServerConfig::Centralized { server } => {
+            let address = (bare(&server.host), server.port);
+            TcpStream::connect(address).await.is_ok()
+        }
+        #[cfg(unix)]
+        ServerConfig::Unix { path } => UnixStream::connect(path).await.is_ok(),
+        _ => false,
     }
 }
 
@@ -119,7 +130,7 @@ pub(super) fn bare(host: &str) -> &str {
 fn login(config: &Config) -> String {
     let logs_in = match config.version {
         RespVersion::RESP3 => Some("HELLO"),
-        RespVersion::RESP2 => config.password.is_some().then_some("AUTH"),
+        RespVersion::RESP2 => logs_in(config).then_some("AUTH"),
     };
     let selects = config.database.is_some().then_some("SELECT");
     let all: Vec<_> = logs_in.into_iter().chain(selects).collect();
@@ -132,7 +143,7 @@ fn login(config: &Config) -> String {
 /// A user and a password.
 type Pair = (Option<String>, Option<String>);
 
-/// Gives the client the login that is in its configuration, or none.
+/// Tells how far the attempt has come. The login that it gives the client is that of the configuration.
 struct Login {
     progress: Progress,
     /// In place of what the configuration says.
@@ -142,15 +153,11 @@ struct Login {
 }
 
 impl Login {
-    fn of(&self, server: Option<&Server>) -> Pair {
+    /// `None` where the server is no Sentinel.
+    fn of_sentinel(&self, server: Option<&Server>) -> Option<Pair> {
+        let (sentinels, login) = self.sentinels.as_ref()?;
         let is = |one: &Server| server.is_some_and(|it| it.host == one.host && it.port == one.port);
-        match &self.sentinels {
-            Some((sentinels, login)) if sentinels.iter().any(is) => login.clone(),
-            _ => {
-                self.progress.has_come_to(Step::Login);
-                self.server.clone()
-            }
-        }
+        sentinels.iter().any(is).then(|| login.clone())
     }
 }
 
@@ -164,11 +171,20 @@ impl CredentialProvider for Login {
         'a: 'c,
         'b: 'c,
     {
-        let own = self.of(server);
-        match &self.given {
-            Some(given) => given.fetch(server),
-            None => Box::pin(async { Ok(own) }),
-        }
+        let sentinel = self.of_sentinel(server);
+        let own = sentinel.clone().unwrap_or_else(|| self.server.clone());
+        let given = self.given.as_ref().map(|given| given.fetch(server));
+        let progress = sentinel.is_none().then(|| self.progress.clone());
+        Box::pin(async move {
+            let login = match given {
+                Some(given) => given.await?,
+                None => own,
+            };
+            if let Some(progress) = progress {
+                progress.has_come_to(Step::Login);
+            }
+            Ok(login)
+        })
     }
 
     fn refresh_interval(&self) -> Option<Duration> {

@@ -71,7 +71,7 @@ pub(super) struct Target {
     pub(super) connect_timeout: Duration,
     /// How long it took the last time, in milliseconds; 0 before that. All clones know.
     took: Arc<AtomicU64>,
-    /// How many attempts to connect have begun since one has succeeded. All clones know.
+    /// How many attempts to connect have begun since one has succeeded. The clones know, but for a tracking one.
     attempts: Arc<AtomicUsize>,
     /// Whether it is a node of a cluster.
     pub(super) in_cluster: bool,
@@ -152,8 +152,8 @@ impl Target {
         self.usual().max(SHORTEST_PACE)
     }
 
-    /// How many attempts there were before this one since one has succeeded.
-    pub(super) fn turn(&self) -> usize {
+    /// The number of the attempt that begins now, counted from 0 since the last one that succeeded.
+    pub(super) fn next_attempt(&self) -> usize {
         self.attempts.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -181,6 +181,7 @@ impl Target {
     #[cfg(feature = "near-cache")]
     pub(super) fn tracking(mut self, server: Option<Server>) -> Self {
         self.tracks = true;
+        self.attempts = Arc::default();
         self.config.version = RespVersion::RESP3;
         if let Some(server) = server {
             self.config.server = ServerConfig::Centralized { server };

@@ -89,6 +89,10 @@ pub struct Expiry {
     refresh_interval: Duration,
 }
 
+/// By how much `full` and `left` may differ near the absolute end where nothing has changed: one comes from a clock here,
+/// the other from the server's.
+const CLOCKS: Duration = Duration::from_millis(50);
+
 impl Expiry {
     /// A timeout as a store can keep it: whole milliseconds, rounded up, at least 1 millisecond and at most 100 years.
     /// Every timeout in an `Expiry`, and in the [`SessionExpiry`] of [`Changes`](super::Changes), is of this form.
@@ -174,10 +178,14 @@ impl Expiry {
     pub fn is_due(&self, own: SessionExpiry, full: Duration, left: Duration) -> bool {
         // Near the absolute end `full` and `left` shrink together, so the age alone does not tell.
         let idle = self.idle_timeout_of(own);
+        let least = match full < idle {
+            true => full.saturating_sub(CLOCKS),
+            false => idle,
+        };
         match full.checked_sub(left) {
-            Some(aged) => aged >= self.refresh_interval || left < idle.min(full),
+            Some(aged) => aged >= self.refresh_interval || left < least,
             // Longer than it should be: the configuration changed, or another program set it.
-            None => true,
+            None => left - full > CLOCKS,
         }
     }
 
@@ -192,6 +200,22 @@ mod tests {
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn near_the_absolute_end_clocks_that_differ_a_little_make_nothing_due() {
+        let expiry = Expiry::new(s(900))
+            .with_refresh_interval(s(10))
+            .with_absolute_timeout(s(3600));
+        let is_due = |full, left| expiry.is_due(SessionExpiry::Default, full, left);
+        let little = Duration::from_millis(3);
+        assert!(!is_due(s(100), s(100) - little));
+        assert!(!is_due(s(100), s(100) + little));
+        assert!(is_due(s(100), s(99)));
+        assert!(is_due(s(100), s(101)));
+        // The idle timeout is kept to the millisecond.
+        assert!(is_due(s(905), s(900) - little));
+        assert!(!is_due(s(905), s(900)));
     }
 
     #[test]

@@ -179,7 +179,8 @@ impl Expiry {
         // Near the absolute end `full` and `left` shrink together, so the age alone does not tell.
         let idle = self.idle_timeout_of(own);
         let least = match full < idle {
-            true => full.saturating_sub(CLOCKS),
+            // In its last millisecond it has none.
+            true => full.saturating_sub(CLOCKS).max(Duration::from_millis(1)),
             false => idle,
         };
         match full.checked_sub(left) {

@@ -16,6 +16,16 @@ fn context() -> Context {
     within(HANG, Expiry::new(IDLE))
 }
 
+/// A server, and two stores on it: one over a wire.
+async fn stores() -> (RedisServer, Wire, RedisStore, RedisStore) {
+    let server = RedisServer::start();
+    let wire = Wire::to(server.addr()).await;
+    let here = RedisStore::connect(&wire.url()).await;
+    let there = RedisStore::connect(&server.url()).await;
+    let [here, there] = [here, there].map(|store| store.expect("a connection"));
+    (server, wire, here, there)
+}
+
 /// A session that was loaded over a wire, and whose refresh is held there.
 struct Scene {
     server: RedisServer,
@@ -34,12 +44,7 @@ impl Scene {
 
     /// Of a session with an idle timeout of its own.
     async fn of(own: Changes, left: i64) -> Self {
-        let server = RedisServer::start();
-        let wire = Wire::to(server.addr()).await;
-        let here = RedisStore::connect(&wire.url()).await;
-        let here = here.expect("a connection");
-        let there = RedisStore::connect(&server.url()).await;
-        let there = there.expect("a connection");
+        let (server, wire, here, there) = stores().await;
         let id = SessionId::random();
         let set = Change::Set("1".into());
         let mut changes: Changes = [("a".into(), set)].into_iter().collect();
@@ -249,17 +254,13 @@ async fn a_session_that_ends_in_the_middle_of_its_load_is_gone() {
         ),
         ("PTTL", Expiry::new(IDLE).with_refresh_interval(IDLE / 10)),
     ] {
-        let server = RedisServer::start();
-        let wire = Wire::to(server.addr()).await;
-        let store = RedisStore::connect(&wire.url())
-            .await
-            .expect("a connection");
+        let (server, wire, store, there) = stores().await;
         let id = SessionId::random();
         let changes: Changes = [("a".into(), Change::Set("1".into()))]
             .into_iter()
             .collect();
         let context = move || within(HANG, expiry);
-        let created = store.create(id.key(), &changes, context()).await;
+        let created = there.create(id.key(), &changes, context()).await;
         assert!(matches!(created, Ok(Written::Kept { .. })), "{created:?}");
         let (gate, key) = (Gate::new(), format!("session:{id}"));
         let hold = gate.clone();
@@ -280,13 +281,7 @@ async fn a_session_that_ends_in_the_middle_of_its_load_is_gone() {
 
 #[tokio::test]
 async fn a_session_that_begins_in_the_middle_of_its_load_has_its_time_to_live() {
-    let server = RedisServer::start();
-    let wire = Wire::to(server.addr()).await;
-    let here = RedisStore::connect(&wire.url())
-        .await
-        .expect("a connection");
-    let there = RedisStore::connect(&server.url()).await;
-    let there = there.expect("a connection");
+    let (_server, wire, here, there) = stores().await;
     let id = SessionId::random();
     let expiry = Expiry::new(IDLE).with_refresh_interval(IDLE / 10);
     let context = move || within(HANG, expiry);

@@ -90,7 +90,7 @@ pub struct Expiry {
 }
 
 /// By how much `full` and `left` may differ near the absolute end where nothing has changed: one comes from a clock here,
-/// the other from the server's.
+/// the other from the server's. Never longer than the refresh interval: without one, each request is to refresh.
 const CLOCKS: Duration = Duration::from_millis(50);
 
 impl Expiry {
@@ -186,7 +186,7 @@ impl Expiry {
         match full.checked_sub(left) {
             Some(aged) => aged >= self.refresh_interval || left < least,
             // Longer than it should be: the configuration changed, or another program set it.
-            None => left - full > CLOCKS,
+            None => left - full > CLOCKS.min(self.refresh_interval),
         }
     }
 
@@ -217,6 +217,16 @@ mod tests {
         // The idle timeout is kept to the millisecond.
         assert!(is_due(s(905), s(900) - little));
         assert!(!is_due(s(905), s(900)));
+    }
+
+    #[test]
+    fn without_a_refresh_interval_each_request_is_due_near_the_absolute_end_as_well() {
+        let expiry = Expiry::new(s(900)).with_absolute_timeout(s(3600));
+        let is_due = |full, left| expiry.is_due(SessionExpiry::Default, full, left);
+        let little = Duration::from_millis(3);
+        assert!(is_due(s(100), s(100)));
+        assert!(is_due(s(100), s(100) - little));
+        assert!(is_due(s(100), s(100) + little));
     }
 
     #[test]

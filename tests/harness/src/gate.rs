@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// How long anything in the harness waits before it calls the other side hung.
-pub const HANG: Duration = Duration::from_secs(20);
+pub const HANG: Duration = Duration::from_secs(60);
 
 /// Awaits `future`, and panics with `what` if it takes longer than [`HANG`].
 pub async fn bounded<F: Future>(what: &str, future: F) -> F::Output {

@@ -5,6 +5,7 @@
 mod connecting;
 mod costs;
 mod errors;
+mod logins;
 mod requests;
 mod tls;
 

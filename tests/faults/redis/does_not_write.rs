@@ -19,7 +19,10 @@ use crate::redis::scene::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_there_and_does_not_write() {
-    scenarios![over Over::Tcp; out_of_memory, misconfigured, no_replicas, an_empty_replica];
+    scenarios![
+        over Over::Tcp;
+        out_of_memory, misconfigured, no_replicas, an_empty_replica, nothing_to_take_at_a_replica,
+    ];
     scenarios![busy];
 }
 
@@ -28,7 +31,7 @@ async fn a_server_that_is_there_and_does_not_write() {
 async fn a_server_that_is_there_and_does_not_write_over_rest() {
     scenarios![
         over Over::Rest;
-        out_of_memory, misconfigured, no_replicas, an_empty_replica,
+        out_of_memory, misconfigured, no_replicas, an_empty_replica, nothing_to_take_at_a_replica,
     ];
     scenarios![busy_over_rest];
 }
@@ -180,6 +183,39 @@ async fn an_empty_replica(over: Over) {
     let browser = front.browser();
     browser.hold(&other.to_string());
     assert_eq!(browser.ask("").await.unavailable(), ErrorKind::ReadOnly);
+}
+
+/// Nor that a field which can be taken only once is not there.
+async fn nothing_to_take_at_a_replica(over: Over) {
+    let server = server(&[]).await;
+    let way = over.to(&server).await;
+    let front = Front::on(&store(way.url()).await, |b| b.store_timeout(secs(10)));
+    let state = "set user ada; set state xyz";
+    // The replica has not heard of the one session, nor of the other's field, and of the third it has heard all.
+    let (unknown, without, known) = (
+        front.logged_in(state).await,
+        front.logged_in("set user bob").await,
+        front.logged_in(state).await,
+    );
+    let mut requests = Vec::new();
+    for (name, browser) in [
+        ("unknown", &unknown),
+        ("without", &without),
+        ("known", &known),
+    ] {
+        let request = browser.start_until(name, "take-once state").await;
+        requests.push((name, request));
+    }
+    server.admin().cmd(&["DEL", &key(&unknown.id())]);
+    server.must(&["REPLICAOF", "127.0.0.1", "1"]);
+    for (name, request) in requests {
+        front.gate(name).open();
+        let told = request.await.unwrap();
+        // The handler is told, and decides.
+        told.fine();
+        assert_eq!(told.step_failed(), ErrorKind::ReadOnly, "{name}");
+    }
+    assert_eq!(server.fields(&known.id())["state"], "xyz");
 }
 
 async fn no_replicas(over: Over) {

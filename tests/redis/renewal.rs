@@ -12,6 +12,7 @@ use tower_redis_session::store::{
 use tower_redis_session::{ErrorKind, RedisStore, SessionId};
 
 mod pairs;
+mod record;
 
 const MARK: &str = "mark";
 const PUT: &str = "put";

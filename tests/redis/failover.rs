@@ -70,11 +70,12 @@ async fn a_master_is_lost(
     replicated(&mut cluster.client(LOST), &mut cluster.client(REPLICA));
     lose(&mut cluster);
     let fault = Instant::now();
+    // At once: a busy machine takes so long for what follows that a replica may have taken over.
+    probe.ping().await.expect_err("a master is gone");
     // A store that is opened now is one for the slots that are there.
     if others_go_on {
         some_are_served(&cluster.url()).await;
     }
-    probe.ping().await.expect_err("a master is gone");
 
     let taken = tokio::task::spawn_blocking(move || {
         let slot = *first_slots(LOST).start();
@@ -110,10 +111,10 @@ async fn a_master_is_lost(
     }
     assert!(!lost.errors.is_empty(), "nobody noticed");
     if others_go_on {
-        // Not even on a busy machine, where some may run out of time.
+        // None on a quiet machine. On a busy one some run out of time; where every slot waits for the new map, 2 % do.
         let failed: usize = others.errors.values().sum();
         assert!(
-            failed * 50 < others.requests,
+            failed * 100 < others.requests,
             "their masters were there: {others:?}"
         );
     }

@@ -2,6 +2,7 @@
 
 mod acl;
 mod expiries;
+mod round_trips;
 pub(crate) mod watched;
 
 use std::time::Duration;
@@ -170,33 +171,6 @@ async fn a_write_that_comes_at_once_makes_the_refresh_unnecessary() {
         }
         assert!(never, "{steps}");
     }
-}
-
-/// As often as this Redis has to read from a socket.
-#[tokio::test]
-async fn a_request_waits_for_redis_once_before_the_handler_and_once_after_it() {
-    let mut watched = Watched::new(|it| it).await;
-    for (steps, round_trips) in [
-        ("", 1),
-        ("set n 1; set m 2; remove user", 2),
-        ("add n 1; add m 2; idle 1000000ms", 2),
-        ("destroy", 2),
-        ("destroy; set user bo", 3),
-    ] {
-        // Something else may be asked meanwhile, to keep a connection.
-        let mut least = i64::MAX;
-        for _ in 0..5 {
-            let browser = watched.app.browser();
-            let login = watched
-                .reads(&browser, "set user ada; set status active")
-                .await;
-            let request = watched.reads(&browser, steps).await;
-            least = least.min(login - 1 + request);
-        }
-        assert_eq!(least, round_trips, "{steps}");
-    }
-    let browser = watched.app.browser();
-    assert_eq!(watched.reads(&browser, "").await, 0);
 }
 
 #[tokio::test]

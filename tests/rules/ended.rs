@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::stores::{Backend, Outage};
+use harness::stores::{Backend, Memory, Outage};
 use harness::{HANG, bounded};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, Request, Response};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_redis_session::store::SessionStore;
 use tower_redis_session::{Error, ErrorKind, Session, SessionLayer};
@@ -289,4 +290,27 @@ async fn who_waits_no_longer_is_not_asked_for<B: Backend>(scene: Scene<B>) {
     // And it begins anew.
     let (_, socket) = scene.socket().await;
     goes_on(&scene, &socket).await;
+}
+
+/// Who wants to know more seldom would miss the record of a renewal, which is gone after a minute.
+#[tokio::test(start_paused = true)]
+async fn however_seldom_it_is_to_be_asked_for_it_is_every_30_seconds() {
+    let scene = Scene::<Memory>::new().await;
+    let (_, cookie) = ask(&scene.here, None, login).await;
+    let (session, _) = ask(&scene.here, cookie.as_deref(), nothing).await;
+    let store = scene.world.store();
+    store.calls();
+    let (began, moment) = (Instant::now(), Duration::from_millis(5));
+    let socket = tokio::spawn(session.ended(secs(3600)));
+    for time in [30, 60, 90].map(secs) {
+        sleep_until(began + time - moment).await;
+        assert_eq!(store.calls(), [""; 0], "before {time:?}");
+        sleep_until(began + time + moment).await;
+        assert_eq!(store.calls(), ["alive"], "at {time:?}");
+    }
+    assert!(!socket.is_finished());
+    ask(&scene.there, cookie.as_deref(), logout).await;
+    socket.await.expect("no panic");
+    let took = began.elapsed();
+    assert!(took.abs_diff(secs(120)) <= moment, "{took:?}");
 }

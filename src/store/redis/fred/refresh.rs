@@ -16,7 +16,7 @@ use super::link::Link;
 use crate::store::redis::executor::{Call, Merges};
 
 /// How long they are gathered for.
-const DELAY: Duration = Duration::from_millis(5);
+const DELAY: Duration = Duration::from_millis(10);
 /// And how long they then wait for being sent. The answer may take as long as it takes: a server that is silent is found
 /// out by the requests.
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -240,13 +240,12 @@ async fn a_new_connection_is_checked_as_the_first_one_was() {
     assert_eq!(server.client().cmd(&["DBSIZE"]).int(), 1);
 }
 
-#[tokio::test]
-async fn all_works_on_a_cluster_with_tls() {
-    let authority = Authority::new();
-    let own = authority.sign("server", &NAMES, LONG);
+/// The only node of a cluster with TLS.
+fn start_node(authority: &Authority, own: &Signed, more: &[&str]) -> RedisServer {
     let ca = authority.ca();
     let mut args = vec!["--cluster-enabled", "yes", "--tls-cluster", "yes"];
-    args.extend(settings(&ca, &own, "no"));
+    args.extend(settings(&ca, own, "no"));
+    args.extend(more);
     let server = RedisServer::start_with_port("--tls-port", &args);
     let mut client = server.client();
     client.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
@@ -254,8 +253,34 @@ async fn all_works_on_a_cluster_with_tls() {
         let info = client.cmd(&["CLUSTER", "INFO"]).text();
         info.contains("cluster_state:ok")
     });
-    let port = server.second_port();
+    server
+}
+
+#[tokio::test]
+async fn all_works_on_a_cluster_with_tls() {
+    let authority = Authority::new();
+    let server = start_node(&authority, &authority.sign("server", &NAMES, LONG), &[]);
+    let (port, ca) = (server.second_port(), authority.ca());
     all_works(&format!("rediss-cluster://localhost:{port}/?ca={ca}")).await;
+}
+
+/// Its certificate has its name alone, and it is reached at the address that it prefers.
+#[tokio::test]
+async fn all_works_on_a_cluster_that_announces_names_beside_addresses() {
+    let authority = Authority::new();
+    let own = authority.sign("server", &["localhost"], LONG);
+    let announced = ["--cluster-announce-ip", "127.0.0.1"];
+    let named = [
+        &announced[..],
+        &["--cluster-announce-hostname", "localhost"],
+    ]
+    .concat();
+    let server = start_node(&authority, &own, &named);
+    let (port, ca) = (server.second_port(), authority.ca());
+    all_works(&format!("rediss-cluster://localhost:{port}/?ca={ca}")).await;
+    let nameless = start_node(&authority, &own, &announced);
+    let port = nameless.second_port();
+    is_refused(&format!("rediss-cluster://localhost:{port}/?ca={ca}")).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! [`Slots`]: which master has which slots, as a node of the cluster says it.
 
+#[cfg(feature = "rustls")]
+use std::net::IpAddr;
 use std::str;
 
 use bytes::Bytes;
@@ -50,7 +52,8 @@ impl Slots {
         masters.chain(&self.replicas).cloned().collect()
     }
 
-    /// `[[first, last, [host, port, …], [host, port, …]…]…]`: the first node is the master, the others are replicas.
+    /// `[[first, last, [host, port, id, more], [host, port, id, more]…]…]`: the first node is the master, the others are
+    /// replicas.
     fn read(answer: Reply, asked: &Server) -> Option<Self> {
         let mut slots = Self::default();
         for entry in answer.list()? {
@@ -64,7 +67,9 @@ impl Slots {
                     _ => Bytes::new(),
                 };
                 let host = str::from_utf8(&host).ok()?;
-                Some(server(host, number(node.next())?, &asked.host))
+                let server = server(host, number(node.next())?, &asked.host);
+                // Between them is the node's id.
+                Some(with_name(server, node.nth(1)))
             });
             let master = nodes.next()??;
             slots.ranges.push(Range {
@@ -94,6 +99,27 @@ pub(super) fn slots(answer: Reply, asked: &Server) -> Result<Slots, Error> {
 pub(super) fn server(host: &str, port: u16, asked: &str) -> Server {
     let known = !matches!(host, "" | "?");
     Server::new(if known { host } else { asked }, port)
+}
+
+/// A node is reached at the address that it prefers, but its certificate mostly has its name: that is checked where it
+/// announces one (`cluster-announce-hostname`). `more` are names and texts in turn.
+#[cfg(feature = "rustls")]
+fn with_name(mut server: Server, more: Option<Reply>) -> Server {
+    let more = more.and_then(Reply::list).unwrap_or_default();
+    let is_hostname = |name: &Reply| *name == Reply::Bytes(Bytes::from_static(b"hostname"));
+    let text = more.chunks_exact(2).find_map(|pair| match pair {
+        [name, Reply::Bytes(text)] if is_hostname(name) => str::from_utf8(text).ok(),
+        _ => None,
+    });
+    if server.host.parse::<IpAddr>().is_ok() {
+        server.tls_server_name = text.filter(|text| !text.is_empty()).map(Into::into);
+    }
+    server
+}
+
+#[cfg(not(feature = "rustls"))]
+fn with_name(server: Server, _more: Option<Reply>) -> Server {
+    server
 }
 
 #[cfg(test)]
@@ -151,6 +177,28 @@ mod tests {
         let slots = read(&[entry(0, 1, &nodes), entry(2, 3, &[null])]).expect("slots");
         let seed = |port| Server::new("seed", port);
         assert_eq!(slots.all(), [seed(7), seed(9), seed(8)]);
+    }
+
+    #[cfg(feature = "rustls")]
+    #[test]
+    fn the_certificate_of_a_node_at_an_address_is_checked_for_the_name_that_it_announces() {
+        let named = |host, more: &[&'static str]| {
+            let more = Reply::List(more.iter().copied().map(text).collect());
+            let node = vec![text(host), Reply::Number(1), text("id"), more];
+            let slots = read(&[entry(0, 1, &[Reply::List(node)])]).expect("slots");
+            let name = &slots.masters()[0].tls_server_name;
+            name.as_ref().map(ToString::to_string)
+        };
+        let hostname = ["shard-id", "x", "hostname", "a.example"];
+        let a = Some("a.example".to_owned());
+        assert_eq!(named("10.0.0.1", &hostname), a);
+        assert_eq!(named("fd00::1", &hostname), a);
+        assert_eq!(named("10.0.0.1", &["hostname", ""]), None);
+        assert_eq!(named("10.0.0.1", &["hostname"]), None);
+        assert_eq!(named("10.0.0.1", &["ip", "hostname"]), None);
+        // A name that is preferred is the one to check.
+        assert_eq!(named("b.example", &hostname), None);
+        assert_eq!(named("?", &hostname), None);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use harness::certificates::Authority;
 use harness::tls_front::TlsFront;
 use harness::upstash::TOKEN;
+use harness::{HANG, Wire};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tower_redis_session::store::SessionStore;
 use tower_redis_session::{ErrorKind, RedisStore};
 
@@ -65,6 +67,33 @@ async fn a_server_that_others_have_signed_or_that_has_another_name_is_refused() 
         assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
     }
     assert_eq!(scene.api.asked(), [], "the token is for no stranger");
+}
+
+/// All requests share a connection of HTTP/2. Where it has died without a word, none of them ends it by giving up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_dies_without_a_word_is_replaced() {
+    let (scene, authority) = (Scene::start().await, Authority::new());
+    let own = authority.sign("server", &["localhost"], LONG);
+    let front = TlsFront::start(scene.api.addr(), &own, &["h2"], None).await;
+    let wire = Wire::to(format!("127.0.0.1:{}", front.port())).await;
+    let url = format!(
+        "https://localhost:{}/?ca={}",
+        wire.addr().port(),
+        authority.ca()
+    );
+    let store = RedisStore::upstash(&url, TOKEN)
+        .await
+        .expect("a connection");
+    let session = scene.session().await;
+    let load = async || store.load(session.key(), false, now()).await;
+    assert!(load().await.expect("a session").found().is_some());
+    wire.lose_requests();
+    wire.heal();
+    let began = Instant::now();
+    while load().await.is_err() {
+        assert!(began.elapsed() < HANG, "the dead one is still asked");
+    }
+    assert_eq!(front.connections(), 2);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
-//! Programs that people put in front of a Redis: haproxy and stunnel.
+//! Programs in front of a Redis: haproxy, stunnel, and one that runs scripts in Lua 5.4.
 
 use std::fs;
 use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use uuid::Uuid;
 
@@ -39,6 +40,17 @@ impl FrontProgram {
                  [redis]\naccept = 127.0.0.1:{port}\nconnect = {behind}\n{options}\n"
             );
             vec![write(folder, &config)]
+        })
+    }
+
+    /// A Redis that runs its scripts in Lua 5.4.
+    pub fn lua54(behind: &str) -> Self {
+        let lua = Command::new("lua5.4").arg("-v").output();
+        lua.expect("these tests need lua5.4: apt-get install lua5.4, or tests/run, which does it");
+        let (_, behind) = behind.rsplit_once(':').expect("a port");
+        Self::start("python3", |port, _| {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/front/lua54.py");
+            vec![script.to_owned(), port.to_string(), behind.to_owned()]
         })
     }
 

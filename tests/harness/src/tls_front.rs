@@ -78,7 +78,12 @@ impl TlsFront {
 
     /// Where it listens, under a name that its certificate has.
     pub fn url(&self, host: &str, query: &str) -> String {
-        format!("https://{host}:{}/?{query}", self.addr.port())
+        format!("https://{host}:{}/?{query}", self.port())
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.addr.port()
     }
 
     /// How many connections there have been.

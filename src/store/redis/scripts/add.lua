@@ -10,7 +10,7 @@ for i = 1, #KEYS do
   local key, at = KEYS[i], (i - 1) * each
   local answer, full, kept = 0, A[at + 2], 0
   local own = pcall('HGET', key, '@idle')
-  if A[at + 1] - now < 0 then
+  if A[at + 1] - now <= 0 then
     answer = -4
   elseif type(own) == 'table' then
     answer = own.err

@@ -5,14 +5,14 @@ local call, pcall = redis.call, redis.pcall
 local each, answers = #A / #KEYS, nil
 for i = 1, #KEYS do
   local key, at, answer = KEYS[i], (i - 1) * each, 0
-  if A[at + 1] - now < 0 then
+  if A[at + 1] - now <= 0 then
     answer = -4
   elseif call('EXISTS', key) == 1 then
     answer = -3
   else
     local refused
     for from = at + 3, at + each, 1000 do
-      refused = pcall('HSET', key, unpack(A, from, math.min(from + 999, at + each)))
+      refused = pcall('HSET', key, (table.unpack or unpack)(A, from, math.min(from + 999, at + each)))
       if type(refused) == 'table' then
         break
       end

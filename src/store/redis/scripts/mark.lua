@@ -7,7 +7,7 @@
 -- Answers the session's hash before this, -1 where there is no session, -4 where it is too late, -6 where another request
 -- renews it, -7 where it was replaced, or the text of an error; then the time.
 local key, mark = KEYS[1], redis.sha1hex(A[2])
-if A[1] - now < 0 then
+if A[1] - now <= 0 then
   return { -4, now }
 end
 local hash = redis.pcall('HGETALL', key)

@@ -2,7 +2,7 @@
 -- the time of creation is written down, else 0; names and texts.
 -- Answers 0, -3 where the key is taken, -4 where it is too late, or the text of an error; then the time.
 local key, refused, before = KEYS[1], nil, {}
-if A[1] - now < 0 then
+if A[1] - now <= 0 then
   return { -4, now }
 end
 if redis.call('EXISTS', key) == 1 then
@@ -15,10 +15,10 @@ if redis.call('EXISTS', key) == 1 then
 end
 if A[4] == '1' then
   A[#A + 1] = '@created'
-  A[#A + 1] = math.floor(now)
+  A[#A + 1] = now
 end
 for from = 5, #A, 1000 do
-  refused = redis.pcall('HSET', key, unpack(A, from, math.min(from + 999, #A)))
+  refused = redis.pcall('HSET', key, (table.unpack or unpack)(A, from, math.min(from + 999, #A)))
   if type(refused) == 'table' then
     break
   end

@@ -3,7 +3,7 @@
 -- Answers 0, -1 where that session has ended meanwhile, -4 where it is too late, -6 where it is being renewed, -7 where
 -- there is another record, or the text of an error; then the time.
 local key = KEYS[1]
-if A[1] - now < 0 then
+if A[1] - now <= 0 then
   return { -4, now }
 end
 local kind = redis.call('TYPE', key).ok

@@ -3,7 +3,7 @@
 -- no such field, -1 where there is no session, -4 where it is too late, -6 where the session is being renewed, -7 where it
 -- was replaced, or the text of an error; then the time.
 local key, field = KEYS[1], A[2]
-if A[1] - now < 0 then
+if A[1] - now <= 0 then
   return { -4, now }
 end
 local hash = redis.pcall('HGETALL', key)

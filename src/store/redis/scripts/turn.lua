@@ -3,7 +3,7 @@
 -- Answers 1 where the record is there, 0 where the renewal did not happen or the session was ended under its old id, -4
 -- where it is too late, or the text of an error; then the time.
 local key, new = KEYS[1], A[2]
-if A[1] - now < 0 then
+if A[1] - now <= 0 then
   return { -4, now }
 end
 local mark = redis.pcall('HGET', key, '@replaced')

@@ -12,7 +12,7 @@ local first_removed = first_set + A[7]
 local first_added = first_removed + A[8]
 local last = first_added + A[9] - 1
 
-if A[1] - now < 0 then
+if A[1] - now <= 0 then
   return { -4, now }
 end
 local stored = redis.pcall('HMGET', key, '@idle', '@created', '@replaced', '@cookie')
@@ -60,7 +60,7 @@ if A[4] ~= '0' then
   local since = tonumber(stored[2])
   if not (since and since >= 0 and since <= now) then
     -- Another program made it: counted from now.
-    since, created = now, math.floor(now)
+    since, created = now, now
   end
   full = math.floor(math.min(full, since + A[4] - now))
   if full < 1 then
@@ -94,7 +94,7 @@ end
 -- Lua's stack bounds how many arguments one call takes.
 local function in_parts(command, first, past)
   for from = first, past - 1, 1000 do
-    local refused = redis.pcall(command, key, unpack(A, from, math.min(from + 999, past - 1)))
+    local refused = redis.pcall(command, key, (table.unpack or unpack)(A, from, math.min(from + 999, past - 1)))
     if type(refused) == 'table' then
       return refused.err
     end

@@ -3,6 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -34,6 +35,11 @@ use crate::{
     },
 };
 
+/// A connection of HTTP/2 over which nothing comes for so long, while something is asked over it, has to give a sign of life
+/// within as long again. All requests share it, so none would end it by giving up.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long a connection is kept that nobody uses: what is on the way drops idle ones without a word, mostly after minutes.
+const IDLE: Duration = Duration::from_secs(30);
 /// A session is never as large: more is no answer of ours.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 const ENCODING: HeaderName = HeaderName::from_static("upstash-encoding");
@@ -95,7 +101,11 @@ impl Http {
             .wrap_connector(tcp);
         Ok(Self {
             client: Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .http2_keep_alive_interval(SILENCE)
+                .http2_keep_alive_timeout(SILENCE)
                 .build(connector),
             command: at("/")?,
             pipeline: at("/pipeline")?,

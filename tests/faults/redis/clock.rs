@@ -1,11 +1,13 @@
 //! A `redis-server` whose clock is wrong, and can be made to jump: a few lines of C between it and the system's clock.
 
 use std::fs::{self, OpenOptions};
+use std::net::UdpSocket;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::redis::free_port;
 use harness::{HANG, Resp, preload};
 
 use crate::redis::scene::Admin;
@@ -57,6 +59,8 @@ const GUARD: &str = r#"trap "" INT HUP TERM; read -r _; kill -9 "$1" 2>/dev/null
 
 pub(crate) struct ClockedServer {
     port: u16,
+    /// See [`free_port`].
+    _held: UdpSocket,
     folder: PathBuf,
     server: Child,
     guard: Child,
@@ -68,11 +72,7 @@ impl ClockedServer {
         fs::create_dir_all(&folder).expect("a folder");
         let (library, shift) = (preload::library(&folder, SHIFT), folder.join("shift"));
         fs::write(&shift, 0_i64.to_ne_bytes()).expect("the shift");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let (port, held) = free_port();
         let server = Command::new("redis-server")
             .args([
                 "--bind",
@@ -97,6 +97,7 @@ impl ClockedServer {
             .expect("the server's guard");
         let this = Self {
             port,
+            _held: held,
             folder,
             server,
             guard,

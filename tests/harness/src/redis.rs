@@ -313,7 +313,7 @@ fn answers(port: u16) -> bool {
 /// It lies below Linux's range for outgoing connections. In that range, a client that keeps
 /// connecting to a killed server's port can be given this very port as its own and end up connected
 /// to itself, and any outgoing connection may take the port before a restart.
-pub(crate) fn free_port() -> (u16, UdpSocket) {
+pub fn free_port() -> (u16, UdpSocket) {
     loop {
         let [high, low, ..] = Uuid::new_v4().into_bytes();
         let port = 20_000 + u16::from_be_bytes([high, low]) % 12_000;

@@ -63,7 +63,7 @@ pub(crate) async fn run<B: Backend>(backend: &mut B, program: &Program) -> Resul
         service: layer(program.options, switched).layer(service_fn(handler)),
         options: program.options,
         switch,
-        world: World::new(program.options),
+        world: World::new(program.options, B::MARKS),
         ids: Ids::default(),
         jars: Default::default(),
         holds: [None; CLIENTS],

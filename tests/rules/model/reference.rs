@@ -210,6 +210,8 @@ type Outcome<T> = Result<T, ErrorKind>;
 #[derive(Debug)]
 pub(crate) struct World {
     options: Options,
+    /// Whether a renewal that fails has set the session's time to live anew, as its first step in Redis does.
+    marks: bool,
     pub(crate) now: u64,
     pub(crate) outage: Outage,
     pub(crate) sessions: BTreeMap<usize, Stored>,
@@ -223,9 +225,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options, marks: bool) -> Self {
         Self {
             options,
+            marks,
             now: 0,
             outage: Outage::None,
             sessions: BTreeMap::new(),
@@ -344,6 +347,18 @@ impl World {
         Ok(Written::Kept(left, own))
     }
 
+    /// A renewal failed that could not do these changes.
+    fn marked(&mut self, id: usize, changes: &Changes) {
+        let Some(before) = self.sessions.get(&id).filter(|_| self.marks).cloned() else {
+            return;
+        };
+        let mut after = before.clone();
+        after.own = changes.own.unwrap_or(before.own);
+        let left = self.full(&before).max(self.full(&after));
+        let end = self.now + left;
+        self.sessions.insert(id, Stored { end, ..before });
+    }
+
     fn perform(&mut self, write: &Write) -> Outcome<Written> {
         match write {
             Write::Create(id, changes) => self.ask(Call::Create(*id), |world| {
@@ -361,7 +376,13 @@ impl World {
                 self.ask(Call::Update(*id), |world| world.change(*id, changes))
             }
             Write::Renew(old, new, changes) => self.ask(Call::Renew(*old, *new), |world| {
-                let written = world.change(*old, changes)?;
+                let written = match world.change(*old, changes) {
+                    Ok(written) => written,
+                    Err(error) => {
+                        world.marked(*old, changes);
+                        return Err(error);
+                    }
+                };
                 if let Some(session) = world.sessions.remove(old) {
                     world.sessions.insert(*new, session);
                     world.known.push(*new);

@@ -28,6 +28,8 @@ pub(crate) struct Held {
 /// A store, and what the driver needs beside it.
 pub(crate) trait Backend {
     type Store: SessionStore + Clone;
+    /// Whether a renewal begins with a mark, which sets the time to live anew.
+    const MARKS: bool;
 
     /// The store, empty.
     fn empty(&mut self) -> Self::Store;
@@ -49,6 +51,7 @@ pub(crate) struct Memory(MemoryStore);
 
 impl Backend for Memory {
     type Store = MemoryStore;
+    const MARKS: bool = false;
 
     fn empty(&mut self) -> MemoryStore {
         self.0 = MemoryStore::new();
@@ -171,6 +174,7 @@ mod redis {
 
     impl Backend for Redis {
         type Store = RedisStore;
+        const MARKS: bool = true;
 
         fn empty(&mut self) -> RedisStore {
             self.resp.cmd(&["FLUSHALL"]);

@@ -34,6 +34,9 @@ pub(crate) async fn works_with(store: RedisStore) {
     let first = id(&browser);
     assert_eq!(ask("").await, json!({"user": "ada", "n": "1"}));
     ask("add n 1; set a 1; remove user").await;
+    ask("set once 1; set b 2").await;
+    ask("take-once once").await;
+    ask("remove b").await;
     ask("renew; set user bo").await;
     assert_ne!(id(&browser), first);
     let now = json!({"user": "bo", "n": "2", "a": "1"});

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use harness::app::{App, id, run};
 use harness::command_wire::{Fate, Wire};
+use harness::stores::key;
 use harness::{Gate, HANG};
 use tower_redis_session::{RedisStore, SessionLayer};
 
@@ -49,7 +50,7 @@ async fn a_renewal_waits_for_redis_once_before_the_handler_and_twice_after_it() 
         for _ in 0..5 {
             let browser = app.browser();
             assert_eq!(run(&browser, "set user ada").await.status, 200);
-            let old = format!("session:{}", id(&browser));
+            let old = key(&id(&browser));
             let gate = Gate::new();
             let held = gate.clone();
             wire.decide(move |sent| match sent.script() {

@@ -376,13 +376,11 @@ impl World {
                 self.ask(Call::Update(*id), |world| world.change(*id, changes))
             }
             Write::Renew(old, new, changes) => self.ask(Call::Renew(*old, *new), |world| {
-                let written = match world.change(*old, changes) {
-                    Ok(written) => written,
-                    Err(error) => {
-                        world.marked(*old, changes);
-                        return Err(error);
-                    }
-                };
+                let written = world.change(*old, changes);
+                if written.is_err() {
+                    world.marked(*old, changes);
+                }
+                let written = written?;
                 if let Some(session) = world.sessions.remove(old) {
                     world.sessions.insert(*new, session);
                     world.known.push(*new);

@@ -105,15 +105,16 @@ pub(super) fn server(host: &str, port: u16, asked: &str) -> Server {
 /// announces one (`cluster-announce-hostname`). `more` are names and texts in turn.
 #[cfg(feature = "rustls")]
 fn with_name(mut server: Server, more: Option<Reply>) -> Server {
+    if server.host.parse::<IpAddr>().is_err() {
+        return server;
+    }
     let more = more.and_then(Reply::list).unwrap_or_default();
     let is_hostname = |name: &Reply| *name == Reply::Bytes(Bytes::from_static(b"hostname"));
     let text = more.chunks_exact(2).find_map(|pair| match pair {
         [name, Reply::Bytes(text)] if is_hostname(name) => str::from_utf8(text).ok(),
         _ => None,
     });
-    if server.host.parse::<IpAddr>().is_ok() {
-        server.tls_server_name = text.filter(|text| !text.is_empty()).map(Into::into);
-    }
+    server.tls_server_name = text.filter(|text| !text.is_empty()).map(Into::into);
     server
 }
 

@@ -11,10 +11,10 @@ local function write(text)
   io.write(#text, '\n', text, '\n')
 end
 
-local function list()
+local function list(item)
   local all = {}
   for i = 1, tonumber(io.read()) do
-    all[i] = read()
+    all[i] = item()
   end
   return all
 end
@@ -30,11 +30,7 @@ local function reply()
   elseif kind == 'error' then
     return { err = read() }
   elseif kind == 'list' then
-    local all = {}
-    for i = 1, tonumber(io.read()) do
-      all[i] = reply()
-    end
-    return all
+    return list(reply)
   end
   return false
 end
@@ -92,7 +88,7 @@ local strict = {
 }
 while io.read(0) do
   local text = read()
-  local globals = { KEYS = list(), ARGV = list(), redis = redis, math = math, string = string, table = table }
+  local globals = { KEYS = list(read), ARGV = list(read), redis = redis, math = math, string = string, table = table }
   globals.type, globals.tonumber, globals.tostring = type, tonumber, tostring
   globals.pairs, globals.ipairs = pairs, ipairs
   local script, wrong = load(text, '@user_script', 't', setmetatable(globals, strict))

@@ -289,7 +289,9 @@ async fn a_service_that_is_not_there_is_an_error_at_once_and_found_again() {
     let id = scene.session().await;
     scene.api.stop();
     // By then, it is known that the connections are closed.
-    assert!(scene.store.ping().await.is_err());
+    let error = scene.store.ping().await.expect_err("nobody").to_string();
+    assert!(error.contains("at 127.0.0.1: "), "{error}");
+    assert!(error.contains("its console shows"), "{error}");
     let began = Instant::now();
     let error = scene.store.update(id.key(), &visit(), now()).await;
     assert_eq!(error.expect_err("nobody").kind(), ErrorKind::Unavailable);

@@ -22,8 +22,8 @@ impl fmt::Display for NoAnswer {
 
 impl StdError for NoAnswer {}
 
-/// The request did not get there, or its answer did not get here.
-pub(super) fn lost(error: hyper_util::client::legacy::Error) -> Error {
+/// The request did not get to this host, or its answer did not get here.
+pub(super) fn lost(host: &str, error: hyper_util::client::legacy::Error) -> Error {
     let is_unsent = error.is_connect();
     let kind = match is_tls(&error) {
         true => ErrorKind::Tls,
@@ -33,7 +33,12 @@ pub(super) fn lost(error: hyper_util::client::legacy::Error) -> Error {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    let message = format!("Upstash cannot be reached: {cause}");
+    let message = match is_unsent {
+        true => format!(
+            "Upstash cannot be reached at {host}: {cause}; is the URL the one that its console shows?"
+        ),
+        false => format!("Upstash at {host} has not answered: {cause}"),
+    };
     let lost = Error::new(kind, message).with_source(error);
     match is_unsent {
         true => unsent(&lost),

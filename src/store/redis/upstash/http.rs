@@ -163,7 +163,9 @@ impl Http {
         if let Some(token) = self.sync_token().clone() {
             headers.insert(SYNC_TOKEN, token);
         }
-        let response = self.client.request(request).await.map_err(lost)?;
+        let response = self.client.request(request).await;
+        let host = to.host().unwrap_or_default();
+        let response = response.map_err(|error| lost(host, error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MOST_BYTES).collect().await;
         let answer = serde_json::from_slice::<Value>(&body.map_err(unreadable)?.to_bytes());
